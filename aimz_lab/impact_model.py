@@ -114,7 +114,7 @@ from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
-from aimz_lab.preparing import preparing_line
+from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.progress import progress_line
 from aimz_lab.system.forks import check_can_compute
 from aimz_lab.system.lazy_modules import xr
@@ -1603,6 +1603,21 @@ class ImpactModel:
         kind = effect_kind(contrast, by, weights, subset, average, inputs)
         which = ("The baseline", "The intervention")
         self._warn_of_unused(dict(zip(which, inputs, strict=True)), by, weights, subset)
+        with self._line("effect", *filter(None, args)):
+            doing("computing both scenarios", (0, 1))
+            return self._effect(moment, outputs, args, reduce, kind, on_batch=on_batch)
+
+    def _effect(
+        self,
+        moment: Moment,
+        outputs: tuple[xr.DataTree | None, ...],
+        args: tuple[CallArguments | None, ...],
+        reduce: ReduceSpec | None,
+        kind: EffectKind,
+        *,
+        on_batch: bool,
+    ) -> xr.DataTree:
+        """Compute an effect, in one pass over the rows where both scenarios can share it."""
         computed = any(output is not None for output in outputs)
         if not (computed or on_batch) and can_share_a_pass(*args):
             with one_moment(self, moment):
@@ -1683,7 +1698,7 @@ class ImpactModel:
         sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
         reduce = averages_over(groups, "difference" if reference is None else contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
-        with self._keys.one(rng_key) as key:
+        with self._line("sweep", kwargs), self._keys.one(rng_key) as key:
             return sweep.tree(self._paired(key, moment, calls, [reduce] * len(calls)))
 
     def decide(
@@ -1738,7 +1753,7 @@ class ImpactModel:
         of_costs = costs.values() if isinstance(costs, Mapping) else [costs]
         which = {f"The action {name!r}": call for name, call in calls.items()}
         self._warn_of_unused(which, benefits, *of_costs)
-        with self._keys.one(rng_key) as key:
+        with self._line("decide", *calls.values()), self._keys.one(rng_key) as key:
             compute = partial(self._paired, key, moment)
             return decide(compute, calls, benefits, costs, budget, site or self.param_output, prob)
 
@@ -1773,8 +1788,10 @@ class ImpactModel:
             (False, True)
         """
         used = None if self._table is None else self._table.input_columns()
-        rows = [columns_of(each, self.param_input, used) for each in (trained, scenario)]
-        return overlap(*rows, treatment, limits)
+        with self._line("overlap"):
+            doing("comparing the rows")
+            rows = [columns_of(each, self.param_input, used) for each in (trained, scenario)]
+            return overlap(*rows, treatment, limits)
 
     def placebo(
         self,
@@ -2008,6 +2025,7 @@ class ImpactModel:
         num_samples: int = 1000,
         scale: Scale = "auto",
         n_obs: int | None = None,
+        progress: bool = True,
         rows: RowDependence = "auto",
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
@@ -2035,6 +2053,7 @@ class ImpactModel:
             num_samples: As in :meth:`fit`, for the forecast.
             scale: As in :meth:`fit`.
             n_obs: As in :meth:`fit`.
+            progress: Whether a line says what is tried, if that takes long.
             rows: As in :meth:`fit`.
             allow_nonfinite: As in :meth:`fit`.
             by_row: As in :meth:`fit`.
@@ -2047,6 +2066,7 @@ class ImpactModel:
             seconds and bytes of the fit, and of a prediction with ``store="memory"``.
 
         Raises:
+            ArgumentError: If ``progress`` is no ``True`` or ``False``.
             DataTypeError: If the rows come from a generator, which can be read only once.
             BusyError: If another call changes the model, such as a fit on another thread.
 
@@ -2058,6 +2078,7 @@ class ImpactModel:
         self._own_keywords.check(type(self).check, locals())
         check_can_compute("check")
         check_readable_again(X)
+        progress = check_flag("progress", progress)
         data = {"allow_nonfinite": allow_nonfinite, "by_row": by_row, "shared": shared}
         options = {**data, "num_samples": num_samples, "kernel_kwargs": kernel_kwargs, **kwargs}
         trial, left_out = copy.deepcopy(self), ""
@@ -2071,19 +2092,21 @@ class ImpactModel:
         else:
             batches = {"batch_size": batch_size, "epochs": epochs, "scale": scale, "n_obs": n_obs}
             fit = partial(trial.fit, X, y, rows=rows, progress=False, **batches, **options)
-        return check(
-            Preflight(
-                trial,
-                self._kernel,
-                trial._inference,
-                lambda callbacks: fit(callbacks=callbacks),
-                partial(trial._trial_request, rows_of(X), y, kwargs, kernel_kwargs, **data),
-                trial._predictor,
-                scale,
-                rows,
-                left_out,
+        line = preparing_line(callable_name(self.kernel), enabled=progress, stage="check")
+        with line:
+            return check(
+                Preflight(
+                    trial,
+                    self._kernel,
+                    trial._inference,
+                    lambda callbacks: fit(callbacks=callbacks),
+                    partial(trial._trial_request, rows_of(X), y, kwargs, kernel_kwargs, **data),
+                    trial._predictor,
+                    scale,
+                    rows,
+                    left_out,
+                )
             )
-        )
 
     def calibrate(
         self,
@@ -2092,6 +2115,7 @@ class ImpactModel:
         *,
         num_steps: int = 2000,
         num_draws: int = 99,
+        progress: bool = True,
         rng_key: jax.Array | None = None,
         allow_nonfinite: bool = False,
         by_row: Iterable[str] = (),
@@ -2115,6 +2139,7 @@ class ImpactModel:
                 each is one chain with the warm-up of the inference object.
             num_draws: Posterior draws among which a true value is ranked, 20 at least. Chains are
                 thinned to as many.
+            progress: Whether a line says how far the replications are, if that takes long.
             rng_key: Key of this call; split from the model's by default.
             allow_nonfinite: Accept NaN and infinite values in the data.
             by_row: As in :meth:`fit`.
@@ -2141,7 +2166,9 @@ class ImpactModel:
         self._own_keywords.check(type(self).calibrate, locals())
         options = CalibrationOptions(n, num_steps, num_draws)
         check_can_compute("calibrate")
-        with self._keys.one(rng_key) as key, self._explained():
+        progress = check_flag("progress", progress)
+        line = preparing_line(callable_name(self.kernel), enabled=progress, stage="calibrate")
+        with line, self._keys.one(rng_key) as key, self._explained():
             request = self._request(
                 rows_of(X),
                 kwargs,
@@ -2700,6 +2727,11 @@ class ImpactModel:
             requests[1] = kind.in_one_pass(requests[1])
             return kind.named(self._predictor.effect(*requests), requests[1].group)
 
+    def _line(self, stage: str, *calls: CallArguments) -> contextlib.AbstractContextManager[None]:
+        """Show what a call of several predictions does, unless these have a ``progress`` each."""
+        enabled = not any("progress" in call for call in calls)
+        return preparing_line(callable_name(self.kernel), enabled=enabled, stage=stage)
+
     def _warn_of_unused(self, inputs: Mapping[str, CallArguments], *named: object) -> None:
         """Warn of a column of one scenario alone that neither model nor call reads."""
         if self._table is not None:
@@ -2720,7 +2752,7 @@ class ImpactModel:
             self._table = _model_table(self._table.signature, self._table.spec)
         rows = dict(given)
         outputs = rows.pop(self.param_output, None)
-        sides = [with_treatment(rows, treatment, level) for level in levels]
+        sides = [{**with_treatment(rows, treatment, level), "progress": False} for level in levels]
         inputs = rows.pop("X")
         for number, call in enumerate(calls):
             train = self.fit_on_batch if call.on_batch else self.fit
@@ -2750,10 +2782,11 @@ class ImpactModel:
             among_kept(reduce, one.kept_rows, call["X"])
             for reduce, one, call in zip(reduces, requests, calls, strict=True)
         ]
-        trees = [
-            self._predictor.predict(replace(one, reduce=reduce, combine=combine))
-            for one, reduce in zip(requests, reduces, strict=True)
-        ]
+        trees = []
+        for number, (one, reduce) in enumerate(zip(requests, reduces, strict=True)):
+            doing(f"computing scenario {number + 1} of {len(requests)}", (number, len(requests)))
+            one = replace(one, reduce=reduce, combine=combine)
+            trees.append(self._predictor.predict(one))
         for tree, one in zip(trees, requests, strict=True):
             tree.encoding["kept_rows"] = one.kept_rows
         return trees

@@ -31,21 +31,26 @@ class Preparing:
         activity: What it does, such as ``"compiling the training steps"``.
         seconds: Seconds since the call began.
         stage: What the call as a whole is at.
+        left_s: Seconds that the call still takes, if that is known.
 
     Example:
         >>> Preparing("earnings", "tracing the model", 2.43).text
         'earnings: preparing · tracing the model · 2.4 s'
+        >>> Preparing("earnings", "training copy 2 of 11", 14.0, "placebo", 70.0).text
+        'earnings: placebo · training copy 2 of 11 · 0:14 · 1:10 left'
     """
 
     name: str
     activity: str
     seconds: float
     stage: str = "preparing"
+    left_s: float | None = None
 
     @property
     def what(self) -> str:
-        """The activity and its seconds."""
-        return f"{self.activity} · {duration(self.seconds)}"
+        """The activity, its seconds, and those that are left."""
+        left = "" if self.left_s is None else f" · {duration(self.left_s)} left"
+        return f"{self.activity} · {duration(self.seconds)}{left}"
 
     @property
     def text(self) -> str:
@@ -85,6 +90,9 @@ class Preparation:
         first_s: float = FIRST_S,
     ) -> None:
         self.activity = "reading the data"
+        self._outer: Preparation | None = None
+        self._parts: tuple[int, int] | None = None
+        self._counted_from = self._share = 0.0
         self.began: float | None = None
         self._name, self._tell, self._withdraw, self._first_s = name, tell, withdraw, first_s
         self._has_told = False
@@ -104,15 +112,45 @@ class Preparation:
             target=context.run, args=(self._go_on,), name="aimz_lab-preparing", daemon=True
         ).start()
 
+    @property
+    def is_told(self) -> bool:
+        """Whether anybody is told of it."""
+        return self._tell is not None and not self._ended.is_set()
+
+    def at_part(self, part: tuple[int, int] | None) -> None:
+        """Count from here on the parts of the call that are done; ``None`` counts none."""
+        if part is None:
+            self._parts = None
+            return
+        if self._parts is None:
+            self._counted_from = time.monotonic()
+        self._parts, self._share = part, part[0] / part[1]
+
+    def reach(self, share: float) -> None:
+        """Note the share of the present part that is done, here and in the calls around."""
+        if self._parts is not None:
+            done, of = self._parts
+            self._share = (done + share) / of
+        if self._outer is not None:
+            self._outer.reach(share)
+
+    def _left_s(self, now: float) -> float | None:
+        if self._parts is None or self._share <= 0:
+            return None
+        return (now - self._counted_from) * (1 - self._share) / self._share
+
     def _go_on(self) -> None:
         wait = self._first_s
         while not self._ended.wait(wait):
             with self._telling:
                 if self._ended.is_set():
                     return
-                seconds, self._has_told = time.monotonic() - self.began, True
+                now, self._has_told = time.monotonic(), True
+                told = Preparing(
+                    self._name, self.activity, now - self.began, left_s=self._left_s(now)
+                )
                 try:
-                    self._tell(Preparing(self._name, self.activity, seconds))
+                    self._tell(told)
                 except Exception:  # noqa: BLE001  a broken display must not end the call
                     return
             wait = EVERY_S
@@ -129,6 +167,7 @@ class Preparation:
     @contextlib.contextmanager
     def under_way(self) -> Iterator[Preparation]:
         """Begin, and be the one that :func:`doing` speaks to; an error ends it."""
+        self._outer = _current.get()
         token = _current.set(self)
         try:
             self.begin()
@@ -151,18 +190,24 @@ def current() -> Preparation:
     return _current.get() or _NOBODY
 
 
-def doing(activity: str) -> None:
+def doing(activity: str, part: tuple[int, int] | None = None) -> None:
     """Name what the call does from here on; without a display this costs nothing.
 
     Args:
         activity: A phrase such as ``"tracing the model"``.
+        part: How many parts are done, and how many there are, if they take about as long each: the
+            time left is then known.
     """
-    current().activity = activity
+    preparation = current()
+    preparation.activity = activity
+    preparation.at_part(part)
 
 
 @contextlib.contextmanager
 def preparing_line(name: str, *, enabled: bool, stage: str = "preparing") -> Iterator[None]:
     """Show on a line of text what a call does before its result; the line goes at the end.
+
+    A call within another that has a line has none of its own.
 
     Args:
         name: Name of the kernel.
@@ -170,14 +215,22 @@ def preparing_line(name: str, *, enabled: bool, stage: str = "preparing") -> Ite
         stage: What the call as a whole is at.
     """
     told = _ToldLine(stage)
-    preparation = Preparation(
-        name, told.tell if enabled else None, withdraw=told.withdraw, first_s=QUIET_S
-    )
+    is_alone = not any(one.is_told for one in _around())
+    tell = told.tell if enabled and is_alone else None
+    preparation = Preparation(name, tell, withdraw=told.withdraw, first_s=QUIET_S)
     with preparation.under_way():
         try:
             yield
         finally:
             preparation.end()
+
+
+def _around() -> Iterator[Preparation]:
+    """The preparations that are under way, the innermost first."""
+    one = _current.get()
+    while one is not None:
+        yield one
+        one = one._outer
 
 
 class _ToldLine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 
 import jax
@@ -16,7 +17,7 @@ from aimz_lab import ImpactModel
 from aimz_lab.errors import DataError
 from aimz_lab.lab import LiveDashboard, ProgressLine, monitor
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
-from aimz_lab.preparing import Preparation, Preparing, doing, preparing_line
+from aimz_lab.preparing import Preparation, Preparing, current, doing, preparing_line
 from aimz_lab.progress import StatusLine
 from tests.runs import mean_field
 
@@ -157,3 +158,57 @@ def test_a_prediction_shows_a_line_until_its_first_result(monkeypatch):
     with preparing_line("sales", enabled=False):
         time.sleep(0.6)
     assert terminal.getvalue() == shown
+
+
+def test_the_time_left_is_known_once_parts_are_done():
+    told = []
+    with Preparation("sales", told.append, first_s=0.05).under_way() as outer:
+        doing("compiling")
+        time.sleep(0.1)
+        doing("fitting", (1, 4))
+        outer._counted_from -= 10.0
+        with preparing_line("sales", enabled=False):  # a call within, which has no line
+            current().reach(0.5)
+        time.sleep(0.6)
+        outer.end()
+    assert told[0].left_s is None
+    assert told[-1].left_s == pytest.approx(10 * 5 / 3, rel=0.2)  # 1.5 of 4 parts took 10 s
+    assert re.search(r"fitting · 0\.\d s · 0:1\d left", told[-1].text)
+
+
+SLOW_CALLS = {
+    "effect": lambda im, args: im.estimate_effect(args_baseline=args, args_intervention=args),
+    "sweep": lambda im, args: im.sweep("X", [0.0, 1.0], args["X"]),
+    "decide": lambda im, args: im.decide({"a": args, "b": args}),
+    "overlap": lambda im, args: im.overlap(args, args),
+    "check": lambda im, args: im.check(args["X"], args["X"]),
+    "calibrate": lambda im, args: im.calibrate(args["X"], 20, num_steps=5, num_draws=20),
+}
+
+
+@pytest.mark.parametrize("stage", SLOW_CALLS)
+def test_every_slow_call_has_one_line_from_its_beginning(monkeypatch, stage):
+    shown = []
+    monkeypatch.setattr("aimz_lab.preparing.QUIET_S", 0.0)
+    monkeypatch.setattr("aimz_lab.preparing.progress_line", lambda: Recorder(shown))
+    im = slow_model()
+    im.fit(X, X, epochs=1, num_samples=5, progress=False)
+    SLOW_CALLS[stage](im, {"X": X})
+    assert shown
+    assert all(text.startswith(f"Slow: {stage} · ") for text in shown), shown
+    if stage == "check":
+        shown.clear()
+        im.check(X, X, progress=False)
+        assert not shown
+
+
+class Recorder:
+    """A line that keeps what it shows."""
+
+    interval_s = 0.0
+
+    def __init__(self, shown):
+        self.write = shown.append
+
+    def clear(self):
+        pass

@@ -71,7 +71,7 @@ def placebo(
         names |= {name: _replaced(given, output, name, values) for name, values in outcomes.items()}
     rows, chances = {}, {}
     for number, (name, arguments) in enumerate(names.items(), start=1):
-        doing(f"training copy {number} of {len(names)}")
+        doing(f"training copy {number} of {len(names)}", (number - 1, len(names)))
         draws = effect_of(arguments, key)
         rows[name] = [draws.mean(), *hdi(draws, prob)]
         chances[name] = chance_of(draws)

@@ -11,7 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import STATUS_WORDS, draws, status_words
+from aimz_lab.inference.run.run_words import (
+    STATUS_WORDS,
+    draws,
+    no_training,
+    status_words,
+    time_words,
+)
 from aimz_lab.progress import count, duration, fixed, number, rate
 
 __all__ = [
@@ -29,6 +35,7 @@ __all__ = [
     "status",
     "status_line",
     "tick_labels",
+    "time_words",
 ]
 
 _MOST_DIGITS = 12
@@ -111,7 +118,8 @@ def status_line(
         convergence: Frame of the convergence panel, for a run of chains.
     """
     if run.chains is not None:
-        return _in_width(_sampling_parts(run, convergence or {}), ("step size", "name"), width)
+        parts = _sampling_parts(run, convergence or {})
+        return _in_width(parts, ("rest", "step size", "name"), width)
     epochs, total = run.info.epochs, run.info.total_steps
     parts = {
         "name": f"{run.info.model}: {status(run)}",
@@ -123,7 +131,7 @@ def status_line(
     if not run.finished and run.steps_per_s:
         rows, steps = run.rows_per_s, run.steps_per_s  # the items of a loop may have no rows
         parts["rate"] = f"{rate(rows)} rows/s" if rows else f"{rate(steps)} steps/s"
-    return _in_width(parts | _time(run), ("step", "name"), width)
+    return _in_width(parts | _time(run), ("rest", "step", "name"), width)
 
 
 def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
@@ -164,16 +172,17 @@ def ratio(value: float | None) -> str:
 
 
 def mean_rates(run: Run) -> tuple[float, float]:
-    """Return steps and rows per second of stepping, over a whole run; 0 before the first step."""
-    if run.stepping_s <= 0:
+    """Return steps and rows per second of training, over a whole run; 0 before the first step."""
+    if run.trained_s <= 0:
         return 0.0, 0.0
     rows = float(run.column("rows").sum(dtype="int64"))
-    return run.step / run.stepping_s, rows / run.stepping_s
+    return run.step / run.trained_s, rows / run.trained_s
 
 
 def _time(run: Run) -> dict[str, str]:
     if run.finished:
-        return {"time": f"in {duration(run.elapsed_s)}"}
+        rest = no_training(run.prepared_s, run.paused_s)
+        return {"time": f"in {duration(run.trained_s)}", **({"rest": rest} if rest else {})}
     if run.steps_per_s and run.eta_s is not None:
         return {"eta": f"{duration(run.eta_s)} left"}
     return {}

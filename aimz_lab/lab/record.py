@@ -45,6 +45,9 @@ class RecordedRun(Run):
         status: How it ended.
         reason: Why it ended, in words.
         elapsed_s: Wall time that it took.
+        trained_s: Of that, the time in which it trained, with that of an earlier process.
+        prepared_s: Of that, the time before its first step.
+        paused_s: Of that, the time that it was paused.
     """
 
     def __init__(
@@ -56,6 +59,9 @@ class RecordedRun(Run):
         status: RunStatus,
         reason: str,
         elapsed_s: float,
+        trained_s: float,
+        prepared_s: float,
+        paused_s: float,
     ) -> None:
         super().__init__(info)
         self.begin()
@@ -64,12 +70,19 @@ class RecordedRun(Run):
         if self.step and np.isfinite(rate := self.column("learning_rate")[-1]):
             self.learning_rate = float(rate)
         self.finish(status, reason)
-        self._took_s = elapsed_s
+        self.spend("preparing", prepared_s)
+        self.spend("paused", paused_s)
+        self._took_s, self._trained_s = elapsed_s, trained_s
 
     @property
     def elapsed_s(self) -> float:
         """Wall time that the run took."""
         return self._took_s
+
+    @property
+    def trained_s(self) -> float:
+        """Wall time in which the run trained, with that of an earlier process."""
+        return self._trained_s
 
 
 def run_of(source: RunSource) -> Run:

@@ -69,7 +69,8 @@ def in_order(
         unit: Unit of the spans, in the singular.
         progress: Whether to show a line of progress.
     """
-    current().end()
+    telling, done = current(), 0
+    telling.end()
     calls = iter(calls)
     first = list(itertools.islice(calls, 2))
     with CallProgress(unit, total, enabled=progress) as line:
@@ -81,6 +82,9 @@ def in_order(
             for span, values in results:
                 yield span, values
                 line.advance(span.count)
+                if total:
+                    done += span.count
+                    telling.reach(min(done / total, 1.0))
 
 
 def _on_threads(

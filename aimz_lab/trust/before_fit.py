@@ -25,6 +25,7 @@ from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
+from aimz_lab.preparing import doing
 from aimz_lab.progress import number
 from aimz_lab.system.old_jax import cost_of_old_jax
 from aimz_lab.trust.columns import column_findings
@@ -215,6 +216,7 @@ def check(preflight: Preflight) -> CheckReport:
 def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     """Train for a moment, and predict some rows."""
     probe, findings = _Probe(), []
+    doing("trying a fit")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -234,9 +236,11 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     for one in caught:
         if issubclass(one.category, AimzLabWarning) and not failed:
             findings.append(Finding("warning", "amber", str(one.message).rstrip(".")))
+    doing("checking that its rows may be cut into batches")
     findings += _of_batches(preflight, run, rows)
     columns = preflight.trial.input_schema.columns
     findings += _of_columns(rows, columns, preflight.signature.output)
+    doing("drawing from the prior")
     findings.append(_prior_finding(preflight, rows))
     if failed:
         return findings, Forecast()  # no use in its time
@@ -263,6 +267,7 @@ def _with_prediction(
         text = f"the fit takes about {_duration(fit_seconds)}; a prediction was not tried"
         findings.append(Finding("forecast", "green", text))
         return Forecast(fit_seconds, None, fit_bytes, None)
+    doing("trying a prediction")
     few = min(n_rows, PROBE_ROWS)
     began = time.monotonic()
     nbytes = preflight.first_rows("posterior_predictive", few).nbytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,10 +21,14 @@ from aimz_lab.inference.autoguides import follows_density, takes_curvature
 from aimz_lab.inference.compiling import QUICK, compiler_options, named
 from aimz_lab.inference.numpyro_patches import initial_state
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.preparing import current, doing
 from aimz_lab.types import Rows, Shared, Static
 
 _THINNING = 4
 """Iterations of a chain for each draw that is kept, at least."""
+
+_TICKS = 50
+"""How often a group of replications tells how far it has come."""
 
 _VALUES_AT_ONCE = 1 << 20
 _MOST_AT_ONCE = 64
@@ -87,17 +92,21 @@ def replicate(
         GuideError: If the guide keeps the data of its set-up.
     """
     fit = _svi_fit if isinstance(inference, SVI) else _chain_fit
+    doing("compiling the replications")
     with tracing_lock:
-        draws_of = fit(experiment, copy.deepcopy(inference), key)
+        clock = _Clock(count)
+        draws_of = fit(experiment, copy.deepcopy(inference), key, clock)
         one = _replication(experiment, draws_of)
         keys = jax.random.split(jax.random.fold_in(key, 1), count)
         values = sum(np.size(array) for array in experiment.rows.values()) + 1
         at_once = int(np.clip(_VALUES_AT_ONCE // values, 1, min(_MOST_AT_ONCE, count)))
+        clock.begin(at_once)
         try:
             return Ranks(*_run(one, keys, at_once)), at_once > 1
         except (TypeError, ValueError, NotImplementedError):
             if at_once == 1:
                 raise
+            clock.begin(1)
             return Ranks(*_run(one, keys, None)), False
 
 
@@ -110,6 +119,48 @@ def _run(one: Callable, keys: jax.Array, at_once: int | None) -> tuple:
         compiler_options=compiler_options(QUICK),
     )
     return jax.device_get(program(keys))
+
+
+class _Clock:
+    """Tells how far the compiled replications have come: they are one call, of a minute or more.
+
+    Args:
+        count: Number of replications.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count, self._telling = count, current()
+
+    def begin(self, at_once: int) -> None:
+        """Begin to count.
+
+        Args:
+            at_once: Replications that run side by side.
+        """
+        self._at_once = at_once
+        self._groups, self._done, self._last = -(-self._count // at_once), 0, -1
+
+    def tick(self, step: jax.Array, of: int) -> None:
+        """Within the program, tell some of the steps of each group of replications.
+
+        Args:
+            step: Number of the step, from 0; the same in all replications of a group, so that they
+                tell it once.
+            of: Steps of a replication.
+        """
+        tell = lambda: jax.debug.callback(functools.partial(self._tell, of=of), step)  # noqa: E731
+        jax.lax.cond(step % max(of // _TICKS, 1) == 0, tell, lambda: None)
+
+    def _tell(self, step: np.ndarray, of: int) -> None:
+        if step < self._last:  # the next group has begun
+            self._done += 1
+        self._last = int(step)
+        first = min(self._done * self._at_once, self._count - 1)
+        last = min(first + self._at_once, self._count)
+        which = f"{first + 1}" if last == first + 1 else f"{first + 1} to {last}"
+        self._telling.activity = f"fitting replications {which} of {self._count}"
+        self._telling.at_part((self._done, self._groups))
+        self._telling.reach(self._last / of)
 
 
 def _replication(experiment: Experiment, draws_of: Callable) -> Callable:
@@ -139,7 +190,7 @@ def _replication(experiment: Experiment, draws_of: Callable) -> Callable:
     return one
 
 
-def _svi_fit(experiment: Experiment, svi: SVI, key: jax.Array) -> Callable:
+def _svi_fit(experiment: Experiment, svi: SVI, key: jax.Array, clock: _Clock) -> Callable:
     """Return a function that trains from the same start on other outputs, and draws."""
     if takes_curvature(svi.guide) or follows_density(svi.guide):
         msg = (
@@ -154,12 +205,12 @@ def _svi_fit(experiment: Experiment, svi: SVI, key: jax.Array) -> Callable:
     start = initial_state(svi, jax.random.fold_in(key, 3), arrays, experiment.static)
 
     def draws_of(of_fit: jax.Array, of_draws: jax.Array, arguments: dict) -> dict:
-        def step(state: object, _: None) -> tuple[object, None]:
+        def step(state: object, number: jax.Array) -> tuple[object, None]:
+            clock.tick(number, experiment.num_steps)
             return svi.update(state, **arguments)[0], None
 
-        state, _ = jax.lax.scan(
-            step, start._replace(rng_key=of_fit), None, length=experiment.num_steps
-        )
+        numbers = jnp.arange(experiment.num_steps)
+        state, _ = jax.lax.scan(step, start._replace(rng_key=of_fit), numbers)
         params = svi.get_params(state)
         guide, count = svi.guide, experiment.num_draws
         if isinstance(guide, AutoGuide):
@@ -170,7 +221,7 @@ def _svi_fit(experiment: Experiment, svi: SVI, key: jax.Array) -> Callable:
     return draws_of
 
 
-def _chain_fit(experiment: Experiment, mcmc: MCMC, key: jax.Array) -> Callable:
+def _chain_fit(experiment: Experiment, mcmc: MCMC, key: jax.Array, clock: _Clock) -> Callable:
     """Return a function that runs one chain on other outputs, thinned to nearly free draws."""
     del key
     sampler, warmup = mcmc.sampler, mcmc.num_warmup
@@ -180,14 +231,19 @@ def _chain_fit(experiment: Experiment, mcmc: MCMC, key: jax.Array) -> Callable:
         del of_draws
         own = copy.copy(sampler)  # it keeps functions of the data
         state = own.init(of_fit, warmup, None, model_args=(), model_kwargs=arguments)
-        advance = lambda _, state: own.sample(state, (), arguments)  # noqa: E731
+        iterations = warmup + thinning * experiment.num_draws
+
+        def advance(number: jax.Array, state: object) -> object:
+            clock.tick(number, iterations)
+            return own.sample(state, (), arguments)
+
         state = jax.lax.fori_loop(0, warmup, advance, state)
 
-        def keep(state: object, _: None) -> tuple[object, dict]:
-            state = jax.lax.fori_loop(0, thinning, advance, state)
+        def keep(state: object, first: jax.Array) -> tuple[object, dict]:
+            state = jax.lax.fori_loop(first, first + thinning, advance, state)
             return state, getattr(state, own.sample_field)
 
-        _, free = jax.lax.scan(keep, state, None, length=experiment.num_draws)
+        _, free = jax.lax.scan(keep, state, jnp.arange(warmup, iterations, thinning))
         return jax.vmap(own.postprocess_fn((), arguments))(free)
 
     return draws_of

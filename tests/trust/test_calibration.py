@@ -14,6 +14,9 @@ from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNo
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, DataTypeError, GuideError, KernelError
+from aimz_lab.preparing import Preparation
+from aimz_lab.trust import replications
+from aimz_lab.trust.replications import _Clock
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's normal of many dimensions broadcasts
 
@@ -146,3 +149,31 @@ def test_bad_calls_are_refused():
 
     with pytest.raises(KernelError, match="has none"):
         model(AutoNormal, own).calibrate(X)
+
+
+def test_replications_tell_how_far_they_are():
+    telling = Preparation("sales", lambda _: None)
+    with telling.under_way():
+        clock = _Clock(130)
+    clock.begin(64)
+    told = []
+    for step in (0, 50, 0, 50, 0, 50):
+        clock._tell(np.int32(step), 100)
+        told.append((telling.activity, telling._share))
+    assert told[0] == ("fitting replications 1 to 64 of 130", 0)
+    assert told[3] == ("fitting replications 65 to 128 of 130", 0.5)
+    assert told[5] == ("fitting replications 129 to 130 of 130", pytest.approx(2.5 / 3))
+
+
+@pytest.mark.parametrize("inference", ["svi", "mcmc"])
+def test_each_group_of_replications_tells_its_steps_once(monkeypatch, inference):
+    seen = []
+    monkeypatch.setattr(_Clock, "_tell", lambda self, step, of: seen.append((int(step), of)))
+    monkeypatch.setattr(replications, "_MOST_AT_ONCE", 12)
+    chains = MCMC(NUTS(regression), num_warmup=60, num_samples=10, progress_bar=False)
+    of_chains = ImpactModel(regression, jax.random.key(0), chains)
+    im = model(AutoNormal) if inference == "svi" else of_chains
+    im.calibrate(X, 20, num_steps=100, num_draws=20, progress=False)
+    jax.effects_barrier()
+    steps, [of] = [step for step, _ in seen], {of for _, of in seen}
+    assert sorted(steps) == sorted(2 * list(range(0, of, max(of // 50, 1))))

@@ -134,14 +134,13 @@ class Lifecycle:
 
     def _hold_while_paused(self) -> None:
         """Block until the pause is over; the time counts neither for steps nor for callbacks."""
-        run, began = self.run, time.monotonic()
-        before, run.status = run.status, "paused"
+        run, began, before = self.run, time.monotonic(), self.run.status
+        run.begin_pause()
         self.callbacks.emit("on_pause")
         try:
             self.wait_while_paused()
         finally:
-            run.status = before
-            run.spend("paused", time.monotonic() - began)
+            run.end_pause(before)
             self.callbacks.emit("on_resume")
         self.lap_began += time.monotonic() - began
 

@@ -119,6 +119,7 @@ class Run:
         self._get_provenance: Callable[[], JsonObject] | None = None
         self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._began: float | None = None
+        self._paused_at: float | None = None
         self._ended: float | None = None
 
     def __reduce__(self) -> NoReturn:
@@ -252,6 +253,27 @@ class Run:
         if self._began is None:
             return 0.0
         return (self._ended or time.monotonic()) - self._began
+
+    @property
+    def paused_s(self) -> float:
+        """Wall time that the run was paused so far, with that of a pause under way."""
+        now = 0.0 if self._paused_at is None else time.monotonic() - self._paused_at
+        return self.seconds_in.get("paused", 0.0) + now
+
+    @property
+    def prepared_s(self) -> float:
+        """Wall time before the first step that was neither a step nor a pause."""
+        return self.seconds_in.get("preparing", 0.0)
+
+    @property
+    def trained_s(self) -> float:
+        """Wall time of training or sampling: without pauses, with that of an earlier process.
+
+        It is the time in which all of :attr:`step` were done, callbacks and held-out losses
+        included.
+        """
+        own = self.elapsed_s - self.paused_s - self.prepared_s
+        return max(own, 0.0) + self._history.earlier_s
 
     @property
     def stepping_s(self) -> float:
@@ -455,6 +477,19 @@ class Run:
     def spend(self, activity: str, seconds: float) -> None:
         """Add ``seconds`` to an ``activity`` of :attr:`seconds_in`; for trainers."""
         self.seconds_in[activity] = self.seconds_in.get(activity, 0.0) + seconds
+
+    def begin_pause(self) -> None:
+        """Count the time as paused from here on; for trainers."""
+        self.status, self._paused_at = "paused", time.monotonic()
+
+    def end_pause(self, status: RunStatus) -> None:
+        """Count the time as trained again; for trainers.
+
+        Args:
+            status: The status from here on.
+        """
+        self.spend("paused", time.monotonic() - self._paused_at)
+        self.status, self._paused_at = status, None
 
     def finish(self, status: RunStatus, reason: str) -> None:
         """Stop the clock, and set how the run ended; for trainers.

@@ -33,6 +33,7 @@ STATUS_WORDS: dict[RunStatus, str] = {
     "diverged": "diverged",
     "failed": "failed",
 }
+_SEEN_S = 0.05  # what is shorter would be written as 0.0 s
 
 
 class Run(Protocol):
@@ -49,7 +50,9 @@ class Run(Protocol):
     notes: list[str]
     chains: ChainRecord | None
     finished: bool
-    elapsed_s: float
+    trained_s: float
+    prepared_s: float
+    paused_s: float
     restored: Best | None
     best_so_far: Best | None
     has_last_state: bool
@@ -227,6 +230,32 @@ def taken_at(run: Run) -> str:
     return "" if run.finished else f"as of {time.strftime('%H:%M:%S')}"
 
 
+def time_words(run: Run) -> str:
+    """Write the time that a run trained or sampled, and apart from it that of what was none.
+
+    Example:
+        >>> time_words(im.fit(X, y, epochs=5, progress=False).last_run)
+        '... s'
+    """
+    rest = no_training(run.prepared_s, run.paused_s)
+    return duration(run.trained_s) + (f", and {rest}" if rest else "")
+
+
+def no_training(prepared_s: float, paused_s: float) -> str:
+    """Write the time that a run was prepared and paused; what is too short to see is left out.
+
+    Args:
+        prepared_s: Seconds before the first step.
+        paused_s: Seconds of pauses.
+
+    Example:
+        >>> no_training(0.0, 11.2), no_training(3.0, 11.2), no_training(0.0, 0.0)
+        ('0:11 paused', '3.0 s to prepare, 0:11 paused', '')
+    """
+    both = [(prepared_s, "to prepare"), (paused_s, "paused")]
+    return ", ".join(f"{duration(seconds)} {what}" for seconds, what in both if seconds >= _SEEN_S)
+
+
 def run_line(run: Run) -> str:
     """Describe a run in a line: its name, status, position, loss and time."""
     parts = [status_words(run), position(run)]
@@ -237,7 +266,7 @@ def run_line(run: Run) -> str:
     if run.chains is not None and (found := _divergences(run)):
         parts.append(found)
     if run.status != "pending":
-        parts.append(f"{'in' if run.finished else 'for'} {duration(run.elapsed_s)}")
+        parts.append(f"{'in' if run.finished else 'for'} {time_words(run)}")
     if taken := taken_at(run):
         parts.append(taken)
     return f"{run.info.model} ({method_words(run.info.method)}): {', '.join(parts)}"
@@ -261,7 +290,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     else:
         epochs = f"{count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
         found.append(("steps", f"{count(run.step)} in {epochs}"))
-    found.append(("time", duration(run.elapsed_s)))
+    found.append(("time", time_words(run)))
     found += [("note", note) for note in run.notes[-3:]]
     return found
 

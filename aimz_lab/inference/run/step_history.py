@@ -61,11 +61,12 @@ class StepHistory:
     Attributes:
         resumed_at: Steps of an earlier process, up to the checkpoint; 0 for a new run.
         stepping_s: Stepping time so far, in seconds; that of an earlier process included.
+        earlier_s: That of the earlier process; 0 for a new run.
     """
 
     def __init__(self) -> None:
         self.resumed_at = 0
-        self.stepping_s = 0.0
+        self.stepping_s = self.earlier_s = 0.0
         self._losses = Column(np.float32)
         self._columns = {name: Buckets(*column) for name, column in _COLUMNS.items()}
         self._metrics: dict[str, Buckets] = {}
@@ -183,6 +184,7 @@ class StepHistory:
             self._metrics[name] = Buckets(*_METRIC)
             self._metrics[name].restore(kept, n_steps)
         self.stepping_s = float(self.column("seconds")[-1]) if n_steps else 0.0
+        self.earlier_s = self.stepping_s
         self.resumed_at = n_steps
         self._pace = Pace(self.stepping_s, n_steps)
 

@@ -11,6 +11,7 @@ import numpy as np
 from aimz_lab.calls import public
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.checks import check_positive_int
+from aimz_lab.data.options import check_flag
 from aimz_lab.errors import ArgumentError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.run.events import Run
@@ -31,6 +32,7 @@ from aimz_lab.lab.record import (
     padded_share,
     run_of,
 )
+from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def compare_runs(
     held_out: Any = None,
     trained: Any = None,
     num_draws: int = 1000,
+    progress: bool = True,
     rng_key: jax.Array | None = None,
 ) -> Comparison:
     """Compare runs and their models: losses, settings that differ, time, and scores on rows.
@@ -92,6 +95,7 @@ def compare_runs(
             name, or a data frame for models with a table; or one of these for each run by name.
         trained: The rows that the models were trained on, likewise, for leave-one-out and k-hat.
         num_draws: Draws of a guide, for its k-hat and the held-out ELBO.
+        progress: Whether a line says which model is scored, if that takes long.
         rng_key: Key of these draws; ``jax.random.key(0)`` by default. The models' own stay.
 
     Returns:
@@ -122,7 +126,7 @@ def compare_runs(
         >>> table.loc["held_out_elbo"].notna().all()
         np.True_
     """
-    named = named_sources([sources])
+    named, progress = named_sources([sources]), check_flag("progress", progress)
     if not named:
         raise ArgumentError("compare_runs() puts runs side by side; pass at least one.")
     runs = {name: run_of(source) for name, source in named.items()}
@@ -139,17 +143,18 @@ def compare_runs(
             raise ArgumentError(msg)
         num_draws = check_positive_int("num_draws", num_draws)
         key = jax.random.key(0) if rng_key is None else as_typed_key(rng_key)
-        found = {
-            name: scores(
-                im,
-                runs[name],
-                _rows_of("held_out", held_out, name, list(runs), im),
-                _rows_of("trained", trained, name, list(runs), im),
-                key,
-                num_draws,
-            )
-            for name, im in models.items()
-        }
+        found = {}
+        with preparing_line("compare_runs", enabled=progress, stage="scores"):
+            for number, (name, im) in enumerate(models.items()):
+                doing(f"scoring {name}", (number, len(models)))
+                found[name] = scores(
+                    im,
+                    runs[name],
+                    _rows_of("held_out", held_out, name, list(runs), im),
+                    _rows_of("trained", trained, name, list(runs), im),
+                    key,
+                    num_draws,
+                )
         _add_scores(facts, found)
         notes = {name: one.notes for name, one in found.items() if one.notes}
     return late_import("aimz_lab.lab.callbacks.comparison").Comparison(facts, runs, notes)
@@ -215,8 +220,10 @@ def _facts(run: Run) -> dict[str, Any]:
         "epochs": None if run.info.is_sampling else run.epoch,
         "steps": run.step,
         "batch_size": None if run.info.is_sampling else run.info.batch_size,
-        "elapsed_s": run.elapsed_s,
-        "steps_per_s": run.step / run.stepping_s if run.stepping_s else np.nan,
+        "trained_s": run.trained_s,
+        "prepared_s": run.prepared_s or None,
+        "paused_s": run.paused_s or None,
+        "steps_per_s": formatting.mean_rates(run)[0] or np.nan,
         "padded_share": None if run.info.is_sampling else padded_share(run),
         "loss": loss_per_row(run) if has_loss else np.nan,
         "total_loss": total_loss(run) if has_loss and run.info.n_obs else np.nan,

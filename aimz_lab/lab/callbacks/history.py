@@ -30,7 +30,7 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 2
+_VERSION = 3
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
 _FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
@@ -147,6 +147,9 @@ class History(Callback):
             "status": run.status,
             "reason": run.reason,
             "elapsed_s": run.elapsed_s,
+            "trained_s": run.trained_s,
+            "prepared_s": run.prepared_s,
+            "paused_s": run.paused_s,
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
             "validation": [[step, plain_number(loss)] for step, loss in run.validation],

@@ -15,6 +15,7 @@ from aimz_lab.inference.run.step_history import column_forms, metric_form
 from aimz_lab.lab.record import RecordedRun
 from aimz_lab.types import RunStatus
 
+_TIMES = ("elapsed_s", "trained_s", "prepared_s", "paused_s")
 _SIZES = ("n_obs", "batch_size", "epochs", "steps_per_epoch")
 
 
@@ -32,23 +33,21 @@ def recorded_run(plain: Value) -> RecordedRun:
         "info",
         "status",
         "reason",
-        "elapsed_s",
+        *_TIMES,
         "notes",
         "checkpoints",
         "validation",
         "columns",
     )
     columns, metrics = _columns(fields["columns"])
-    elapsed_s = fields["elapsed_s"].number()
-    if elapsed_s < 0:
-        raise fields["elapsed_s"].refuse("seconds from 0")
+    times = {name: _seconds(fields[name]) for name in _TIMES}
     run = RecordedRun(
         _info(fields["info"]),
         columns,
         metrics,
         status=fields["status"].choice(get_args(RunStatus)),
         reason=fields["reason"].text(),
-        elapsed_s=elapsed_s,
+        **times,
     )
     steps = run.step
     pairs = [pair.listed(2) for pair in fields["validation"].listed()]
@@ -57,6 +56,12 @@ def recorded_run(plain: Value) -> RecordedRun:
     run.checkpoints = [(step.whole(most=steps), where.text()) for step, where in pairs]
     run.notes = list(fields["notes"].texts())
     return run
+
+
+def _seconds(plain: Value) -> float:
+    if (seconds := plain.number()) < 0:
+        raise plain.refuse("seconds from 0")
+    return seconds
 
 
 def _info(plain: Value) -> RunInfo:

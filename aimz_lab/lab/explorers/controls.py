@@ -48,7 +48,8 @@ def move(control: Widget, name: str, value: Any) -> None:
     except Exception as error:  # noqa: BLE001 - traitlets', or the control's own
         if (choices := _choices(control)) is not None:
             raise ArgumentError(_not_a_choice(name, value, choices)) from None
-        msg = f"The control {name!r} does not take {shown(value)}: {error}"
+        why = f".{_numbers_of(control)}" if _is_of_numbers(control) else f": {error}"
+        msg = f"The control {name!r} does not take {shown(value)}{why}"
         raise ArgumentError(msg) from None
     if not _is_alike(control.value, value):
         ends = [getattr(control, end, None) for end in ("min", "max")]
@@ -56,6 +57,19 @@ def move(control: Widget, name: str, value: Any) -> None:
         whole = " It takes whole numbers." if type(control.value) is int and not between else ""
         msg = f"The control {name!r} does not take {shown(value)}.{between}{whole}"
         raise ArgumentError(msg)
+
+
+def _is_of_numbers(control: Widget) -> bool:
+    return type(control.value) in (int, float)
+
+
+def _numbers_of(control: Widget) -> str:
+    """Write which numbers a control takes."""
+    ends = [getattr(control, end, None) for end in ("min", "max")]
+    kind = "whole numbers" if type(control.value) is int else "numbers"
+    return (
+        f" It takes {kind}." if None in ends else f" It takes {kind} from {ends[0]} to {ends[1]}."
+    )
 
 
 def _not_a_choice(name: str, value: Any, choices: list[Any]) -> str:

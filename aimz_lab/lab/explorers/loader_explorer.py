@@ -130,7 +130,7 @@ def _answer(reading: Reading, values: Values) -> View:
         "batches": lambda: _batch_table(plan),
         "rows": lambda: _row_table(reading, settings, plan, batch),
     }
-    charts = [_strip(plan, settings)]
+    charts = [_strip(plan, settings, batch)]
     if reading.can_be_set and settings.devices > 1:
         charts.append(_waste_chart(reading.n_rows, settings))
     sentences = [*_sentences(reading, settings, plan, cost), *reading.notes]
@@ -157,12 +157,14 @@ def _cost(reading: Reading, settings: Settings, plan: EpochPlan) -> tuple[int, i
     return each, plan.bytes_moved if settings.devices else 0
 
 
-def _strip(plan: EpochPlan, settings: Settings) -> Chart:
-    """Return the batches side by side, each a column of its rows from the top."""
+def _strip(plan: EpochPlan, settings: Settings, batch: int) -> Chart:
+    """Return the batches side by side, each a column of its rows from the top.
+
+    Of many, those around the chosen one, which is marked.
+    """
     n_batches, tallest = len(plan), int((plan.rows + plan.n_pad).max())
-    shown = np.arange(n_batches)
-    if n_batches > _MOST_BATCHES:
-        shown = np.r_[: _MOST_BATCHES - 1, n_batches - 1]
+    first = max(min(batch - _MOST_BATCHES // 2, n_batches - _MOST_BATCHES), 0)
+    shown = np.arange(first, min(first + _MOST_BATCHES, n_batches))
     each = -(-tallest // _MOST_CELLS)
     ends = np.arange(each, tallest + each, each)[:, None]  # rows up to the end of each cell
     rows, sizes = plan.rows[shown], (plan.rows + plan.n_pad)[shown]
@@ -170,24 +172,27 @@ def _strip(plan: EpochPlan, settings: Settings) -> Chart:
     cells = np.where(shard % 2 == 0, _EVEN, _ODD)
     cells = np.where(np.minimum(ends, sizes) > rows, _PAD, cells)
     cells = np.where(ends - each >= sizes, _NONE, cells)
-    names = [str(number + 1) for number in shown]
+    names = [f"{number + 1:,}" for number in shown]
+    title = "Batches of an epoch"
     if n_batches > _MOST_BATCHES:
-        names[-1] = f"... {names[-1]}"
-    several = settings.row_multiple > 1
-    kinds = [
-        ("rows of devices 1, 3, ..." if several else "rows", "main"),
-        ("rows of devices 2, 4, ...", "second"),
-        ("padding", "bad"),
-    ]
+        title = f"Batches {names[0]} to {names[-1]} of {n_batches:,}"
+    if settings.row_multiple > 1:
+        kinds = [
+            ("rows of devices 1, 3, ...", "main"),
+            ("rows of devices 2, 4, ...", "second"),
+            ("padding", "bad"),
+        ]
+    else:
+        kinds = [("rows", "main")]
+    if n_batches > 1:
+        column = cells[:, batch - first]
+        column[(column == _EVEN) | (column == _ODD)] = len(kinds)
+        kinds.append((f"batch {batch + 1:,}, chosen", "data"))
     step = "" if each == 1 else f", {each:,} to a cell"
     every = -(-len(ends) // 8)  # else their labels would run into each other
     labels = [f"{end - each + 1:,}" if i % every == 0 else "" for i, end in enumerate(ends[:, 0])]
-    layer = Cells(cells, x_names=names, y_names=labels, kinds=kinds if several else _alone(kinds))
-    return Chart([layer], "Batches of an epoch", "batch", f"rows of a batch{step}")
-
-
-def _alone(kinds: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return kinds[:1]
+    layer = Cells(cells, x_names=names, y_names=labels, kinds=kinds)
+    return Chart([layer], title, "batch", f"rows of a batch{step}")
 
 
 def _waste_chart(n_rows: int, settings: Settings) -> Chart:
@@ -217,9 +222,11 @@ def _epoch_table(reading: Reading, plan: EpochPlan, cost: tuple[int, int] | None
     }
     if reading.host_bytes is not None:
         found["bytes of the data"] = reading.host_bytes
+    if reading.row_bytes is not None:
+        found["bytes of a batch as it lies"] = int(plan.rows.max()) * reading.row_bytes
     if cost is not None:
         found |= {
-            "bytes of a batch": plan.batch_bytes,
+            "bytes of a batch on devices": plan.batch_bytes,
             "bytes on each device": cost[0],
             "bytes moved in an epoch": cost[1],
         }
@@ -283,13 +290,27 @@ def _sentences(
     if reading.host_bytes is not None:
         found.append(f"The data takes {format_bytes(reading.host_bytes)}.")
     if cost is not None:
-        words = f"A batch takes {format_bytes(plan.batch_bytes)}"
-        if settings.devices:
-            words += (
-                f", {format_bytes(cost[0])} on each device; an epoch moves {format_bytes(cost[1])}"
-            )
-        found.append(f"{words}.")
+        found.append(_bytes_words(reading, settings, plan, cost))
     return found
+
+
+def _bytes_words(
+    reading: Reading, settings: Settings, plan: EpochPlan, cost: tuple[int, int]
+) -> str:
+    """Write what a batch takes: as it lies, and on devices, where JAX holds 64 bits in 32."""
+    rows, size = int(plan.rows.max()), format_bytes(plan.batch_bytes)
+    is_held_smaller = reading.row_bytes is not None and reading.row_bytes > plan.row_bytes
+    why = ", where JAX holds numbers of 64 bits in 32" if is_held_smaller else ""
+    lies = "" if reading.row_bytes is None else format_bytes(rows * reading.row_bytes)
+    found = [f"{lies} as it lies"] if lies else []
+    if settings.devices:
+        on_all = f"{size} on {_devices(settings.devices)}{why}"
+        each = f", {format_bytes(cost[0])} on each" if settings.devices > 1 else ""
+        found.append(f"{on_all}{each}")
+    elif why or not lies:
+        found.append(f"{size} on a device{why}")
+    words = f"A batch takes {', and '.join(found)}"
+    return f"{words}; an epoch moves {format_bytes(cost[1])}." if settings.devices else f"{words}."
 
 
 def _sizes(plan: EpochPlan) -> str:

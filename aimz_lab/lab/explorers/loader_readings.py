@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -70,6 +70,10 @@ class Reading(Protocol):
         """Bytes of its rows in memory, if known."""
 
     @property
+    def row_bytes(self) -> int | None:
+        """Bytes of one row of a batch as the data lies, if known."""
+
+    @property
     def notes(self) -> list[str]:
         """What there is to say of it."""
 
@@ -100,6 +104,7 @@ class OfLoader:
         self.n_rows = len(loader.dataset)
         self.columns = loader.dataset.columns
         self.host_bytes = loader.dataset.nbytes
+        self.row_bytes = _bytes_of(loader.dataset.schema.values())
         self.notes: list[str] = []
 
     def plan(self, settings: Settings) -> EpochPlan:
@@ -161,6 +166,7 @@ class OfTable:
     """
 
     can_be_set = True
+    row_bytes = None
 
     def __init__(self, frame: Any) -> None:
         self._frame = frame
@@ -213,9 +219,11 @@ class OfSource:
         self.n_rows = None if self._sizes is None else int(self._sizes.sum())
         self.first = Settings(int(self._sizes.max()) if self._sizes is not None else 1)
         self.columns: Columns = {}
-        self._row_bytes = 0
+        self.row_bytes, self._device_row_bytes = None, 0
         if self._sizes is not None and (one := self._one_row()) is not None:
-            self._row_bytes = sum(array.nbytes for array in one.values())
+            rows = [array[0] for array in one.values()]
+            self.row_bytes = _bytes_of(rows)
+            self._device_row_bytes = _bytes_of(rows, on_device=True)
 
     def _one_row(self) -> Rows | None:
         return self.rows(np.arange(1), 0, [0])
@@ -225,7 +233,7 @@ class OfSource:
         if self._sizes is None:
             return None
         starts = np.concatenate([[0], np.cumsum(self._sizes)[:-1]])
-        return EpochPlan(starts, self._sizes, settings.row_multiple, self._row_bytes)
+        return EpochPlan(starts, self._sizes, settings.row_multiple, self._device_row_bytes)
 
     def numbers(self, settings: Settings, batch: int) -> Int[np.ndarray, " row"]:
         """Return the numbers of the rows of a batch."""
@@ -315,6 +323,12 @@ def _of_torch(loader: Any) -> tuple[Int[np.ndarray, " batch"] | None, list[str]]
         left = n_rows - n_batches * size
         return rows[:n_batches], [note, f"It drops {left:,} of {n_rows:,} rows (drop_last)."]
     return None, [_UNKNOWN]
+
+
+def _bytes_of(rows: Iterable[Any], *, on_device: bool = False) -> int:
+    """Return the bytes of a row by its fields, which have a shape and a type each."""
+    held = jax.dtypes.canonicalize_dtype if on_device else np.dtype
+    return sum(math.prod(row.shape) * held(row.dtype).itemsize for row in rows)
 
 
 def fields_of(rows: Rows, columns: Columns, most: int) -> dict[str, Sequence[Any]]:

@@ -171,7 +171,7 @@ def prediction_checks(
     statistics: Mapping[str, Statistic] | None = None,
     rng_key: jax.Array | None = None,
     output_scale: OutputScale = "outcome",
-    progress: bool = False,
+    progress: bool = True,
     kernel_kwargs: Arguments | None = None,
     **kwargs: Any,
 ) -> PredictionChecks:

@@ -45,7 +45,7 @@ def explore_predictions(
     statistics: Mapping[str, Statistic] | None = None,
     rng_key: jax.Array | None = None,
     output_scale: OutputScale = "outcome",
-    progress: bool = False,
+    progress: bool = True,
     kernel_kwargs: Arguments | None = None,
     **kwargs: Any,
 ) -> Explorer:

@@ -40,12 +40,12 @@ def facts(source: RunSource) -> dict[str, str]:
 def _facts(run: Run) -> dict[str, str]:
     found = {"status": ended_words(run) if run.finished else formatting.STATUS_WORDS[run.status]}
     if run.info.is_sampling:
-        return found | _chains(run) | {"time": formatting.duration(run.elapsed_s)}
+        return found | _chains(run) | {"time": formatting.time_words(run)}
     found |= _losses(run)
     if run.validation:
         found["held-out loss"] = f"{formatting.number(run.validation[-1][1])} per row"
     found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
-    found["time"] = f"{formatting.duration(run.elapsed_s)}{_rates(run)}"
+    found["time"] = f"{formatting.time_words(run)}{_rates(run)}"
     if padded := padded_share(run):
         found["padding"] = f"{formatting.share(padded)} of the rows computed only fill up batches"
         if suggestion := advice(run):
@@ -75,13 +75,13 @@ def _chains(run: Run) -> dict[str, str]:
     if chains is None:  # read from a file
         return {"iterations": f"{run.step:,} of each chain, warm-up included"}
     plan = chains.plan
-    several = f"{plan.chains} chains" if plan.chains > 1 else "1 chain"
+    several = f"in each of {plan.chains} chains" if plan.chains > 1 else "in 1 chain"
     if chains.warming_up:
         done = f"{chains.iterations:,} of {plan.warmup:,} iterations of warm-up"
-        found = {"draws": f"none in each of {several}, after {done}"}
+        found = {"draws": f"none {several}, after {done}"}
     else:
         after = f"after {plan.warmup:,} of warm-up"
-        found = {"draws": f"{chains.draws:,} in each of {several}, {after}"}
+        found = {"draws": f"{chains.draws:,} {several}, {after}"}
     if chains.divergences is not None and chains.draws:
         count = int(chains.divergences.sum())
         found["divergences"] = f"{count:,}" if count else "none"
@@ -109,7 +109,7 @@ def _rates(run: Run) -> str:
     steps_per_s, rows_per_s = formatting.mean_rates(run)
     if not steps_per_s:
         return ""
-    steps = f", {formatting.rate(steps_per_s)} steps/s"
+    steps = f"; {formatting.rate(steps_per_s)} steps/s"
     return f"{steps}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else steps
 
 

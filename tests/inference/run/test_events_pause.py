@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -9,6 +10,10 @@ import pytest
 
 from aimz_lab.inference.run.events import Callback, Callbacks, Run, RunInfo
 from aimz_lab.inference.run.loop import Lifecycle
+from aimz_lab.inference.run.run_words import run_facts
+from aimz_lab.lab import compare, formatting
+from aimz_lab.lab.pictures.summary import facts
+from tests.lab.runs import feed
 
 
 class Spy(Callback):
@@ -53,6 +58,46 @@ def test_a_pause_is_reported_and_ended_by_resume_and_no_stepping_time():
     assert 0.1 < now - began < 5
     assert lifecycle.lap(now) < now - began - 0.1
     assert spy.seen == [("pause", "paused"), ("resume", "running")]
+
+
+def test_the_time_of_a_pause_is_told_apart_while_it_lasts_and_in_the_end():
+    run = begun()
+    run._began -= 20.0  # as if it had trained for so long
+    run.begin_pause()
+    run._paused_at -= 11.0
+    assert run.paused_s == pytest.approx(11, abs=1)
+    assert run.trained_s == pytest.approx(9, abs=1)
+    assert re.search(r"for (9\.|0:10).*, and 0:11 paused, as of", repr(run))
+    run.end_pause("running")
+    run.finish("completed", "all steps done")
+    assert (run.status, run.paused_s) == ("completed", pytest.approx(11, abs=1))
+    assert run.trained_s + run.paused_s == pytest.approx(run.elapsed_s)
+    assert dict(run_facts(run))["time"].endswith(", and 0:11 paused")
+
+
+def test_rates_are_steps_over_the_time_of_training_as_the_summary_and_the_comparison_tell_it():
+    run = begun()
+    feed(run, [1.0] * 6000, seconds=60.0)
+    run.spend("paused", 20.0)
+    run._began -= 20.0
+    run.finish("completed", "all steps done")
+    assert re.fullmatch(r"1:00, and 0:20 paused; (100|99) steps/s, .*", facts(run)["time"])
+    assert " in 1:00, and 0:20 paused" in repr(run)
+    assert formatting.status_line(run).endswith("in 1:00 · 0:20 paused")
+    compared = compare({"one": run})["one"]
+    assert compared["trained_s"] == pytest.approx(60, abs=1)
+    assert compared["paused_s"] == pytest.approx(20)
+    assert compared["steps_per_s"] == pytest.approx(6000 / compared["trained_s"])
+
+
+def test_a_resumed_run_counts_the_training_of_the_process_before():
+    first, again = begun(), Run(RunInfo("kernel", "SVI"))
+    feed(first, [1.0] * 30, seconds=30.0)
+    again.take_over(*first.kept())
+    again.begin()
+    feed(again, [1.0] * 10, seconds=10.0)
+    assert again.trained_s == pytest.approx(40, abs=1)
+    assert again.elapsed_s == pytest.approx(10, abs=1)
 
 
 def test_a_stop_ends_the_pause():

@@ -93,7 +93,7 @@ def test_records_have_no_scores_and_what_is_missing_is_said(models):
     assert table.loc["held_out_lpd", "kept"] is None or np.isnan(table.loc["held_out_lpd", "kept"])
     assert lab.compare_runs([kept]).columns.tolist() == ["flat 1"]
     rows = {"line": (NEW_X, NEW_Y), "kept": (NEW_X[:5], NEW_Y[:5])}
-    own = lab.compare_runs({"line": models["line"], "kept": kept}, held_out=rows)
+    own = lab.compare_runs({"line": models["line"], "kept": kept}, held_out=rows, progress=False)
     assert own.loc["held_out_lpd", "line"] == table.loc["held_out_lpd", "line"]
     few = mean_field_model(flat).fit(X, Y, epochs=1, num_samples=10, progress=False)
     short = lab.compare_runs({"few": few, "kept": kept}, trained=(X, Y))

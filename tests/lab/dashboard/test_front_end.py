@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.inference.run.run_words import no_training
 from aimz_lab.inference.run.smoothing import default_window
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard import static
@@ -34,6 +35,7 @@ import readline from "node:readline";
 import * as math from "./math.js";
 import * as chart from "./chart.js";
 import * as view from "./view.js";
+import * as position from "./position.js";
 const special = { NaN, Infinity, "-Infinity": -Infinity };
 const revive = (_, value) => {
   if (typeof value === "string" && value in special) return special[value];
@@ -51,6 +53,7 @@ const calls = {
   ...math,
   ...chart,
   ...view,
+  ...position,
   scaled: (kind, domain, range, values) => {
     const scale = math.scale(kind, domain, range);
     return values.map((value) => [scale.at(value), scale.invert(scale.at(value))]);
@@ -201,6 +204,50 @@ class TestSameAsPython:
     @example(59.5)
     def test_durations(self, node, seconds):
         assert node("duration", seconds) == formatting.duration(seconds)
+
+    @given(st.floats(0, 1e5), st.floats(0, 1e5))
+    @example(0.0, 0.04)
+    @example(0.05, 11.0)
+    def test_times_that_are_no_training(self, node, prepared, paused):
+        assert node("noTraining", prepared, paused) == no_training(prepared, paused)
+
+    def test_the_readout_is_of_its_steps_alone(self, node):
+        losses = np.random.default_rng(0).normal(1e4, 1e3, 5_000).astype(np.float32)
+        run, panel = begun(n_obs=1000), LossPanel()
+        panel.begin(run)
+        feed(run, losses, rate=0.5)
+        feed(run, losses, rate=0.25)
+        losses, frame = np.concatenate([losses, losses]), panel.frame(run)
+        options = {"curve": "loss", "smooth": True, "perRow": True}
+        shown = node("series", frame, [], options)
+        for step in (1, 3_000, 10_000):
+            found = node("readout", shown, step)
+            kept = losses[found["first"] - 1 : found["step"]] / 1000
+            assert len(kept) == found["step"] - found["first"] + 1 <= 16
+            assert found["raw"] == pytest.approx(kept.mean(dtype=float), rel=1e-6)
+            assert (found["low"], found["high"]) == pytest.approx((kept.min(), kept.max()))
+        lines = node("readoutLines", shown, found)
+        assert lines[0] == f"steps {found['first']:,} to 10,000"
+        assert lines[1].startswith(f"mean of {len(kept)} steps ")
+        low, high = map(formatting.number, (kept.min(), kept.max()))
+        assert lines[2] == f"from {low} to {high}"
+        rates = node("series", frame, [], {**options, "curve": "learning_rate"})
+        for step, rate in [(1, 0.5), (4_990, 0.5), (5_010, 0.25), (10_000, 0.25)]:
+            found = node("readout", rates, step)  # the rate of this very step
+            assert run.column("learning_rate")[found["step"] - 1] == found["raw"] == rate
+            at = f"step {found['step']:,}"
+            assert node("readoutLines", rates, found) == [at, f"learning rate {rate}"]
+        few = node("readout", {"steps": [1, 2], "mean": [3.0, 4.0], "curve": "loss"}, 2)
+        assert node("readoutLines", {"curve": "loss"}, few) == ["step 2", "this step 4"]
+
+    def test_the_clock_that_goes_on_is_the_one_that_counts(self, node):
+        progress = {"status": "paused", "trained_s": 6.0, "prepared_s": 0.0, "paused_s": 1.0}
+        later = node("later", {**progress, "eta_s": None}, 10.0)
+        assert (later["trained_s"], later["paused_s"]) == (6, 11)
+        later = node("later", {**progress, "status": "running", "eta_s": 30.0}, 10.0)
+        assert (later["trained_s"], later["paused_s"], later["eta_s"]) == (16, 1, 20)
+        ended = {**progress, "status": "completed", "epoch": 2, "words": "completed"}
+        assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s · 1.0 s paused"
 
     @given(st.integers(0, 2**60))
     @example(23_040)
@@ -383,8 +430,13 @@ class TestScene:
         loss = {**loss, "traces": {**loss["traces"], "learning_rate": rate}}
         drawn = self.drawn(node, loss, curve="learning_rate")
         assert drawn["steps"][:2] == [1, 64]
-        assert (drawn["mean"][0], len(drawn["mean"])) == (0.01, 48)
+        assert (drawn["mean"][0], len(drawn["mean"])) == (np.float32(0.01), 48)
         assert ", from 0.01 to 0.005" in drawn["words"]
+
+    def test_a_rate_that_stays_has_a_linear_axis(self, node, loss):
+        rate = {"width": 64, "steps": 3000, "mean": float32(np.full(47, 0.01)), "first": 0.01}
+        loss = {**loss, "traces": {**loss["traces"], "learning_rate": rate}}
+        assert self.drawn(node, loss, curve="learning_rate")["view"]["kind"] == "linear"
 
     def test_a_log_axis(self, node, loss):
         drawn = self.drawn(node, loss, log=True)

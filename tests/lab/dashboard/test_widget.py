@@ -227,12 +227,12 @@ class TestReplay:
 
     def test_its_rates_are_those_of_its_summary_and_it_has_no_parameters_that_move(self):
         run = begun(n_obs=10)
-        for seconds in (1.0, 0.1, 0.1):
-            feed(run, [3.0] * 10, seconds=seconds)
+        for seconds in (1000.0, 100.0, 100.0):  # beside them, the test takes no time
+            feed(run, [3.0] * 10_000, seconds=seconds)
         run.finish("completed", "done")
         widget = show(run)
-        assert widget.progress["steps_per_s"] == pytest.approx(25)
-        assert widget.progress["rows_per_s"] == pytest.approx(250)
+        assert widget.progress["steps_per_s"] == pytest.approx(25, rel=0.01)
+        assert widget.progress["rows_per_s"] == pytest.approx(250, rel=0.01)
         assert "25 steps/s, 250 rows/s" in summary_text(run)
         assert widget.parameters == {}
 

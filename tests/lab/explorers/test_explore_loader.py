@@ -42,7 +42,7 @@ def test_the_plan_is_what_the_loader_yields(batch_size, device):
     if device is not None:
         nbytes = [sum(array.nbytes for array in batch.values()) for batch, _ in batches]
         assert found["bytes moved in an epoch"] == sum(nbytes)
-        assert found["bytes of a batch"] == max(nbytes)
+        assert found["bytes of a batch on devices"] == max(nbytes)
     assert found["bytes of the data"] == X.nbytes + Y.nbytes
 
 
@@ -53,7 +53,7 @@ def test_devices_that_are_not_there_are_planned_alike(devices):
     n_pad, share = padding_waste(N, 30, devices)
     found = values(explorer)
     assert (found["rows of padding"], found["share of padding"]) == (n_pad, pytest.approx(share))
-    assert found["bytes on each device"] * devices == found["bytes of a batch"]
+    assert found["bytes on each device"] * devices == found["bytes of a batch on devices"]
     assert found["bytes moved in an epoch"] == (N + n_pad) * 12
     explorer.set(numbers="batches")
     table = explorer.table()
@@ -97,10 +97,44 @@ def test_other_batch_sizes_are_tried_and_dragged():
     assert explorer.values["batch_size"] == 64
     with pytest.raises(ArgumentError, match="It goes from 1 to 100"):
         explorer.set(batch_size=101)
+    with pytest.raises(ArgumentError, match="take 'abc'. It takes whole numbers from 1 to 100.$"):
+        explorer.set(batch_size="abc")
     names = {"loader": loader_of(batch_size=30)}
     exec(explorer.code(), names)
     assert names["plan"].n_pad.tolist() == [0, 4]
     assert explorer.figure().axes[0].get_title(loc="left") == "Batches of an epoch"
+
+
+@pytest.mark.parametrize(
+    ("batch", "first", "place"), [(1, 1, 0), (31, 1, 30), (40, 10, 30), (100, 41, 59)]
+)
+def test_of_many_batches_those_around_the_chosen_one_are_shown(batch, first, place):
+    explorer = lab.explore_loader(loader_of(batch_size=1))
+    chart = explorer.set(batch=batch).charts[0]
+    (cells,) = chart.layers
+    assert chart.title == f"Batches {first} to {first + 59} of 100"
+    assert (cells.x_names[0], cells.x_names[place]) == (str(first), str(batch))
+    assert np.flatnonzero(cells.values[0] == 1).tolist() == [place]
+    assert cells.kinds[1] == (f"batch {batch}, chosen", "data")
+
+
+def test_a_batch_has_bytes_as_it_lies_and_on_devices():
+    explorer = lab.explore_loader(loader_of(batch_size=30))
+    batch, _ = next(iter(loader_of(batch_size=30)))
+    nbytes = sum(array.nbytes for array in batch.values())  # float64 and int32, by NumPy
+    found = values(explorer)
+    assert found["bytes of a batch as it lies"] == nbytes == 30 * 20
+    assert found["bytes of a batch on devices"] == 30 * 12
+    held = "JAX holds numbers of 64 bits in 32"
+    assert f"A batch takes 600 B as it lies, and 360 B on a device, where {held}." in (
+        explorer.view.sentences
+    )
+    assert (
+        f"A batch takes 600 B as it lies, and 384 B on 8 devices, where {held}, 48 B on each; "
+        "an epoch moves 1.3 KiB."
+    ) in explorer.set(devices=8).sentences
+    small = ArrayLoader(ArrayDataset(y=Y), jax.random.key(0), batch_size=30)
+    assert "A batch takes 120 B as it lies." in lab.explore_loader(small).view.sentences
 
 
 def test_many_rows_share_cells_and_many_batches_are_left_out():
@@ -108,10 +142,9 @@ def test_many_rows_share_cells_and_many_batches_are_left_out():
     explorer = lab.explore_loader(ArrayLoader(rows, jax.random.key(0), batch_size=1000))
     (cells,) = explorer.view.charts[0].layers
     assert cells.values.shape == (63, 60)  # of 16 rows each, of which the last has fewer
-    assert (cells.values == 0).all()
-    assert cells.x_names[-2:] == ["59", "... 100"]
-    axes = explorer.figure().axes[0]
-    assert axes.get_xticklabels()[-1].get_text() == "... 100"  # the batches before it are left out
+    assert (cells.values[:, 1:] == 0).all()
+    assert (cells.values[:, 0] == 1).all()  # the chosen one
+    assert cells.x_names[-2:] == ["59", "60"]
     assert (
         "1 batch of 100 rows: 1 step"
         in lab.explore_loader(loader_of(batch_size=300)).view.sentences[0]
@@ -136,7 +169,8 @@ def test_tables_lists_and_arrays_on_disk_tell_their_plan(tmp_path):
     stored = zarr.create_array(str(tmp_path / "X"), shape=(40_000, 2), dtype="f4")
     stored[:] = np.arange(80_000, dtype=np.float32).reshape(-1, 2)
     explorer = lab.explore_loader({"X": stored})
-    assert (values(explorer)["batches"], values(explorer)["bytes of a batch"]) == (3, 16_384 * 8)
+    assert values(explorer)["batches"] == 3
+    assert values(explorer)["bytes of a batch on devices"] == 16_384 * 8
     explorer.set(numbers="rows", batch=3)
     assert explorer.table()["X[0]"].iloc[-1] == 79_998
 

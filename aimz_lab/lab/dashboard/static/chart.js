@@ -2,6 +2,7 @@
 
 import {
   bucketSteps,
+  count,
   defaultWindow,
   extent,
   nearest,
@@ -26,7 +27,7 @@ export function readTrace(trace) {
   const whole = trace.first !== undefined && trace.width > 1; // a first step beside the buckets
   const values = unpack(trace.mean);
   const ends = bucketSteps(values.length, trace.width, trace.steps);
-  const mean = whole ? Float64Array.of(trace.first, ...values) : values;
+  const mean = whole ? Float64Array.of(Math.fround(trace.first), ...values) : values;
   return {
     width: trace.width,
     total: trace.steps,
@@ -61,6 +62,7 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
     mean,
     low: divided(trace.low, by),
     high: divided(trace.high, by),
+    bucket: source.low ? trace.width : 1,
     smoothed: smoothed && curve !== "learning_rate" ? smooth(mean, trace.width, defaultWindow(trace.total), trace.total) : null,
     validation: isLoss ? validationOf(loss, isPerRow) : null,
     previous: isLoss ? previousRuns.slice(-MOST_PREVIOUS).map((run) => previousOf(run, isPerRow)) : [],
@@ -89,6 +91,7 @@ function chainSeries(loss, curve, smoothed) {
     mean: trace.mean,
     low: trace.low,
     high: trace.high,
+    bucket: loss.traces[curve].low ? trace.width : 1,
     smoothed: isSmooth ? smooth(trace.mean, trace.width, defaultWindow(trace.total), trace.total) : null,
     validation: null,
     previous: [],
@@ -192,12 +195,33 @@ export function scene(all, { log, whole, half, wasLog }, box) {
 export function readout(shown, step) {
   const at = nearest(shown.steps, step);
   if (at < 0) return null;
-  const found = { step: shown.steps[at], raw: shown.mean[at], smoothed: shown.smoothed?.[at] };
+  const last = shown.steps[at];
+  const found = { step: last, first: last, raw: shown.mean[at], smoothed: shown.smoothed?.[at] };
+  if (shown.bucket > 1) { // the value is the mean of several steps
+    found.first = last - ((last - 1) % shown.bucket);
+    [found.low, found.high] = [shown.low[at], shown.high[at]];
+  }
   if (shown.validation) {
     const v = nearest(shown.validation.steps, step);
-    if (v >= 0) found.validation = shown.validation.values[v];
+    if (v >= 0) [found.validationStep, found.validation] = [shown.validation.steps[v], shown.validation.values[v]];
   }
   return found;
+}
+
+/** The readout in words, a line each. */
+export function readoutLines(shown, { step, first, raw, low, high, smoothed, validation, validationStep }) {
+  const unit = shown.chains ? "iteration" : "step";
+  const several = step > first;
+  const lines = [several ? `${unit}s ${count(first)} to ${count(step)}` : `${unit} ${count(step)}`];
+  const name = shown.chains?.length > 1 ? "mean of the chains"
+    : several ? `mean of ${count(step - first + 1)} ${unit}s`
+      : shown.curve === "loss" ? `this ${unit}` : shown.curve.replaceAll("_", " ");
+  lines.push(`${name} ${number(raw)}`);
+  // Extremes of a mean of chains would pass for those of a chain.
+  if (several && !(shown.chains?.length > 1)) lines.push(`from ${number(low)} to ${number(high)}`);
+  if (smoothed !== undefined) lines.push(`smoothed ${number(smoothed)}`);
+  if (validation !== undefined) lines.push(`held-out loss ${number(validation)} at step ${count(validationStep)}`);
+  return lines;
 }
 
 /** Describe the curve in words, for readers who cannot see it. */

@@ -1,12 +1,11 @@
 // The figure of the curve: its canvas, its legend, and the readout of its values.
 
-import { chainColor, DASHES, describe, labelRoom, paint, readout, scene } from "./chart.js";
+import { chainColor, DASHES, describe, labelRoom, paint, readout, readoutLines, scene } from "./chart.js";
 import { h, setAttribute, setFlag, setText, svg } from "./elements.js";
-import { count, number } from "./math.js";
 import { axisWords } from "./view.js";
 
 const CANVAS_HEIGHT = 280;
-const TIP_WIDTH = 170;
+const TIP_WIDTH = 210;
 const STRIDES = { ArrowLeft: -1, ArrowRight: 1, PageDown: -20, PageUp: 20, Home: -Infinity, End: Infinity };
 
 const spoken = (name) => name.replaceAll("_", " ");
@@ -89,7 +88,7 @@ export class Curve {
     const chains = shown.chains ?? [];
     const items = chains.length ? chains.map(({ label }, i) => [label, chainColor(i), DASHES.chains[i]]) : [
       shown.smoothed ? ["smoothed", "line", []] : null,
-      [shown.smoothed ? "each step" : spoken(shown.curve), "raw", []],
+      shown.smoothed ? ["each step", "raw", []] : [spoken(shown.curve), "line", []],
       shown.validation ? ["held-out loss", "validation", DASHES.validation] : null,
       ...shown.previous.map((run, i) => [run.label, "previous", DASHES.previous[i]]),
     ].filter(Boolean);
@@ -126,12 +125,7 @@ export class Curve {
     setFlag(this.tip, "hidden", !hover);
     if (!hover) return;
     const { shown } = this;
-    const lines = [`${shown.chains ? "iteration" : "step"} ${count(hover.step)}`];
-    const name = shown.chains?.length > 1 ? "mean of the chains" : spoken(shown.curve);
-    lines.push(`${shown.smoothed ? "each step" : name} ${number(hover.raw)}`);
-    if (hover.smoothed !== undefined) lines.push(`smoothed ${number(hover.smoothed)}`);
-    if (hover.validation !== undefined) lines.push(`held-out loss ${number(hover.validation)}`);
-    setText(this.tip, lines.join("\n"));
+    setText(this.tip, readoutLines(shown, hover).join("\n"));
     const left = shown.x.at(hover.step);
     const flip = left > shown.box.width - TIP_WIDTH;
     this.tip.style.left = flip ? "auto" : `${left + 12}px`;

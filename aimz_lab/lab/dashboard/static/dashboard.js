@@ -9,7 +9,7 @@ import { series } from "./chart.js";
 import { Curve } from "./curve.js";
 import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
-import { count, duration, number, rate, ratio, restAfter, usual } from "./math.js";
+import { count, duration, noTraining, number, rate, ratio, restAfter, usual } from "./math.js";
 import { done, isOver, later, position } from "./position.js";
 import { hideBelow, recordOf, settle } from "./record.js";
 import {
@@ -128,11 +128,13 @@ class View {
       this.stats[key] = h("dd", {});
       return h("div", {}, h("dt", {}, label), this.stats[key]);
     };
-    return h("dl", { class: "aimz-stats" }, tile("loss", "loss"), tile("best", "best"),
+    const tiles = h("dl", { class: "aimz-stats" }, tile("loss", "loss"), tile("best", "best"),
       tile("step", "step"), tile("steps_per_s", "steps/s"), tile("rows_per_s", "rows/s"),
       tile("draws", "draws"), tile("divergences", "divergences"), tile("step_size", "step size"),
       tile("r_hat", "worst R-hat"), tile("ess", "least ESS"),
-      tile("elapsed", "elapsed"), tile("checkpoint", "checkpoint"));
+      tile("time", "time"), tile("checkpoint", "checkpoint"));
+    this.stats.time.append(h("span", {}), h("small", { class: "aimz-beside" }));
+    return tiles;
   }
 
   showTiles(isSampling) {
@@ -397,8 +399,7 @@ class View {
     setText(this.method, [meta.method, meta.n_obs && `${count(meta.n_obs)} rows`,
       !isSampling && meta.batch_size && `batches of ${count(meta.batch_size)}`, meta.scaled].filter(Boolean).join(" · "));
     setAttribute(this.root, "aria-label", `${isSampling ? "Chains" : "Training"} of ${meta.model}`);
-    setFlag(this.toggles.perRow, "hidden", !meta.n_obs || isSampling);
-    for (const name of ["smooth", "log", "whole"]) setFlag(this.toggles[name], "hidden", isSampling);
+    for (const name of ["log", "whole"]) setFlag(this.toggles[name], "hidden", isSampling);
     this.showTiles(isSampling);
   }
 
@@ -423,12 +424,19 @@ class View {
     setText(this.stats.steps_per_s, rate(progress.steps_per_s));
     setText(this.stats.rows_per_s, rate(progress.rows_per_s));
     setFlag(this.stats.rows_per_s.parentElement, "hidden", !progress.rows_per_s || Boolean(meta.is_sampling));
-    // The time to prepare stands at the top, and counts from the call on; this counts from the run's begin.
-    setText(this.stats.elapsed, progress.words === "preparing" ? "-" : duration(progress.elapsed_s));
+    // The time to prepare stands at the top as long as that goes on.
+    this.drawTime(progress.words === "preparing" ? null : progress);
     setFlag(this.stats.checkpoint.parentElement, "hidden", !progress.checkpoint);
     if (progress.checkpoint) setText(this.stats.checkpoint, `${duration(progress.checkpoint.age_s + since)} ago`);
     this.drawNotice(progress, over);
     if (over) clearInterval(this.ticking);
+  }
+
+  /** The time of the training, and smaller that of what was none. */
+  drawTime(progress) {
+    const [time, rest] = this.stats.time.childNodes;
+    setText(time, progress ? duration(progress.trained_s) : "-");
+    setText(rest, progress ? noTraining(progress.prepared_s, progress.paused_s) : "");
   }
 
   drawControls(progress, over) {
@@ -475,6 +483,10 @@ class View {
     }
     const names = Object.keys(loss.traces ?? { loss: null });
     if (names.length && !names.includes(this.options.curve)) this.options.curve = names[0];
+    // A rate is neither smoothed nor divided by the rows.
+    const isChains = Boolean(this.model.get("meta").is_sampling);
+    setFlag(this.toggles.smooth, "hidden", isChains || this.options.curve === "learning_rate");
+    setFlag(this.toggles.perRow, "hidden", isChains || !loss.n_obs || this.options.curve !== "loss");
     this.curves.show(names.map((name) => [name, name.replaceAll("_", " ")]), this.options.curve);
     const curves = series(loss, this.model.get("previous_runs").runs ?? [], this.options);
     const perRow = loss.n_obs && this.options.perRow;

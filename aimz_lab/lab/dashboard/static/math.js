@@ -232,6 +232,13 @@ export function duration(seconds) {
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
+const SEEN_S = 0.05; // what is shorter would be written as 0.0 s
+
+/** Write the time that a run was prepared and paused. */
+export const noTraining = (prepared, paused) =>
+  [[prepared, "to prepare"], [paused, "paused"]].filter(([seconds]) => seconds >= SEEN_S)
+    .map(([seconds, what]) => `${duration(seconds)} ${what}`).join(", ");
+
 /** Write a number of bytes. */
 export function size(bytes) {
   if (bytes === null || bytes === undefined) return "-";

@@ -1,6 +1,6 @@
 // The position of a run: steps or draws done, time left, and the same some seconds later.
 
-import { count, duration } from "./math.js";
+import { count, duration, noTraining } from "./math.js";
 
 const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed", "snapshot"];
 
@@ -20,12 +20,13 @@ function drawn(sampling) {
  */
 export function position(meta, progress, sampling, preparing) {
   if (progress.words === "preparing") {
-    return preparing ?? `compiling the first step · ${duration(progress.elapsed_s)}`;
+    return preparing ?? `compiling the first step · ${duration(progress.trained_s)}`;
   }
   const parts = [sampling?.of ? drawn(sampling)
     : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
-  if (isOver(progress)) parts.push(`in ${duration(progress.elapsed_s)}`);
-  else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(progress.elapsed_s)}`);
+  const { trained_s: trained, prepared_s: prepared, paused_s: paused } = progress;
+  if (isOver(progress)) parts.push(...[`in ${duration(trained)}`, noTraining(prepared, paused)].filter(Boolean));
+  else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(trained)}`);
   else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
   return parts.join(" · ");
 }
@@ -36,7 +37,8 @@ export const done = (progress) =>
 
 /** The same progress `seconds` later, for the time between two updates. */
 export function later(progress, seconds) {
+  if (progress.status === "paused") return { ...progress, paused_s: progress.paused_s + seconds };
   if (progress.status !== "running") return progress;
   const eta = progress.eta_s === null ? null : Math.max(progress.eta_s - seconds, 0);
-  return { ...progress, elapsed_s: progress.elapsed_s + seconds, eta_s: eta };
+  return { ...progress, trained_s: progress.trained_s + seconds, eta_s: eta };
 }
