@@ -31,7 +31,7 @@ from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions,
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect
 from aimz_lab.effects.measures import Contrast
-from aimz_lab.effects.overlap import Overlap, columns_of, overlap
+from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
 from aimz_lab.effects.placebo import (
     Placebo,
     check_levels,
@@ -1758,7 +1758,8 @@ class ImpactModel:
 
         Returns:
             A report, green, amber or red, with a table of the columns, and which rows are outside.
-            With a table of the model, the columns are those of its formulas but the outcome's.
+            With a table of the model, the columns are those of its formulas but the outcome's; rows
+            that ``TableSpec(missing="drop")`` leaves out are not compared, and count as inside.
 
         Raises:
             ArgumentError: If the treatment is no column of two values, or these are no rows.
@@ -1770,8 +1771,13 @@ class ImpactModel:
             (False, True)
         """
         used = None if self._table is None else self._table.input_columns()
-        rows = [columns_of(each, self.param_input, used) for each in (trained, scenario)]
-        return overlap(*rows, treatment, limits)
+        sides = []
+        for rows, are_trained in ((trained, True), (scenario, False)):
+            kept, left_out = None, ""
+            if self._table is not None:
+                rows, kept, left_out = self._table.compared_rows(rows, are_trained=are_trained)
+            sides.append(Side(columns_of(rows, self.param_input, used), kept, left_out))
+        return overlap(*sides, treatment, limits)
 
     def placebo(
         self,
