@@ -120,7 +120,13 @@ from aimz_lab.system.lazy_modules import xr
 from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.tracebacks import warn
-from aimz_lab.trust.before_fit import CheckReport, Preflight, check, check_readable_again
+from aimz_lab.trust.before_fit import (
+    PRIOR_DRAWS,
+    CheckReport,
+    Preflight,
+    check,
+    check_readable_again,
+)
 from aimz_lab.trust.calibration import CalibrationOptions, CalibrationReport, calibrate
 from aimz_lab.trust.columns import column_notes
 from aimz_lab.trust.diagnosis import DiagnosisOptions, Examined, TrustReport, diagnose
@@ -2060,16 +2066,22 @@ class ImpactModel:
                 X, left_out = self._table.complete_rows(X, given)
         if isinstance(self._inference, MCMC) or num_steps is not None:
             steps = {} if num_steps is None else {"num_steps": num_steps}
-            fit = partial(trial.fit_on_batch, X, y, progress=False, **steps, **options)
+            method, options = type(self).fit_on_batch, {**steps, **options}
         else:
             batches = {"batch_size": batch_size, "epochs": epochs, "scale": scale, "n_obs": n_obs}
-            fit = partial(trial.fit, X, y, rows=rows, progress=False, **batches, **options)
+            method, options = type(self).fit, {"rows": rows, **batches, **options}
+
+        def fit(copied: ImpactModel) -> Callable[[list[Callback]], object]:
+            train = partial(method, copied, X, y, progress=False, **options)
+            return lambda callbacks: train(callbacks=callbacks)
+
         return check(
             Preflight(
                 trial,
                 self._kernel,
                 trial._inference,
-                lambda callbacks: fit(callbacks=callbacks),
+                fit(copy.deepcopy(self)),
+                fit(trial),
                 partial(trial._trial_request, rows_of(X), y, kwargs, kernel_kwargs, **data),
                 trial._predictor,
                 scale,
@@ -2653,12 +2665,15 @@ class ImpactModel:
         own = {"return_sites": self.param_output, "output_scale": "model"}
         if group == "log_likelihood":
             own = {"outputs": outputs}
-        own |= {"num_draws": 200} if is_prior else {}
+        key = self.rng_key
+        if is_prior:  # one key, so that one prior and table have one verdict, trained or not
+            own |= {"num_draws": PRIOR_DRAWS}
+            key = jax.random.key(0, impl=jax.random.key_impl(key))
         return self._request(
             inputs,
             kwargs,
             kernel_kwargs,
-            key=self.rng_key,
+            key=key,
             moment=Moment(self._trained, self._table),
             group=group,
             **own,

@@ -46,7 +46,8 @@ class EffectSummary(xr.Dataset):
 
         Returns:
             The index has the labels of each dimension, and the site where there are several sites,
-            by its column if it is the output of a table. Sites of different dimensions have one label for each entry, ``"y[north]"``.
+            by its column if it is the output of a table. Sites of different dimensions have one
+            label for each entry, ``"y[north]"``.
 
         Raises:
             ValueError: If this is no longer a summary: a site lacks the dimension ``summary``.

@@ -66,8 +66,8 @@ class Overlap(Report):
         outside: For each row of the scenario, whether one column is outside of its range, or all
             together are farther from the trained mean than any trained row (Mahalanobis). False for
             rows that ``TableSpec(missing="drop")`` leaves out.
-        propensity: Of each trained row that was compared (or of 50,000), the probability of the treatment given its
-            other columns; ``None`` without a treatment.
+        propensity: Of each trained row that was compared (or of 50,000), the probability of the
+            treatment given its other columns; ``None`` without a treatment.
         extreme: Share of these outside of the limits; Crump et al. (2009).
         auc: How well the other columns tell treated from untreated rows: 0.5 not at all, 1 fully.
         effective: Effective number of treated and of untreated rows, weighted by the inverse

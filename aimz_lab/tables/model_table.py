@@ -230,7 +230,7 @@ class ModelTable:
     def compared_rows(
         self, inputs: Any, *, are_trained: bool
     ) -> tuple[Any, Bool[np.ndarray, " row"] | None, str]:
-        """Return the rows of a table that a training or a prediction uses, where it has the columns.
+        """Return the rows of a table that a training uses, or a prediction.
 
         Args:
             inputs: A table, or anything else, which is returned as it is.

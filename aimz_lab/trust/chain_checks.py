@@ -37,9 +37,7 @@ class WorstMixed:
     energy: Float[np.ndarray, "chain draw"] | None
 
 
-def worst_mixed(
-    table: pd.DataFrame, tree: xr.DataTree, posterior: Posterior
-) -> WorstMixed | None:
+def worst_mixed(table: pd.DataFrame, tree: xr.DataTree, posterior: Posterior) -> WorstMixed | None:
     """Return what shows best how chains mixed; ``None`` if there are no entries.
 
     Args:
