@@ -2116,8 +2116,8 @@ class ImpactModel:
         Args:
             X: Input of all rows, as in :meth:`fit_on_batch`; the output is simulated.
             n: Number of replications, 20 at least.
-            num_steps: SVI steps on all rows of each replication, all from the same start. Of MCMC,
-                each is one chain with the warm-up of the inference object.
+            num_steps: SVI steps on all rows of each replication, each from a start of its own.
+                Of MCMC, each is one chain with the warm-up of the inference object.
             num_draws: Posterior draws among which a true value is ranked, 20 at least. Chains are
                 thinned to as many.
             rng_key: Key of this call; split from the model's by default.
@@ -2159,7 +2159,8 @@ class ImpactModel:
                 shared=shared,
             )
             steps = sum(call.num_steps for call in self._trained.trainings or ())
-            return calibrate(request, self._inference, key, options, steps)
+            labelled = lambda ranks: self._labelled(ranks, ranks.draws)  # noqa: E731
+            return calibrate(request, self._inference, key, options, labelled, steps)
 
     def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
