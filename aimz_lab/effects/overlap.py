@@ -86,7 +86,8 @@ def overlap(
     changed = tuple(name for name in trained if not _same(trained[name], scenario[name]))
     scores = _scores(trained, designs, treatment, low, high)
     frame = late_import("pandas").DataFrame.from_dict(table, orient="index")
-    left_out = dict.fromkeys(side.left_out for side in (of_training, of_scenario) if side.left_out)
+    sides = {"trained rows": of_training, "scenario": of_scenario}
+    left_out = [f"{name}: {side.left_out}" for name, side in sides.items() if side.left_out]
     finding = rows_finding(frame, float(outside.mean()), float(together.mean()))
     if of_scenario.kept is not None:
         everywhere = np.zeros(len(of_scenario.kept), bool)

@@ -81,8 +81,8 @@ def test_rows_that_a_training_leaves_out_are_not_compared():
     assert np.flatnonzero(report.outside).tolist() == [40]  # of all rows of the scenario
     assert len(report.propensity) == N - 32
     told = [one.text for one in report if one.name == "missing values"]
-    assert told[0].startswith("32 of 2000 rows were left out")
-    assert told[1].startswith("30 of 2000 rows were left out")
+    assert told[0].startswith("trained rows: 32 of 2000 rows were left out")
+    assert told[1].startswith("scenario: 30 of 2000 rows were left out")
 
 
 def test_rows_outside_by_no_single_column_are_told(im):
