@@ -31,7 +31,7 @@ from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions,
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect
 from aimz_lab.effects.measures import Contrast
-from aimz_lab.effects.overlap import Overlap, columns_of, overlap
+from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
 from aimz_lab.effects.placebo import (
     Placebo,
     among_kept_rows,
@@ -121,7 +121,13 @@ from aimz_lab.system.lazy_modules import xr
 from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.tracebacks import warn
-from aimz_lab.trust.before_fit import CheckReport, Preflight, check, check_readable_again
+from aimz_lab.trust.before_fit import (
+    PRIOR_DRAWS,
+    CheckReport,
+    Preflight,
+    check,
+    check_readable_again,
+)
 from aimz_lab.trust.calibration import CalibrationOptions, CalibrationReport, calibrate
 from aimz_lab.trust.columns import column_notes
 from aimz_lab.trust.diagnosis import DiagnosisOptions, Examined, TrustReport, diagnose
@@ -1776,7 +1782,8 @@ class ImpactModel:
 
         Returns:
             A report, green, amber or red, with a table of the columns, and which rows are outside.
-            With a table of the model, the columns are those of its formulas but the outcome's.
+            With a table of the model, the columns are those of its formulas but the outcome's; rows
+            that ``TableSpec(missing="drop")`` leaves out are not compared, and count as inside.
 
         Raises:
             ArgumentError: If the treatment is no column of two values, or these are no rows.
@@ -1790,8 +1797,13 @@ class ImpactModel:
         used = None if self._table is None else self._table.input_columns()
         with self._line("overlap"):
             doing("comparing the rows")
-            rows = [columns_of(each, self.param_input, used) for each in (trained, scenario)]
-            return overlap(*rows, treatment, limits)
+            sides = []
+            for rows, are_trained in ((trained, True), (scenario, False)):
+                kept, left_out = None, ""
+                if self._table is not None:
+                    rows, kept, left_out = self._table.compared_rows(rows, are_trained=are_trained)
+                sides.append(Side(columns_of(rows, self.param_input, used), kept, left_out))
+            return overlap(*sides, treatment, limits)
 
     def placebo(
         self,
@@ -2088,10 +2100,15 @@ class ImpactModel:
                 X, left_out, _ = self._table.complete_rows(X, given)
         if isinstance(self._inference, MCMC) or num_steps is not None:
             steps = {} if num_steps is None else {"num_steps": num_steps}
-            fit = partial(trial.fit_on_batch, X, y, progress=False, **steps, **options)
+            method, options = type(self).fit_on_batch, {**steps, **options}
         else:
             batches = {"batch_size": batch_size, "epochs": epochs, "scale": scale, "n_obs": n_obs}
-            fit = partial(trial.fit, X, y, rows=rows, progress=False, **batches, **options)
+            method, options = type(self).fit, {"rows": rows, **batches, **options}
+
+        def fit(copied: ImpactModel) -> Callable[[list[Callback]], object]:
+            train = partial(method, copied, X, y, progress=False, **options)
+            return lambda callbacks: train(callbacks=callbacks)
+
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="check")
         with line:
             return check(
@@ -2099,7 +2116,8 @@ class ImpactModel:
                     trial,
                     self._kernel,
                     trial._inference,
-                    lambda callbacks: fit(callbacks=callbacks),
+                    fit(copy.deepcopy(self)),
+                    fit(trial),
                     partial(trial._trial_request, rows_of(X), y, kwargs, kernel_kwargs, **data),
                     trial._predictor,
                     scale,
@@ -2135,8 +2153,8 @@ class ImpactModel:
         Args:
             X: Input of all rows, as in :meth:`fit_on_batch`; the output is simulated.
             n: Number of replications, 20 at least.
-            num_steps: SVI steps on all rows of each replication, all from the same start. Of MCMC,
-                each is one chain with the warm-up of the inference object.
+            num_steps: SVI steps on all rows of each replication, each from a start of its own.
+                Of MCMC, each is one chain with the warm-up of the inference object.
             num_draws: Posterior draws among which a true value is ranked, 20 at least. Chains are
                 thinned to as many.
             progress: Whether a line says how far the replications are, if that takes long.
@@ -2181,7 +2199,8 @@ class ImpactModel:
                 shared=shared,
             )
             steps = sum(call.num_steps for call in self._trained.trainings or ())
-            return calibrate(request, self._inference, key, options, steps)
+            labelled = lambda ranks: self._labelled(ranks, ranks.draws)  # noqa: E731
+            return calibrate(request, self._inference, key, options, labelled, steps)
 
     def describe(self) -> JsonObject:
         """Describe the model in plain values: its kernel and sites, its training, its draws.
@@ -2689,12 +2708,15 @@ class ImpactModel:
         own = {"return_sites": self.param_output, "output_scale": "model"}
         if group == "log_likelihood":
             own = {"outputs": outputs}
-        own |= {"num_draws": 200} if is_prior else {}
+        key = self.rng_key
+        if is_prior:  # one key, so that one prior and table have one verdict, trained or not
+            own |= {"num_draws": PRIOR_DRAWS}
+            key = jax.random.key(0, impl=jax.random.key_impl(key))
         return self._request(
             inputs,
             kwargs,
             kernel_kwargs,
-            key=self.rng_key,
+            key=key,
             moment=Moment(self._trained, self._table),
             group=group,
             **own,

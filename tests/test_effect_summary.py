@@ -118,6 +118,7 @@ def test_an_outcome_of_a_table_is_called_by_its_column():
     assert "Effect on pay (" in str(summary) or "Effect on pay," in str(summary)
     assert "Effect on pay_mean" in str(summary)
     assert "Effect on z" in summary._repr_html_()
+    assert summary[["y_mean"]].table().index.tolist() == ["pay_mean"]
     assert "effect on pay is given" in summary.y.text
     assert "changes pay_mean by" in summary.y_mean.text
     both = as_effect(xr.DataTree.from_dict({"predictions": draws[["y"]]}))

@@ -98,9 +98,10 @@ class Decision:
                 f"{self._more_than(len(self.choice) * row['utility'])}."
             )
         if self.tied:
+            rows = "1 row gains" if self.tied == 1 else f"{self.tied:,} rows gain"
             said.append(
-                f"{self.tied:,} rows gain as much per cost as the last one chosen, and missed it "
-                "for the order of the rows alone."
+                f"{rows} as much per cost as the last one chosen, and missed it for the order of "
+                "the rows alone."
             )
         return " ".join(said)
 

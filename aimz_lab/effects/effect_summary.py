@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aimz_lab.data.html import html_table
+from aimz_lab.effects.measures import AVERAGE
 from aimz_lab.progress import count, number_each, numbers_alike
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -44,8 +45,9 @@ class EffectSummary(xr.Dataset):
         """Return a data frame with a row for each entry and a column for each summary.
 
         Returns:
-            The index has the labels of each dimension, and the site where there are several sites.
-            Sites of different dimensions have one label for each entry, ``"y[north]"``.
+            The index has the labels of each dimension, and the site where there are several sites,
+            by its column if it is the output of a table. Sites of different dimensions have one
+            label for each entry, ``"y[north]"``.
 
         Raises:
             ValueError: If this is no longer a summary: a site lacks the dimension ``summary``.
@@ -54,7 +56,7 @@ class EffectSummary(xr.Dataset):
         if not self._is_summary:
             msg = f"A table needs the dimension {SUMMARY!r}; the sites have {dict(self.sizes)}."
             raise ValueError(msg)
-        frames = {str(name): _frame(site, None) for name, site in self.data_vars.items()}
+        frames = {_called(site): _frame(site, None) for site in self.data_vars.values()}
         if len(frames) == 1:
             return next(iter(frames.values()))
         if len({tuple(frame.index.names) for frame in frames.values()}) == 1:
@@ -88,13 +90,8 @@ class EffectSummary(xr.Dataset):
         sites = list(self.data_vars.values())
         if all(site.ndim == 1 for site in sites):
             frame = late_import("pandas").concat([_frame(site, None) for site in sites])
-            names = list(map(_called, sites))
             # Each site has a unit of its own.
-            yield (
-                ", ".join(names),
-                _cells(frame.set_axis(names).rename_axis("site"), number_each),
-                1,
-            )
+            yield ", ".join(map(_called, sites)), _cells(frame, number_each), 1
             return
         for site in sites:
             frame, total = _frame(site, _MOST_ROWS), _n_entries(site)
@@ -113,9 +110,11 @@ def _called(site: xr.DataArray) -> str:
 def _title(summary: EffectSummary, names: str) -> str:
     probs = {site.attrs.get("prob") for site in summary.data_vars.values()}
     prob = probs.pop() if len(probs) == 1 else None
+    are_averages = {site.attrs.get("contrast") for site in summary.data_vars.values()} == {AVERAGE}
+    title = f"{'Average of' if are_averages else 'Effect on'} {names}"
     if prob is None or not any(str(label).startswith("hdi") for label in _columns(summary)):
-        return f"Effect on {names}"
-    return f"Effect on {names}, with the {100 * prob:g}% highest-density interval"
+        return title
+    return f"{title}, with the {100 * prob:g}% highest-density interval"
 
 
 def _columns(summary: xr.Dataset | xr.DataArray) -> list[str]:
@@ -138,7 +137,7 @@ def _frame(site: xr.DataArray, most: int | None) -> pd.DataFrame:
         chosen = np.concatenate([chosen[: most // 2], chosen[total - most // 2 :]])
     values = site.values.reshape(total, site.sizes[SUMMARY])[chosen]
     if not dims:
-        return pd.DataFrame(values, pd.Index([str(site.name)], name="site"), columns=_columns(site))
+        return pd.DataFrame(values, pd.Index([_called(site)], name="site"), columns=_columns(site))
     levels: dict[str, pd.Index] = {}
     for dim, at in zip(dims, np.unravel_index(chosen, shape), strict=True):
         labels = site.indexes[dim][at] if dim in site.indexes else pd.Index(at)

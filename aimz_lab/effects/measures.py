@@ -23,6 +23,9 @@ Contrast: TypeAlias = Named | Callable[[Any, Any], Any]
 NO_EFFECT = {"difference": 0.0, "ratio": 1.0, "percent": 0.0, "odds_ratio": 1.0}
 """The value of each measure where the intervention changes nothing."""
 
+AVERAGE = "average"
+"""In place of a measure: averages of the outcome itself, which are compared with nothing."""
+
 _FORMULAS: dict[str, Callable] = {
     "difference": lambda before, after: after - before,
     "ratio": lambda before, after: after / before,

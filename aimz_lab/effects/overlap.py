@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_a, is_table
-from aimz_lab.effects.overlap_report import Overlap, Propensities
+from aimz_lab.effects.overlap_report import Overlap, Propensities, rows_finding
 from aimz_lab.effects.propensity import area_under_curve, propensities, standardised
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.imports import late_import
+from aimz_lab.trust.report import of_left_out
 from aimz_lab.types import shown
 
 MOST_ROWS = 50_000
@@ -23,17 +25,31 @@ _KINDS = {"f": "numbers", "U": "texts", "M": "times", "m": "durations"}
 _FILL = "Fill missing values, or leave such rows out: df.dropna()."
 
 
+class Side(NamedTuple):
+    """One side of a comparison.
+
+    Attributes:
+        columns: Columns by name; texts are levels of a category.
+        kept: Which of the rows that were given these are; ``None`` for all.
+        left_out: A phrase that says which rows were left out; empty for none.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    kept: Bool[np.ndarray, " row"] | None = None
+    left_out: str = ""
+
+
 def overlap(
-    trained: Mapping[str, np.ndarray],
-    scenario: Mapping[str, np.ndarray],
+    of_training: Side,
+    of_scenario: Side,
     treatment: str | None,
     limits: tuple[float, float],
 ) -> Overlap:
     """Compare columns of trained rows with those of a scenario.
 
     Args:
-        trained: Columns by name; texts are levels of a category.
-        scenario: The same columns.
+        of_training: The trained rows.
+        of_scenario: The rows of the scenario, with the same columns.
         treatment: The column with the treatment, of two values.
         limits: Propensities outside of these are extreme.
 
@@ -41,6 +57,7 @@ def overlap(
         ArgumentError: If the treatment is no column of two values, or limits are none.
         DataError: If columns are missing, or values are not finite.
     """
+    trained, scenario = of_training.columns, of_scenario.columns
     missing = [name for name in trained if name not in scenario]
     if not trained:
         msg = "There are no columns to compare: each argument of the trained rows is one number."
@@ -63,11 +80,21 @@ def overlap(
         table[name] = row
         outside.append(far)
         designs.append((name, *design))
-    outside.append(_far(*(np.concatenate([d[i] for d in designs], axis=1) for i in (1, 2))))
+    together = _far(*(np.concatenate([d[i] for d in designs], axis=1) for i in (1, 2)))
+    together &= ~np.any(outside, axis=0)
+    outside = np.any([*outside, together], axis=0)
     changed = tuple(name for name in trained if not _same(trained[name], scenario[name]))
     scores = _scores(trained, designs, treatment, low, high)
     frame = late_import("pandas").DataFrame.from_dict(table, orient="index")
-    return Overlap(frame, np.any(outside, axis=0), scores, changed)
+    sides = {"trained rows": of_training, "scenario": of_scenario}
+    left_out = [f"{name}: {side.left_out}" for name, side in sides.items() if side.left_out]
+    finding = rows_finding(frame, float(outside.mean()), float(together.mean()))
+    if of_scenario.kept is not None:
+        everywhere = np.zeros(len(of_scenario.kept), bool)
+        everywhere[of_scenario.kept] = outside
+        outside = everywhere
+    findings = [finding, *(one for text in left_out for one in of_left_out(text))]
+    return Overlap(frame, outside, scores, changed, findings)
 
 
 def columns_of(given: Any, input_name: str, used: Set[str] | None = None) -> dict[str, np.ndarray]:

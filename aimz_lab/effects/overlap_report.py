@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -56,15 +57,17 @@ class Overlap(Report):
         outside: Which rows of the scenario are outside.
         scores: Propensities, if there is a treatment.
         changed: Names of the columns that differ.
+        findings: What was found of the rows.
 
     Attributes:
         columns: For each column the trained range, the share of the scenario's rows outside of it
             (of a category: with a level that was not trained on), and the difference of means in
             trained standard deviations.
         outside: For each row of the scenario, whether one column is outside of its range, or all
-            together are farther from the trained mean than any trained row (Mahalanobis).
-        propensity: Of each trained row (or of 50,000), the probability of the treatment given its
-            other columns; ``None`` without a treatment.
+            together are farther from the trained mean than any trained row (Mahalanobis). False for
+            rows that ``TableSpec(missing="drop")`` leaves out.
+        propensity: Of each trained row that was compared (or of 50,000), the probability of the
+            treatment given its other columns; ``None`` without a treatment.
         extreme: Share of these outside of the limits; Crump et al. (2009).
         auc: How well the other columns tell treated from untreated rows: 0.5 not at all, 1 fully.
         effective: Effective number of treated and of untreated rows, weighted by the inverse
@@ -78,6 +81,7 @@ class Overlap(Report):
         outside: Bool[np.ndarray, " row"],
         scores: Propensities | None,
         changed: tuple[str, ...],
+        findings: Sequence[Finding],
     ) -> None:
         self.columns = columns
         self.outside = outside
@@ -86,10 +90,8 @@ class Overlap(Report):
         self.auc = scores and scores.auc
         self.effective = scores and scores.effective
         self.changed = changed
-        findings = [_of_rows(columns, float(outside.mean()))]
-        if scores is not None:
-            findings.append(_of_treatment(scores))
-        super().__init__("Overlap", tuple(findings), _SENTENCES)
+        of_treatment = [] if scores is None else [_of_treatment(scores)]
+        super().__init__("Overlap", (*findings, *of_treatment), _SENTENCES)
 
     @property
     def text(self) -> str:
@@ -98,12 +100,12 @@ class Overlap(Report):
         return " ".join([*found, *self.next_steps])
 
     def __str__(self) -> str:
-        table = self.columns.to_string(float_format="{:.3g}".format)
+        table = self.columns.to_string(float_format="{:.3g}".format, na_rep="")
         return f"{super().__str__()}\n\n{table}"
 
     def _repr_html_(self) -> str:
         rows = [
-            [str(name), *(v if isinstance(v, str) else f"{v:.3g}" for v in row)]
+            [str(name), *(_cell(value) for value in row)]
             for name, *row in self.columns.itertuples()
         ]
         return super()._repr_html_() + html_table("Columns", ["", *self.columns.columns], rows)
@@ -113,11 +115,24 @@ def _level(share: float, few: float) -> Level:
     return "green" if share <= few / 2 else "amber" if share <= few else "red"
 
 
-def _of_rows(columns: pd.DataFrame, share: float) -> Finding:
+def _cell(value: str | float) -> str:
+    return value if isinstance(value, str) else "" if np.isnan(value) else f"{value:.3g}"
+
+
+def rows_finding(columns: pd.DataFrame, share: float, together: float) -> Finding:
+    """Judge how many rows of a scenario lie outside of the trained ones.
+
+    Args:
+        columns: The table of the columns.
+        share: Share of the rows that lie outside.
+        together: Share of the rows that do so by no single column.
+    """
     text = f"{share:.1%} of the scenario's rows lie outside of the trained ones"
     worst = columns["outside"].idxmax()
     if columns.loc[worst, "outside"] > 0:
         text += f", most for {worst!r} ({columns.loc[worst, 'outside']:.1%})"
+    if together > 0:
+        text += f", {together:.1%} by how their columns go together rather than by one alone"
     level = _level(share, FEW_OUTSIDE)
     return Finding("rows", level, text, "" if level == "green" else _EXTRAPOLATED)
 

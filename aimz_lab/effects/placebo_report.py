@@ -20,6 +20,9 @@ _SENTENCES = {
     "amber": "The model may find effects where there can be none",
     "red": "The model finds effects where there can be none",
 }
+_NOT_TOLD = {"amber": "The real effect cannot be told from chance"}
+"""Where that alone is amber, and the placebos are as they should be."""
+
 _CONFOUNDED = (
     "A confounder is likely: adjust for what lies before treatment and outcome, and read "
     "effects.e_value and effects.tipping_points of the real effect."
@@ -82,7 +85,9 @@ class Placebo(Report):
         ]
         if self.p is not None:
             findings.append(_of_the_real(self.p, len(sham), table["mean"].iloc[0]))
-        super().__init__("Placebo", tuple(findings), _SENTENCES)
+        is_right = findings[0].level == "green"
+        sentences = _SENTENCES | (_NOT_TOLD if is_right else {})
+        super().__init__("Placebo", tuple(findings), sentences)
 
     @property
     def text(self) -> str:

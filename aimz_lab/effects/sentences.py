@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aimz_lab.effects.asked import Asked
-from aimz_lab.effects.measures import NO_EFFECT
+from aimz_lab.effects.measures import AVERAGE, NO_EFFECT
 from aimz_lab.progress import number
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -19,7 +19,7 @@ _WHAT = {
     "difference": "changes {site} by {mean}",
     "percent": "changes {site} by {mean}",
     "ratio": "makes {site} {mean} what it was",
-    "average": "leaves {site} at {mean}",
+    AVERAGE: "leaves {site} at {mean}",
     "odds_ratio": "makes the odds of {site} {mean} what they were",
 }
 
@@ -77,7 +77,7 @@ def _several(name: str, summary: xr.DataArray, asked: Asked) -> list[str]:
     dims = [dim for dim in summary.dims if dim != "summary"]
     ordered = summary.transpose(*dims, "summary")
     means = ordered.sel(summary="mean").values.ravel()
-    what = "average of" if asked.contrast == "average" else "effect on"
+    what = "average of" if asked.contrast == AVERAGE else "effect on"
     along = " by ".join(map(str, dims))
     text = f"The {what} {name} is given for {means.size:,} entries of {along}"
     if not means.size:
@@ -93,7 +93,7 @@ def _several(name: str, summary: xr.DataArray, asked: Asked) -> list[str]:
         named.append(f"{label}: {value} ({_interval(entry, asked)})")
     if means.size > _MOST_NAMED:
         text += ", of which the smallest and the largest are"
-    shares = [] if asked.contrast == "average" else [_share(ordered, asked)]
+    shares = [] if asked.contrast == AVERAGE else [_share(ordered, asked)]
     return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *shares]
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
-from aimz_lab.effects.measures import Contrast, Measure, check_contrast, name_of
+from aimz_lab.effects.measures import AVERAGE, Contrast, Measure, check_contrast, name_of
 from aimz_lab.effects.row_groups import RowGroups
 from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError
@@ -25,8 +25,6 @@ from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
 
 Swept = Literal["column", "argument", "site"]
-
-AVERAGE = "average"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from jaxtyping import Bool
 
 from aimz_lab.data.ranged_source import DaskTable, is_dask_table
 from aimz_lab.data.tables import is_table, native_table
@@ -225,6 +226,32 @@ class ModelTable:
             return CompleteRows(inputs)
         _refuse_beside(given, len(table))
         return CompleteRows(rows_of(table, kept), left_out, kept)
+
+    def compared_rows(
+        self, inputs: Any, *, are_trained: bool
+    ) -> tuple[Any, Bool[np.ndarray, " row"] | None, str]:
+        """Return the rows of a table that a training uses, or a prediction.
+
+        Args:
+            inputs: A table, or anything else, which is returned as it is.
+            are_trained: Whether they are those of a training, which need the output too.
+
+        Returns:
+            The rows, which of all they are, ``None`` for all, and a phrase that says which ones are
+            left out.
+
+        Raises:
+            DataError: If all rows lack a value.
+        """
+        table = native_table(inputs)
+        if self.spec.missing != "drop" or not is_table(table):
+            return inputs, None, ""
+        names = self.spec.columns if are_trained else self.input_columns()
+        names = [str(name) for name in table.columns if name in names]
+        _, kept, left_out = columns_with_values(self.spec, table, names)
+        if kept is None:
+            return inputs, None, ""
+        return rows_of(table, kept), np.isin(np.arange(len(table)), kept), left_out
 
     def training_call(
         self,

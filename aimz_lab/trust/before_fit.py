@@ -10,6 +10,7 @@ from typing import Protocol
 
 import jax
 import numpy as np
+from jaxtyping import Float
 from numpyro.infer import MCMC, SVI
 
 from aimz_lab.data.html import format_bytes
@@ -39,8 +40,15 @@ PROBE_S = 1.0
 PROBE_ROWS = 2048
 """Rows that the trial of a prediction has."""
 
-PRIOR_ROWS = 200
-"""Rows whose prior predictive draws are compared with the output."""
+PRIOR_ROWS, PRIOR_DRAWS = 200, 1000
+"""Rows whose prior predictive draws are compared with the output, and draws of each."""
+
+PRIOR_SHARE = 0.99
+"""Share of the prior predictive draws that a central range holds. A larger one would hang on the
+extremes of a few draws."""
+
+_PARTS = 5  # of the draws, that tell how far their range is known
+_NOTICED_S = 1.0
 
 _SENTENCES = {
     "green": "Nothing speaks against this fit",
@@ -54,17 +62,20 @@ class Forecast:
     """What a fit and a prediction would take on this machine.
 
     Attributes:
-        fit_seconds: Time of the fit, compilation included; ``None`` if it was not tried.
-        predict_seconds: Time of a prediction of these rows, compilation included.
+        fit_seconds: Time of the fit; ``None`` if it was not tried.
+        predict_seconds: Time of a prediction of these rows.
         fit_bytes: Memory of the rows and the posterior draws of the fit.
         predict_bytes: Memory of the predictive draws with ``store="memory"``; less with ``reduce=``
             or a store on disk.
+        compile_seconds: Time that it took to trace and compile the programs of the fit. It is not
+            part of the others: this process has them now.
     """
 
     fit_seconds: float | None = None
     predict_seconds: float | None = None
     fit_bytes: int | None = None
     predict_bytes: int | None = None
+    compile_seconds: float = 0.0
 
 
 class Trial(Protocol):
@@ -91,6 +102,7 @@ class Preflight:
         trial: A copy of the model.
         signature: Its kernel.
         inference: Its inference object.
+        first_fit: Trains another copy, with these callbacks; what it compiles, ``fit`` has.
         fit: Trains the copy, with these callbacks.
         request: After the fit, makes the request of a call for a group.
         predictor: Computes predictions.
@@ -102,6 +114,7 @@ class Preflight:
     trial: Trial
     signature: KernelSignature
     inference: SVI | MCMC
+    first_fit: Callable[[list[Callback]], object]
     fit: Callable[[list[Callback]], object]
     request: Callable[[Group], Request]
     predictor: Predictor
@@ -153,11 +166,16 @@ class CheckReport(Report):
 
 
 class _Probe(Callback):
-    """Ends a run after a moment, and measures how fast its steps are."""
+    """Ends a run after a moment, and measures how fast its steps are.
+
+    Args:
+        lasts_s: Seconds that the run goes on for, after its first report.
+    """
 
     every_epoch = False
 
-    def __init__(self) -> None:
+    def __init__(self, lasts_s: float) -> None:
+        self._lasts_s = lasts_s
         self.began = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._last: tuple[float, int] | None = None
@@ -167,7 +185,7 @@ class _Probe(Callback):
         now = time.monotonic(), run.step
         self._first = self._first or now
         self._last = now
-        if now[0] - self._first[0] > PROBE_S:
+        if now[0] - self._first[0] >= self._lasts_s:
             run.control.stop("the trial has seen enough")
 
     @property
@@ -175,12 +193,17 @@ class _Probe(Callback):
         """When the last report came."""
         return self._last[0]
 
+    @property
+    def set_up_s(self) -> float:
+        """Seconds up to the first report."""
+        return self._first[0] - self.began
+
     def seconds(self, total: int | None) -> float | None:
-        """Seconds of ``total`` steps, set-up and compilation included."""
+        """Seconds of ``total`` steps, set-up included."""
         if self._first is None or total is None:
             return None
         (at, done), (end, steps) = self._first, self._last
-        start = at - self.began
+        start = self.set_up_s
         if steps == done:
             return start * max(total / done, 1)
         return start + max(total - done, 0) * (end - at) / (steps - done)
@@ -215,20 +238,25 @@ def check(preflight: Preflight) -> CheckReport:
 
 def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     """Train for a moment, and predict some rows."""
-    probe, findings = _Probe(), []
+    first, probe, findings = _Probe(0), _Probe(PROBE_S), []
     doing("trying a fit")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            preflight.fit([probe])
+            preflight.first_fit([first])
         except AimzLabError as error:
             kind = type(error).__name__.removesuffix("Error").lower() or "fit"
             return [Finding(kind, "red", str(error).rstrip("."))], Forecast()
+    compiled = time.monotonic()
+    probe.began = compiled
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what there is to say was said
+        preflight.fit([probe])
     after = time.monotonic()
     run = preflight.trial.last_run
     rows, n_rows = preflight.data
     findings.append(Finding("fit", "green", f"the kernel runs, and {run.step:,} steps were tried"))
-    failed = run.status in ("diverged", "failed")
+    failed = _has_failed(run)
     if failed:
         what, advice = end_of(run)
         what = what.partition("; the model ")[0]  # the model here is a copy
@@ -244,18 +272,41 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     findings.append(_prior_finding(preflight, rows))
     if failed:
         return findings, Forecast()  # no use in its time
-    total = run.info.total_steps
-    fit_seconds = probe.seconds(total)
+    fit_seconds, compile_seconds = probe.seconds(run.info.total_steps), 0.0
     if fit_seconds is not None:
-        fit_seconds += after - probe.ended
+        drawing = after - probe.ended
+        fit_seconds += drawing
+        compile_seconds = max(compiled - first.began - probe.set_up_s - drawing, 0.0)
     if cost := cost_of_old_jax():
         findings.append(Finding("jax", "green", cost))
-    return findings, _with_prediction(preflight, findings, fit_seconds, rows, n_rows)
+    forecast = replace(
+        _with_prediction(preflight, fit_seconds, rows, n_rows),
+        compile_seconds=compile_seconds,
+    )
+    findings.append(_forecast_finding(forecast))
+    return findings, forecast
+
+
+def _has_failed(run: Run) -> bool:
+    return run.status in ("diverged", "failed")
+
+
+def _forecast_finding(forecast: Forecast) -> Finding:
+    text = f"the fit takes about {_duration(forecast.fit_seconds)}"
+    if forecast.predict_bytes is None:
+        text = f"{text}; a prediction was not tried"
+    else:
+        text = (
+            f"{text} and a prediction of its rows about {_duration(forecast.predict_seconds)}, "
+            f"with {format_bytes(forecast.predict_bytes)} of draws"
+        )
+    if forecast.compile_seconds >= _NOTICED_S:
+        text = f"{text}; compiling took {_duration(forecast.compile_seconds)} more, and is done"
+    return Finding("forecast", "green", text)
 
 
 def _with_prediction(
     preflight: Preflight,
-    findings: list[Finding],
     fit_seconds: float | None,
     rows: Rows,
     n_rows: int | None,
@@ -264,25 +315,14 @@ def _with_prediction(
     own = sum(np.asarray(one).nbytes for one in (draws or {}).values())
     fit_bytes = sum(array.nbytes for array in rows.values()) + own
     if draws is None or n_rows is None:
-        text = f"the fit takes about {_duration(fit_seconds)}; a prediction was not tried"
-        findings.append(Finding("forecast", "green", text))
         return Forecast(fit_seconds, None, fit_bytes, None)
     doing("trying a prediction")
     few = min(n_rows, PROBE_ROWS)
-    began = time.monotonic()
     nbytes = preflight.first_rows("posterior_predictive", few).nbytes
-    first = time.monotonic()
+    began = time.monotonic()
     preflight.first_rows("posterior_predictive", few)
-    again = time.monotonic() - first
-    predict_seconds = (first - began - again) + again * n_rows / few
-    predict_seconds = max(predict_seconds, again)
-    forecast = Forecast(fit_seconds, predict_seconds, fit_bytes, int(nbytes * n_rows / few))
-    text = (
-        f"the fit takes about {_duration(fit_seconds)} and a prediction of its rows about "
-        f"{_duration(predict_seconds)}, with {format_bytes(forecast.predict_bytes)} of draws"
-    )
-    findings.append(Finding("forecast", "green", text))
-    return forecast
+    predict_seconds = (time.monotonic() - began) * n_rows / few
+    return Forecast(fit_seconds, predict_seconds, fit_bytes, int(nbytes * n_rows / few))
 
 
 def _duration(seconds: float | None) -> str:
@@ -343,22 +383,42 @@ def _prior_finding(preflight: Preflight, rows: Rows) -> Finding:
     drawn = np.asarray(found, np.float64)
     seen = np.asarray(rows[preflight.signature.output], np.float64)
     seen = seen[np.isfinite(seen)]
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(seen) or not len(drawn):
+    if not len(seen) or not np.isfinite(drawn).any():
         return Finding("prior", "amber", "prior predictive draws are not finite", _PRIOR)
-    low, high = np.quantile(drawn, [0.0005, 0.9995])
+    low, high, noise = _range_of(drawn)
     outside = float(((seen < low) | (seen > high)).mean())
-    text = f"99.9% of prior predictions are within {number(low, 3)} and {number(high, 3)}"
+    text = (
+        f"{PRIOR_SHARE:.0%} of prior predictions are within {number(low, 3)} and {number(high, 3)}"
+    )
+    if noise >= 0.01:
+        text += f", a range that {len(drawn):,} draws tell to {noise:.0%}"
     wide = (high - low) / np.ptp(seen) if np.ptp(seen) > 0 else 0.0  # one value has no range
-    if outside > 0.5:
-        text = f"{text}, and {outside:.0%} of the output is outside"
-        return Finding("prior", "red", text, _PRIOR)
-    if outside > 0.02:
-        return Finding("prior", "amber", f"{text}, and {outside:.0%} of y is outside", _PRIOR)
+    if outside > 0.1:
+        level = "red" if outside > 0.5 else "amber"
+        return Finding(
+            "prior", level, f"{text}, and {outside:.0%} of the output is outside", _PRIOR
+        )
     if wide > 1000:
         text = f"{text}, {wide:,.0f} times the range of the output"
         return Finding("prior", "amber", text, _PRIOR)
     return Finding("prior", "green", f"{text}, and so is the output")
+
+
+def _range_of(drawn: Float[np.ndarray, "draw ..."]) -> tuple[float, float, float]:
+    """Return the ends of a central range, and the standard error of its width over its width.
+
+    Rows of one draw share its parameters, so that the error is that of whole draws.
+
+    Args:
+        drawn: Prior predictions.
+    """
+    tails = [(1 - PRIOR_SHARE) / 2, (1 + PRIOR_SHARE) / 2]
+    parts = [one[np.isfinite(one)] for one in (drawn, *np.array_split(drawn, _PARTS))]
+    (low, high), *others = (np.quantile(part, tails) for part in parts if len(part))
+    widths = [end - begin for begin, end in others]
+    if len(widths) < 2 or high == low:
+        return low, high, 0.0
+    return low, high, float(np.std(widths, ddof=1) / np.sqrt(len(widths)) / (high - low))
 
 
 _PRIOR = "Choose priors on the scale of the output, or standardise input and output."

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import product
 
 import jax
 import numpy as np
@@ -15,10 +14,13 @@ from numpyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
 from aimz_lab.data import canonical
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, DataTypeError, KernelError
+from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
 from aimz_lab.predictive.request import Request
-from aimz_lab.system.lazy_modules import pd
+from aimz_lab.system.lazy_modules import pd, xr
+from aimz_lab.trust.guide_advice import richer_guides
+from aimz_lab.trust.posterior_checks import entries
 from aimz_lab.trust.replications import Experiment, replicate
 from aimz_lab.trust.report import Finding, Report
 from aimz_lab.trust.uniformity import Uniformity, rank_uniformity
@@ -122,6 +124,7 @@ def calibrate(
     inference: SVI | MCMC,
     key: jax.Array,
     options: CalibrationOptions,
+    labelled: Callable[[Posterior], xr.DataTree],
     trained_steps: int = 0,
 ) -> CalibrationReport:
     """Fit many data sets that the kernel itself has simulated, and rank what they were made with.
@@ -131,6 +134,7 @@ def calibrate(
         inference: The inference object.
         key: A typed random key.
         options: Numbers of replications, steps and draws.
+        labelled: Returns draws as a labelled tree.
         trained_steps: Steps of SVI that the model itself was trained for, as far as it is known.
 
     Raises:
@@ -140,7 +144,7 @@ def calibrate(
     """
     experiment = _experiment(request, options)
     found, is_parallel = replicate(experiment, inference, key, options.n)
-    ranks = _ranks(found.below, found.equal)[np.asarray(found.ok)]
+    ranks = _ranks(found.below, found.equal, labelled)[np.asarray(found.ok)]
     failed = options.n - len(ranks)
     if failed:
         text = f"{failed:,} of {options.n:,} replications had draws that are not finite"
@@ -215,16 +219,16 @@ def _sites(spec: KernelSpec) -> tuple[str, ...]:
 def _ranks(
     below: dict[str, Int[np.ndarray, "replication ..."]],
     equal: dict[str, Int[np.ndarray, "replication ..."]],
+    labelled: Callable[[Posterior], xr.DataTree],
 ) -> pd.DataFrame:
     """Return ranks as columns; ties, of discrete sites, at random (Säilynoja et al., sec. 2)."""
     rng = np.random.default_rng(0)
-    columns = {}
-    for name, count in below.items():
-        ranks = np.asarray(count) + rng.integers(0, np.asarray(equal[name]) + 1)
-        for at in product(*map(range, ranks.shape[1:])):
-            label = f"{name}[{', '.join(map(str, at))}]" if at else name
-            columns[label] = ranks[(slice(None), *at)]
-    return pd.DataFrame(columns)
+    found = {
+        name: np.asarray(count) + rng.integers(0, np.asarray(equal[name]) + 1)
+        for name, count in below.items()
+    }
+    names, columns = entries(labelled(Posterior(found)))
+    return pd.DataFrame(columns[0].astype(int), columns=names)
 
 
 def _table(ranks: pd.DataFrame, curves: dict[str, Uniformity], num_draws: int) -> pd.DataFrame:
@@ -243,7 +247,11 @@ def _advice(inference: SVI | MCMC) -> Mapping[str, str]:
     """What to do next, by what a departure means."""
     if isinstance(inference, MCMC):
         return dict.fromkeys(_ADVICE, _ADVICE_OF_CHAINS)
-    return _ADVICE if isinstance(inference.guide, _FACTORISED) else _ADVICE_OF_CORRELATED
+    if isinstance(inference.guide, _FACTORISED):
+        return _ADVICE
+    richer = richer_guides(inference.guide)
+    shape = f"Use a richer guide ({richer}), or MCMC." if richer else "Use MCMC."
+    return _ADVICE_OF_CORRELATED | {"of another shape": shape}
 
 
 def _findings(table: pd.DataFrame, advice: Mapping[str, str]) -> list[Finding]:
@@ -253,10 +261,11 @@ def _findings(table: pd.DataFrame, advice: Mapping[str, str]) -> list[Finding]:
     if bad.empty:
         text = f"ranks of all {len(table):,} entries are uniform (p = {adjusted.min():.2g})"
         return [Finding("ranks", "green", text)]
+    corrected = f", corrected for {len(table):,} entries" if len(table) > 1 else ""
     findings = []
     for name, p in bad.items():
         shape = _shape(table.loc[name])
-        text = f"the posterior of {name} is {shape} (ranks are not uniform, p = {p:.2g})"
+        text = f"the posterior of {name} is {shape} (ranks are not uniform, p = {p:.2g}{corrected})"
         level = "red" if p < 0.01 else "amber"
         findings.append(Finding(str(name), level, text, advice[shape]))
     return findings

@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from jaxtyping import Float
 
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.predictive.results.summary_table import r_hat
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.posterior_checks import entries
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import array_stats
 
 _MORE = "Run longer chains, or continue these: im.sample(num_samples=..., X=X, y=y)."
+_SEVERAL = "Run four chains: MCMC(..., num_chains=4)."
 _REPARAMETRISE = (
     "Raise target_accept_prob (0.95 to 0.99), or write hierarchies non-centred "
     "(numpyro.infer.reparam.LocScaleReparam)."
 )
+
+
+@dataclass(frozen=True)
+class WorstMixed:
+    """The draws of the entry whose chains agree least, and the energies.
+
+    Attributes:
+        name: The entry.
+        draws: Its draws.
+        energy: Energy of each transition; ``None`` if the sampler did not keep it.
+    """
+
+    name: str
+    draws: Float[np.ndarray, "chain draw"]
+    energy: Float[np.ndarray, "chain draw"] | None
+
+
+def worst_mixed(table: pd.DataFrame, tree: xr.DataTree, posterior: Posterior) -> WorstMixed | None:
+    """Return what shows best how chains mixed; ``None`` if there are no entries.
+
+    Args:
+        table: From :func:`chain_table`.
+        tree: The draws, with the group ``posterior``.
+        posterior: The draws, with the statistics of their sampler.
+    """
+    names, draws = entries(tree)
+    if not names:
+        return None
+    worst = int(np.argmax(table["r_hat"].fillna(np.inf)))
+    energy = posterior.stats.get("energy")
+    if energy is not None:
+        energy = np.asarray(energy, np.float64).reshape(posterior.num_chains, -1)
+    return WorstMixed(names[worst], draws[..., worst], energy)
 
 
 def chain_table(table: pd.DataFrame, tree: xr.DataTree) -> pd.DataFrame:
@@ -30,7 +68,7 @@ def chain_table(table: pd.DataFrame, tree: xr.DataTree) -> pd.DataFrame:
     stats = array_stats()
     with np.errstate(all="ignore"):
         return table.assign(
-            r_hat=stats.rhat(draws, chain_axis=0, draw_axis=1),
+            r_hat=r_hat(draws),
             ess_bulk=stats.ess(draws, chain_axis=0, draw_axis=1),
             ess_tail=stats.ess(draws, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95)),
         )
@@ -62,9 +100,9 @@ def _r_hat(table: pd.DataFrame, num_chains: int) -> Finding:
     level = "green" if value <= 1.01 else "amber" if value <= 1.05 else "red"
     text = f"R-hat is at most {value:.3f} ({worst})"
     if num_chains == 1:
-        text += ", of the halves of one chain: several would show more"
+        text += ", of the halves of one chain, which cannot show that chains agree"
         level = "amber" if level == "green" else level
-    advice = "" if level == "green" else _MORE if num_chains > 1 else "Run four chains."
+    advice = "" if level == "green" else _MORE if num_chains > 1 else _SEVERAL
     return Finding("R-hat", level, text, advice)
 
 

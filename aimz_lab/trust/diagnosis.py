@@ -21,7 +21,8 @@ from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
-from aimz_lab.trust.chain_checks import chain_findings, chain_table
+from aimz_lab.trust.chain_checks import WorstMixed, chain_findings, chain_table, worst_mixed
+from aimz_lab.trust.guide_advice import better_draws
 from aimz_lab.trust.guide_checks import GuideExamination, examine_guide, rows_finding
 from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
 from aimz_lab.trust.posterior_checks import (
@@ -146,6 +147,7 @@ class _Evidence:
     findings: list[Finding] = field(default_factory=list)
     guide: GuideExamination | None = None
     weights: Smoothed | None = None
+    mixed: WorstMixed | None = None
     trend: LossTrend | None = None
     loo: LeaveOneOut | None = None
     calibration: Calibration | None = None
@@ -169,6 +171,8 @@ class TrustReport(Report):
             and effective draws.
         k_hat: Shape of the tail of the importance ratios, or ``None`` where they are not known.
         log_ratios: Log of joint density over the guide's at each draw, or ``None``.
+        mixed: Of chains, the draws of the entry with the highest R-hat, and the energies; else
+            ``None``.
         loo: Leave-one-out estimates, or ``None``.
         calibration: Probability integral transforms and coverage, or ``None``.
         loss: The losses, judged, or ``None``.
@@ -182,6 +186,7 @@ class TrustReport(Report):
         self.k_hat = evidence.weights.k if evidence.weights else None
         drawn = evidence.guide.drawn if evidence.guide else None
         self.log_ratios = drawn.log_ratios if drawn else None
+        self.mixed = evidence.mixed
         self.loo = evidence.loo
         self.calibration = evidence.calibration
         self.loss = evidence.trend
@@ -231,6 +236,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
         evidence.findings += chain_findings(evidence.table, posterior)
+        evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
     doing("holding predictions against the rows")
     _judge_predictions(evidence, model, drawn, rows, likelihood, why_not)
     if options.refine is not None:
@@ -303,21 +309,23 @@ def _judge_guide(
             return
     ratios, log_p = guide.drawn.log_ratios, guide.drawn.log_p
     evidence.weights = weights = smoothed(ratios)
-    evidence.findings.append(k_hat_finding(weights, log_p, guide.n_row_latents))
+    advice = better_draws(model.inference.guide)
+    evidence.findings.append(k_hat_finding(weights, log_p, guide.n_row_latents, advice))
     if not guide.has_all_of(model.fitted.posterior):
         return
     _, draws = entries(model.labelled(drawn))
     draws = draws.reshape(-1, draws.shape[2])
     shape = None if guide.n_row_latents else shape_of(draws, log_p)
     if shape is not None:
-        evidence.findings.append(shape_finding(shape))
+        evidence.findings.append(shape_finding(shape, advice))
     if not weights.is_trusted or not draws.shape[1]:
         return
     better = moments(draws, weights.weights)
     evidence.table = beside(evidence.table, "psis", *better)
     what = "the draws reweighted by importance"
-    findings = distance_finding(evidence.table, "psis", "summaries", what, weights.ess, len(ratios))
-    evidence.findings.append(findings)
+    n_draws, ess = len(ratios), weights.ess
+    found = distance_finding(evidence.table, "psis", "summaries", what, ess, n_draws, advice)
+    evidence.findings.append(found)
 
 
 def _unknown_origin() -> Finding:
@@ -458,11 +466,10 @@ def _refined_by_nuts(
     evidence.table = evidence.table.assign(nuts_r_hat=judged["r_hat"])
     ess = judged["ess_bulk"].to_numpy()
     n_draws = len(guide.drawn.log_p)
-    found = distance_finding(evidence.table, "nuts", "NUTS", "a short NUTS run", ess, n_draws)
+    what, advice = "a short NUTS run", better_draws(model.inference.guide)
+    found = distance_finding(evidence.table, "nuts", "NUTS", what, ess, n_draws, advice)
     if found.level == "red":
-        found = Finding(
-            found.name, "red", found.text, "Use its draws: im.set_posterior_sample(report.refined)."
-        )
+        found = replace(found, advice="Use its draws: im.set_posterior_sample(report.refined).")
     return [found]
 
 

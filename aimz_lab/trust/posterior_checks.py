@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.system.lazy_modules import pd, xr
-from aimz_lab.trust.report import TRAIN_ON, Finding
+from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import Smoothed, trusted_k
 from aimz_lab.types import SAMPLE_DIMS
 
@@ -89,6 +89,7 @@ def distance_finding(
     what: str,
     ess: float | Float[np.ndarray, " entry"],
     n_draws: int,
+    advice: str,
 ) -> Finding:
     """Judge how far the raw means and standard deviations are from better ones.
 
@@ -99,6 +100,7 @@ def distance_finding(
         what: What the better ones are, in words.
         ess: Effective number of draws behind them, for all entries or for each.
         n_draws: Number of raw draws.
+        advice: What to do if they are far off, but for a posterior that is too wide.
     """
     shift = table[f"{name}_shift_sds"].abs().to_numpy()
     wide = np.abs(np.log(table[f"{name}_sd_ratio"].to_numpy()))
@@ -120,20 +122,20 @@ def distance_finding(
     text = f"means and sds agree with {what} (at worst, {where})"
     if level != "green":
         text = f"beside {what}, {where}"
-    return Finding(called, level, text, "" if level == "green" else _widths(row, name))
+    return Finding(called, level, text, "" if level == "green" else _of_width(row, name) or advice)
 
 
-def _widths(row: pd.Series, name: str) -> str:
+def _of_width(row: pd.Series, name: str) -> str:
     if row[f"{name}_sd_ratio"] > _WIDER:
         return (
             "The posterior is too wide, as of a kernel trained on batches that stand for "
             "themselves: train with scale='auto', and tell n_obs= in loops of your own."
         )
-    return TRAIN_ON
+    return ""
 
 
 def k_hat_finding(
-    weights: Smoothed, log_p: Float[np.ndarray, " draw"], n_row_latents: int
+    weights: Smoothed, log_p: Float[np.ndarray, " draw"], n_row_latents: int, advice: str
 ) -> Finding:
     """Judge k-hat of the guide; Yao, Vehtari, Simpson and Gelman (2018), sec. 3.1.
 
@@ -141,6 +143,7 @@ def k_hat_finding(
         weights: Smoothed ratios of posterior and guide.
         log_p: Log joint density at each draw.
         n_row_latents: Values of latent sites with one entry per row.
+        advice: What to do if the draws are not those of the posterior.
     """
     n_draws, k = len(log_p), weights.k
     share = weights.ess / n_draws
@@ -167,7 +170,7 @@ def k_hat_finding(
         )
         return Finding("k-hat", "amber", text, "Compare with diagnose(..., refine='nuts').")
     text = f"{shown}, above {limit:.2f}: the guide's draws are not those of the posterior"
-    return Finding("k-hat", "red", text, TRAIN_ON)
+    return Finding("k-hat", "red", text, advice)
 
 
 def _of_no_tail(k: float) -> str:

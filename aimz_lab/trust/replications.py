@@ -17,9 +17,9 @@ from numpyro.infer import MCMC, SVI, Predictive
 from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.errors import GuideError
-from aimz_lab.inference.autoguides import follows_density, takes_curvature
+from aimz_lab.inference.autoguides import autoguides_in, follows_density, takes_curvature
 from aimz_lab.inference.compiling import QUICK, compiler_options, named
-from aimz_lab.inference.numpyro_patches import initial_state
+from aimz_lab.inference.untrainable_sites import untrainable_sites
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.preparing import current, doing
 from aimz_lab.types import Rows, Shared, Static
@@ -95,7 +95,7 @@ def replicate(
     doing("compiling the replications")
     with tracing_lock:
         clock = _Clock(count)
-        draws_of = fit(experiment, copy.deepcopy(inference), key, clock)
+        draws_of = fit(experiment, copy.deepcopy(inference), clock)
         one = _replication(experiment, draws_of)
         keys = jax.random.split(jax.random.fold_in(key, 1), count)
         values = sum(np.size(array) for array in experiment.rows.values()) + 1
@@ -190,40 +190,41 @@ def _replication(experiment: Experiment, draws_of: Callable) -> Callable:
     return one
 
 
-def _svi_fit(experiment: Experiment, svi: SVI, key: jax.Array, clock: _Clock) -> Callable:
-    """Return a function that trains from the same start on other outputs, and draws."""
+def _svi_fit(experiment: Experiment, svi: SVI, clock: _Clock) -> Callable:
+    """Return a function that trains on other outputs from a start of its own, and draws."""
     if takes_curvature(svi.guide) or follows_density(svi.guide):
         msg = (
             f"{type(svi.guide).__name__} keeps the data that it was set up with, and every "
             "replication has data of its own. Use AutoMultivariateNormal, or MCMC."
         )
         raise GuideError(msg)
-    fixed = {**experiment.rows, **experiment.shared}
-    seeded = handlers.seed(experiment.kernel, jax.random.fold_in(key, 2))
-    first = handlers.trace(seeded).get_trace(**fixed, **experiment.static)
-    arrays = {**fixed, experiment.output: first[experiment.output]["value"]}
-    start = initial_state(svi, jax.random.fold_in(key, 3), arrays, experiment.static)
 
     def draws_of(of_fit: jax.Array, of_draws: jax.Array, arguments: dict) -> dict:
+        # Where a guide begins is a part of the inference: one start for all would put the
+        # posteriors of a short training off to one side.
+        for guide in autoguides_in(svi.guide):
+            guide.prototype_trace = None  # it keeps what it was set up with, tracers here
+        of_start, of_fit = jax.random.split(of_fit)
+        with untrainable_sites():
+            start = svi.init(of_start, **arguments)
+
         def step(state: object, number: jax.Array) -> tuple[object, None]:
             clock.tick(number, experiment.num_steps)
             return svi.update(state, **arguments)[0], None
 
         numbers = jnp.arange(experiment.num_steps)
         state, _ = jax.lax.scan(step, start._replace(rng_key=of_fit), numbers)
-        params = svi.get_params(state)
-        guide, count = svi.guide, experiment.num_draws
-        if isinstance(guide, AutoGuide):
+        params, count = svi.get_params(state), experiment.num_draws
+        if isinstance(svi.guide, AutoGuide):
             shape = (count,)
-            return guide.sample_posterior(of_draws, params, sample_shape=shape, **arguments)
-        return Predictive(guide, params=params, num_samples=count)(of_draws, **arguments)
+            return svi.guide.sample_posterior(of_draws, params, sample_shape=shape, **arguments)
+        return Predictive(svi.guide, params=params, num_samples=count)(of_draws, **arguments)
 
     return draws_of
 
 
-def _chain_fit(experiment: Experiment, mcmc: MCMC, key: jax.Array, clock: _Clock) -> Callable:
+def _chain_fit(experiment: Experiment, mcmc: MCMC, clock: _Clock) -> Callable:
     """Return a function that runs one chain on other outputs, thinned to nearly free draws."""
-    del key
     sampler, warmup = mcmc.sampler, mcmc.num_warmup
     thinning = max(_THINNING, mcmc.num_samples // experiment.num_draws)
 

@@ -42,14 +42,6 @@ class Finding:
         object.__setattr__(self, "text", self.text.rstrip("."))
 
 
-TRAIN_ON = (
-    "Train longer, with a falling learning rate; or use a guide that follows more than yours: "
-    "AutoMultivariateNormal correlations too, AutoBNAFNormal other shapes too; or "
-    "diagnose(..., refine='nuts')."
-)
-"""What to do where the guide is not the posterior; one sentence, which a report shows once."""
-
-
 def _style(level: FindingLevel) -> str:
     """Return the style of a level's words; legible on dark as well."""
     colour = _COLOURS[level]

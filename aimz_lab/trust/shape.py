@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from aimz_lab.trust.report import TRAIN_ON, Finding
+from aimz_lab.trust.report import Finding
 
 _MOST_VALUES = 30
 _DRAWS_EACH = 2
@@ -70,8 +70,13 @@ def shape_of(
     return Shape(float(least), float(largest))
 
 
-def shape_finding(shape: Shape) -> Finding:
-    """Judge the ratios of standard deviations."""
+def shape_finding(shape: Shape, advice: str) -> Finding:
+    """Judge the ratios of standard deviations.
+
+    Args:
+        shape: The ratios.
+        advice: What to do if they are bad.
+    """
     narrow, wide = shape.least, 1 / max(shape.largest, 1e-300)
     worst = min(narrow, wide)
     level = "green" if worst >= _NARROW else "amber" if worst >= _NARROWER else "red"
@@ -79,4 +84,4 @@ def shape_finding(shape: Shape) -> Finding:
         f"in the directions of extremes, the guide is {shape.least:.2g} to {shape.largest:.2g} "
         "times as wide as the posterior"
     )
-    return Finding("shape", level, text, "" if level == "green" else TRAIN_ON)
+    return Finding("shape", level, text, "" if level == "green" else advice)

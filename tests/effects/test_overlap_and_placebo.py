@@ -8,10 +8,12 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
-from numpyro.infer import MCMC, NUTS
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Callback, ImpactModel, TableSpec, lab, settable_rate
 from aimz_lab.effects.placebo import with_treatment
+from aimz_lab.effects.placebo_report import Placebo
 from aimz_lab.effects.propensity import area_under_curve, propensities
 from aimz_lab.errors import ArgumentError, CallError, DataError, TrustError
 from tests.runs import mean_field, mean_field_model
@@ -66,6 +68,40 @@ def test_rows_that_are_beyond_the_trained_ones_are_named(im):
     assert im.overlap(pairs, crossed).outside.tolist() == [True, False]
     assert im.overlap({"X": x, "treated": RANDOM}, {"X": x, "treated": RANDOM}).ok
     assert "<table" in report._repr_html_()
+
+
+def test_rows_that_a_training_leaves_out_are_not_compared():
+    holes = FRAME.assign(y=AGE, age=FRAME.age.where(np.arange(N) >= 30))
+    holes.loc[[40, 50], "y"] = np.nan
+    spec = TableSpec(X="age", treated="treated", y="y", missing="drop")
+    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.05), Trace_ELBO())
+    im = ImpactModel(kernel, jax.random.key(0), svi=svi, table=spec)
+    far = holes.drop(columns="y").assign(age=holes.age + np.where(np.arange(N) == 40, 1e3, 0))
+    report = im.overlap(holes, far, treatment="treated")
+    assert np.flatnonzero(report.outside).tolist() == [40]  # of all rows of the scenario
+    assert len(report.propensity) == N - 32
+    told = [one.text for one in report if one.name == "missing values"]
+    assert told[0].startswith("trained rows: 32 of 2000 rows were left out")
+    assert told[1].startswith("scenario: 30 of 2000 rows were left out")
+
+
+def test_rows_outside_by_no_single_column_are_told(im):
+    pairs = np.stack([AGE, AGE + _rng.normal(size=N)], axis=1)
+    crossed = np.vstack([pairs[:98], [[20.0, 60.0], [60.0, 20.0]]])
+    assert "2.0% by how their columns go together" in str(im.overlap(pairs, crossed))
+    assert "nan" not in str(im.overlap(FRAME, FRAME))  # a category has no shift
+
+
+def test_a_real_effect_like_its_placebos_is_no_false_effect():
+    rows = [[0.076, -6.0, 6.0], *[[value, value - 5, value + 5] for value in range(-4, 5)]]
+    names = ["real", *(f"placebo {i + 1}" for i in range(9))]
+    table = pd.DataFrame(rows, names, ["mean", "hdi_low", "hdi_high"])
+    report = Placebo(table, "treatment", dict.fromkeys(names, 0.5), 0.9)
+    assert report.level == "amber"
+    assert report.verdict.startswith("The real effect cannot be told from chance")
+    table.loc[names[1:], "hdi_low"] = 0.1
+    report = Placebo(table, "treatment", dict.fromkeys(names, 0.5), 0.9)
+    assert report.verdict.startswith("The model finds effects where there can be none")
 
 
 def test_times_and_nullable_numbers_are_numbers(im):

@@ -99,6 +99,7 @@ def test_a_site_and_its_summary(im, data):
     summary = summarize_effect(sweep, 0.9).y
     np.testing.assert_allclose(summary.sel(z=5, summary="mean"), 15 + LIFT.mean(), atol=0.15)
     assert "average of y is given for 2 entries of z" in summary.attrs["text"]
+    assert str(summarize_effect(sweep)).startswith("Average of y, with the 94%")
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ import pytest
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec
+from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, TableSpec
 from aimz_lab.errors import DataTypeError, TrustError
+from aimz_lab.inference.run.live_runs import live_runs
 from tests import kernels
 
 X, Y = kernels.regression_data(n=400, k=3)
@@ -121,6 +122,31 @@ def test_an_output_of_one_value_has_no_range_to_compare_with():
     prior = model().check(X, np.full_like(Y, 0.1), batch_size=len(Y), epochs=1)["prior"]
     assert prior.level == "green"
     assert "times the range" not in prior.text
+
+
+def counts(X, y=None):
+    slopes = numpyro.sample("slopes", dist.Normal(0, 2).expand([3]).to_event(1))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(jnp.exp(X @ slopes)), obs=y)
+
+
+def test_one_prior_and_table_have_one_verdict_and_no_run_of_the_page():
+    few = {"num_steps": 5, "progress": False, "num_samples": 10}
+    y = np.random.default_rng(0).poisson(2, len(X))
+    im, numbers = model(counts), []
+
+    class Look(Callback):
+        def on_steps_end(self, run, steps):
+            numbers.append(live_runs()[-1].number)
+
+    look = Look()
+    im.fit_on_batch(X, y, callbacks=[look], **few)
+    found = im.check(X, y, num_steps=5, num_samples=10)["prior"]
+    assert model(counts).check(X, y, num_steps=5, num_samples=10)["prior"] == found
+    assert "99% of prior predictions are within 0 and" in found.text
+    assert "a range that 1,000 draws tell to" in found.text
+    im.fit_on_batch(X, y, callbacks=[look], **few)
+    assert max(numbers) == min(numbers) + 1  # the trials of a check are not counted
 
 
 @pytest.mark.slow

@@ -8,11 +8,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import optax
+import pandas as pd
 import pytest
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
 
-from aimz_lab import ImpactModel
+from aimz_lab import ImpactModel, TableSpec
 from aimz_lab.errors import ArgumentError, DataTypeError, GuideError, KernelError
 from aimz_lab.preparing import Preparation
 from aimz_lab.trust import replications
@@ -127,6 +128,25 @@ def test_replications_of_fewer_steps_than_the_model_had_are_told():
     assert "num_steps=40" in report["training"].advice
     same = im.calibrate(X, 20, num_steps=40, num_draws=20)
     assert "training" not in {one.name for one in same}
+
+
+def test_replications_begin_apart_and_their_entries_have_the_names_of_levels():
+    def by_region(X, region, n_regions, y=None):
+        base = numpyro.sample("base", dist.Normal(0, 1).expand([n_regions]).to_event(1))
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", dist.Normal(base[region] + 0 * X, 1.0), obs=y)
+
+    towns = [f"town {i}" for i in range(8)]
+    frame = pd.DataFrame({"age": np.arange(16.0), "region": towns * 2, "spend": np.arange(16.0)})
+    spec = TableSpec(X="age", y="spend", region="index(region)", n_regions="levels(region)")
+    svi = SVI(by_region, AutoNormal(by_region), optax.adam(1e-3), Trace_ELBO())
+    im = ImpactModel(by_region, jax.random.key(0), svi=svi, table=spec)
+    im.fit_on_batch(frame, num_steps=2, progress=False)
+    report = im.calibrate(frame, 60, num_steps=2)
+    assert list(report.ranks) == [f"base[{town}]" for town in towns]
+    # A start that all had in common would put some entries far off to one side.
+    assert (report.table["mean_rank"] - 0.5).abs().max() < 0.25
+    assert "corrected for 8 entries" in report.verdict
 
 
 def test_bad_calls_are_refused():

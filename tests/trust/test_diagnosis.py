@@ -378,6 +378,28 @@ def test_chains_are_judged_by_r_hat_ess_divergences_and_energy():
     assert im.diagnose(X, Y)["R-hat"].level == "red"
 
 
+def test_one_chain_is_judged_by_its_halves_and_never_fully_trusted():
+    sampler = MCMC(NUTS(kernels.regression), num_warmup=200, num_samples=400, progress_bar=False)
+    im = ImpactModel(kernels.regression, jax.random.key(0), sampler)
+    report = im.fit_on_batch(X, Y, progress=False).diagnose(X, Y)
+    assert report.level == report["R-hat"].level == "amber", report
+    assert "one chain, which cannot show that chains agree" in report["R-hat"].text
+    assert report.next_steps == ("Run four chains: MCMC(..., num_chains=4).",)
+    np.testing.assert_allclose(im.summary()["r_hat"], report.table["r_hat"], rtol=1e-12)
+    live = float(lab.compare(im.last_run).loc["r_hat"].item())
+    assert live == pytest.approx(report.table["r_hat"].max())
+    figure = lab.plot_trust(report)
+    assert all(each.has_data() for each in figure.axes)  # no empty panel
+    assert "energies" in figure.alt
+
+
+def test_the_advice_names_no_guide_that_is_in_use():
+    im = trained(kernels.regression, AutoMultivariateNormal, steps=30)
+    advice = " ".join(im.diagnose(X, Y).next_steps)
+    assert "AutoBNAFNormal" in advice
+    assert "AutoMultivariateNormal" not in advice
+
+
 @pytest.mark.slow
 def test_a_stream_has_the_densities_of_its_rows():
     im = trained(kernels.regression, AutoMultivariateNormal, steps=1500)

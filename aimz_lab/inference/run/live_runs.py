@@ -4,43 +4,57 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
+import threading
 from weakref import WeakValueDictionary
 
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.run import Run
 
+_entries = itertools.count()
 _numbers = itertools.count(1)
+_numbering = threading.Lock()
 # Weak, so that a loop that is left without an end leaves the list as well.
 _live: WeakValueDictionary[int, LiveRun] = WeakValueDictionary()
 
 
-@dataclass(frozen=True, eq=False)
 class LiveRun:
     """A run that goes on.
 
+    Args:
+        run: Its record.
+        callbacks: Its callbacks.
+
     Attributes:
-        number: Its number in this process, from 1.
         run: Its record.
         callbacks: Its callbacks; a display may join them.
     """
 
-    number: int
-    run: Run
-    callbacks: Callbacks
+    def __init__(self, run: Run, callbacks: Callbacks) -> None:
+        self.run, self.callbacks = run, callbacks
+        self._number: int | None = None
+
+    @property
+    def number(self) -> int:
+        """Its number in this process, from 1; runs that nobody looks at are not counted."""
+        with _numbering:
+            # Those that began before and go on come first.
+            for live in [*live_runs(), self] if self._number is None else []:
+                live._number = live._number or next(_numbers)
+                if live is self:
+                    break
+        return self._number
 
 
 def enter(run: Run, callbacks: Callbacks) -> LiveRun:
     """Add a run that begins, for as long as the result is kept."""
-    live = LiveRun(next(_numbers), run, callbacks)
-    _live[live.number] = live
+    live = LiveRun(run, callbacks)
+    _live[next(_entries)] = live
     return live
 
 
 def live_runs() -> list[LiveRun]:
     """Return the runs that go on, in the order in which they began; from any thread."""
-    runs = [live for live in _live.copy().values() if not live.run.finished]
-    return sorted(runs, key=lambda live: live.number)
+    return [live for _, live in sorted(_live.copy().items()) if not live.run.finished]
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""The picture of a trust report: loss, importance ratios, summaries and calibration."""
+"""The picture of a trust report: of a guide, or of chains, and of the predictions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from aimz_lab.lab.pictures import ink
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -26,10 +28,12 @@ _MOST_ENTRIES = 10
 def plot_trust(report: TrustReport) -> Figure:
     """Draw a trust report in one picture, with its verdict above.
 
-    The loss of each window of steps; the log ratios of joint density and guide, whose tail k-hat
-    describes, or R-hat of chains; means and two standard deviations of the draws beside better
-    ones, for the entries that are furthest off; and how far the calibration of predictions strays
-    from uniform, with a band that holds it with 99%.
+    Of a guide: the loss of each window of steps; the log ratios of joint density and guide, whose
+    tail k-hat describes; and means and two standard deviations of the draws beside better ones, for
+    the entries that are furthest off. Of chains: the draws of the entry with the highest R-hat;
+    R-hat and effective draws of each entry; and, where the sampler kept them, how the energies are
+    spread, and how their changes from draw to draw (Betancourt, 2016). Of both: how far the
+    calibration of predictions strays from uniform, with a band that holds it with 99%.
 
     Args:
         report: The result of :meth:`aimz_lab.ImpactModel.diagnose`.
@@ -54,25 +58,39 @@ def plot_trust(report: TrustReport) -> Figure:
     from aimz_lab.lab.pictures.figure_layout import figure_of_axes
 
     figure = figure_of_axes(8.0, 6.4)
-    axes = figure.subplots(2, 2)
+    panels = _panels(report)
+    axes = figure.subplots(2, 2).flat
     figure.suptitle(
         _wrapped(f"{report.level.upper()}: {report.verdict}"),
         color=_COLOURS[report.level],
         fontsize=11,
     )
-    _loss(axes[0, 0], report)
-    (_ratios if report.log_ratios is not None else _r_hat)(axes[0, 1], report)
-    _summaries(axes[1, 0], report)
-    _calibration(axes[1, 1], report)
-    for each in axes.flat:
+    for each in axes[len(panels) :]:
+        each.remove()
+    for each, (_, draw) in zip(axes, panels, strict=False):
+        draw(each, report)
         each.set_facecolor(ink.PAPER)
         each.spines[["top", "right"]].set_visible(False)
-    figure.alt = (
-        f"Trust report, {report.level}. {report.verdict} Four pictures: the loss, the importance "
-        "of draws or R-hat, means and sds, and the calibration of predictions."
-    )
+    listed = ", ".join(what for what, _ in panels)
+    figure.alt = f"Trust report, {report.level}. {report.verdict} Pictures: {listed}."
     ink.adapt(figure)
     return figure
+
+
+def _panels(report: TrustReport) -> list[tuple[str, Callable[[Axes, TrustReport], None]]]:
+    """Return what to draw, in words and as a function."""
+    of_predictions = ("the calibration of predictions", _calibration)
+    mixed = report.mixed
+    if mixed is None or report.log_ratios is not None:
+        return [
+            ("the loss", _loss),
+            ("the importance of draws", _ratios),
+            ("means and sds", _summaries),
+            of_predictions,
+        ]
+    of_energies = [] if mixed.energy is None else [("energies", _energies)]
+    of_chains = [("draws of chains", _traces), ("R-hat and effective draws", _r_hat)]
+    return [*of_chains, *of_energies, of_predictions]
 
 
 def _wrapped(text: str, width: int = 90) -> str:
@@ -109,6 +127,10 @@ def _loss(axes: Axes, report: TrustReport) -> None:
 
 
 def _ratios(axes: Axes, report: TrustReport) -> None:
+    if report.log_ratios is None:
+        axes.set_title("importance of draws", fontsize=10)
+        _nothing(axes, "no densities of draws are known")
+        return
     ratios = report.log_ratios[np.isfinite(report.log_ratios)]
     axes.set_title(f"importance of draws, k-hat {report.k_hat:.2f}", fontsize=10)
     if not len(ratios):
@@ -119,16 +141,47 @@ def _ratios(axes: Axes, report: TrustReport) -> None:
     axes.set_ylabel("draws")
 
 
+def _traces(axes: Axes, report: TrustReport) -> None:
+    """Draw the chains of one entry."""
+    mixed = report.mixed
+    axes.set_title(f"draws of {mixed.name}, which has the highest R-hat", fontsize=10)
+    for chain, draws in enumerate(mixed.draws):
+        colour = ink.LINES[chain % len(ink.LINES)]
+        axes.plot(draws, color=colour, linewidth=0.6, alpha=0.8)
+    axes.set_xlabel(f"draw, of {len(mixed.draws)} chain{'s' * (len(mixed.draws) > 1)}")
+
+
 def _r_hat(axes: Axes, report: TrustReport) -> None:
-    axes.set_title("R-hat", fontsize=10)
-    if "r_hat" not in report.table:
-        _nothing(axes, "no densities of draws are known")
-        return
-    values = report.table["r_hat"].sort_values().to_numpy()
-    axes.plot(values, np.arange(len(values)), "o", color=_BLUE, markersize=4)
+    axes.set_title("R-hat and effective draws", fontsize=10)
+    table = report.table
+    least = table[["ess_bulk", "ess_tail"]].min(axis=1)
+    axes.plot(table["r_hat"], least, "o", color=_BLUE, markersize=4)
     axes.axvline(1.01, color=_GREY, linewidth=1, linestyle="--")
+    axes.axhline(100 * len(report.mixed.draws), color=_GREY, linewidth=1, linestyle="--")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("R-hat by entry; at most 1.01 is good")
+    axes.set_ylabel("effective draws")
+
+
+def _energies(axes: Axes, report: TrustReport) -> None:
+    """Draw the spread of the energies, and of their changes; Betancourt (2016)."""
+    axes.set_title("energies", fontsize=10)
+    energy = report.mixed.energy
+    found = {
+        "energy, from its mean": (energy - energy.mean(), _BLUE),
+        "change from draw to draw": (np.diff(energy), _ORANGE),
+    }
+    finite = [values[np.isfinite(values)] for values, _ in found.values()]
+    if not all(map(len, finite)):
+        _nothing(axes, "no finite energies")
+        return
+    bins = np.histogram_bin_edges(np.concatenate(finite), 40)
+    for values, (label, (_, colour)) in zip(finite, found.items(), strict=True):
+        axes.hist(values, bins=bins, color=colour, alpha=_SHADE, density=True, label=label)
     axes.set_yticks([])
-    axes.set_xlabel("R-hat by entry")
+    axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
+    axes.set_xlabel("nats")
+    axes.legend(fontsize=8, frameon=False, loc="upper right")
 
 
 def _summaries(axes: Axes, report: TrustReport) -> None:

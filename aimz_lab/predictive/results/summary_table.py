@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Float
+
 from aimz_lab.errors import ArgumentError, OptionalDependencyError, SiteError
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import pd, xr
+from aimz_lab.types import SAMPLE_DIMS
 
 _DIAGNOSTICS = ["ess_bulk", "ess_tail", "r_hat"]
 
@@ -54,6 +58,30 @@ def summary_table(
     )
     low, high = (name for name in table.columns if name.startswith("hdi"))
     table = table.rename(columns={low: "hdi_low", high: "hdi_high"})
+    if are_chains:
+        sites = (tree["posterior"][name].transpose(*SAMPLE_DIMS, ...).values for name in names)
+        table["r_hat"] = np.concatenate([np.ravel(r_hat(draws)) for draws in sites])
     columns = ["mean", "sd", "hdi_low", "hdi_high", *(_DIAGNOSTICS if are_chains else [])]
     summary = late_import("aimz_lab.predictive.results.posterior_summary")
     return summary.PosteriorSummary(table[columns].astype(float))
+
+
+def r_hat(draws: Float[np.ndarray, "chain draw ..."]) -> Float[np.ndarray, " ..."]:
+    """Return R-hat by arviz-stats: rank-normalised, folded and split.
+
+    Of one chain, which arviz-stats does not judge, its halves count as chains.
+
+    Args:
+        draws: The draws.
+
+    Example:
+        >>> import numpy as np
+        >>> draws = np.random.default_rng(0).normal(size=(1, 400))
+        >>> bool(r_hat(draws) < 1.01)
+        True
+    """
+    if len(draws) == 1:
+        half = draws.shape[1] // 2
+        draws = np.concatenate([draws[:, :half], draws[:, draws.shape[1] - half :]])
+    with np.errstate(all="ignore"):
+        return late_import("arviz_stats.base").array_stats.rhat(draws, chain_axis=0, draw_axis=1)
