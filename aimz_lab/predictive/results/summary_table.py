@@ -80,6 +80,7 @@ def r_hat(draws: Float[np.ndarray, "chain draw ..."]) -> Float[np.ndarray, " ...
         >>> bool(r_hat(draws) < 1.01)
         True
     """
+    draws = np.asarray(draws, np.float64)  # as entries are judged elsewhere
     if len(draws) == 1:
         half = draws.shape[1] // 2
         draws = np.concatenate([draws[:, :half], draws[:, draws.shape[1] - half :]])
