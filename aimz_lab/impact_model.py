@@ -2223,8 +2223,9 @@ class ImpactModel:
         """Write the model to a directory: arrays and JSON, no code and none of the data.
 
         It holds the posterior with its chains, the parameters, the optimizer's and the mutable
-        state, the losses, the keys, and names, shapes and types of the training data. It is written
-        completely or not at all; it replaces a model already there.
+        state, the losses, the keys, names, shapes and types of the training data, and a checksum of
+        8 bytes of each training row, by which held-out rows that were trained on are known. It is
+        written completely or not at all; it replaces a model already there.
 
         Args:
             path: The directory.

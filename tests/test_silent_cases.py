@@ -18,6 +18,7 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
 from aimz_lab.errors import (
     ArgumentError,
+    DataError,
     DataTypeError,
     FitWarning,
     InferenceError,
@@ -275,7 +276,7 @@ def test_memory_that_runs_out_says_where_else_the_draws_can_go(im, monkeypatch):
         im.predict(X, **QUIET)
 
 
-def test_held_out_rows_that_are_trained_on_now_or_before_are_told():
+def test_held_out_rows_that_are_trained_on_now_or_before_are_told(tmp_path):
     new = np.linspace(2, 3, 10, dtype=np.float32)
     im = ImpactModel(linear, jax.random.key(0), svi=SVI(
         linear, AutoNormal(linear), numpyro.optim.Adam(0.01), Trace_ELBO()
@@ -287,3 +288,10 @@ def test_held_out_rows_that_are_trained_on_now_or_before_are_told():
         im.fit(X, Y, validation=(mixed, 2 * mixed), **options)
     with pytest.warns(FitWarning, match="40 of the 40 rows in validation="):
         im.fit(new, 2 * new, validation=(X, Y), **options)
+    # A saved model knows them too.
+    svi = SVI(linear, AutoNormal(linear), numpyro.optim.Adam(0.01), Trace_ELBO())
+    loaded = ImpactModel.load(im.save(tmp_path / "model"), linear, svi)
+    with pytest.warns(FitWarning, match="40 of the 40 rows in validation="):
+        loaded.fit(0.9 * X, 0.9 * Y, validation=(X, Y), **options)
+    with pytest.raises(DataError, match="40 of 40 held-out rows are rows that the model was"):
+        lab.compare_runs({"loaded": loaded}, held_out=(X, Y))

@@ -117,7 +117,7 @@ def save_model(
         "table": state.table,
         "rows": state.fingerprint and state.fingerprint.as_plain(),
     }
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = dict(state.fingerprint.arrays) if state.fingerprint else {}
     if state.posterior:
         manifest["posterior"] = plain_posterior(state.posterior, state.spec)
         arrays |= posterior_arrays(state.posterior)
@@ -249,6 +249,7 @@ class SavedModel:
         result = fields["params"].optional(
             partial(result_of, arrays=arrays, state=state, like=like)
         )
+        fingerprint = fields["rows"].optional(partial(TrainingFingerprint.of_plain, arrays=arrays))
         leaves = [] if state is None else jax.tree.leaves(state)
         check_names(
             arrays,
@@ -256,6 +257,7 @@ class SavedModel:
                 *(f"state/{i}" for i in range(len(leaves))),
                 *(() if result is None else result_arrays(result)),
                 *(() if posterior is None else posterior_arrays(posterior)),
+                *(() if fingerprint is None else fingerprint.arrays),
             ],
         )
         return ModelState(
@@ -268,7 +270,7 @@ class SavedModel:
             state=state,
             vi_result=result,
             posterior=posterior,
-            fingerprint=fields["rows"].optional(TrainingFingerprint.of_plain),
+            fingerprint=fingerprint,
         )
 
     def _reading(self) -> AbstractContextManager[None]:

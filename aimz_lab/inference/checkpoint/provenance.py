@@ -134,7 +134,8 @@ def _rows_checksum(rows: Rows) -> str:
     n_rows = next(iter(rows.values())).shape[0]
     picked = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _CHECKED_ROWS)).astype(np.int64))
     checksum = 0
-    for array in rows.values():
+    for name in sorted(rows):  # whatever the order in which they were passed
+        array = rows[name]
         some = array[picked] if isinstance(array, np.ndarray) else np.asarray(array)[picked]
         checksum = zlib.crc32(np.ascontiguousarray(some).tobytes(), checksum)
     return f"{checksum:08x}"

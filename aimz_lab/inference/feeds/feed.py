@@ -56,7 +56,7 @@ class Chunk:
         end: Position after the last batch.
         epoch_begins: Epochs, from 1, that begin in this chunk.
         epoch_ends: Epochs, from 1, that end in this chunk.
-        nbytes: Bytes moved to the devices.
+        nbytes: Bytes of the batches that were moved to the devices; empty slots do not count.
         rows_of: Returns the row numbers of a step of this chunk, if they are known.
     """
 
@@ -116,6 +116,16 @@ def chunk_capacity(row_bytes: int, rows: int, most_bytes: int = CHUNK_BYTES) -> 
         (780, 1)
     """
     return int(np.clip(most_bytes // max(row_bytes * rows, 1), 1, CHUNK_STEPS))
+
+
+def bytes_of_steps(buffers: Mapping[str, np.ndarray], n_steps: int) -> int:
+    """Bytes of the slots of a chunk that its steps use.
+
+    Example:
+        >>> bytes_of_steps({"y": np.zeros((780, 256), np.float32)}, n_steps=3)
+        3072
+    """
+    return sum(buffer[:n_steps].nbytes for buffer in buffers.values())
 
 
 def row_bytes(arrays: Mapping[str, HasShape]) -> int:

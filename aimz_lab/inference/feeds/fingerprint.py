@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Shaped
 
 from aimz_lab.data import AxisLabels, canonical
-from aimz_lab.files import Value
+from aimz_lab.files import Malformed, Value
 from aimz_lab.types import JsonObject, Rows
 
 _LARGEST = 256 << 20
@@ -23,6 +24,9 @@ _MOST_EARLIER = 1 << 23
 
 _LEAST_DISTINCT = 0.95
 """Share of distinct training rows below which a new row may equal one of them by chance."""
+
+_ROW_SUMS, _EARLIER_SUMS = "row_sums", "earlier_sums"
+"""Names of the checksums of rows in a file."""
 
 _HALF_A_STEP = np.uint32(2**6)
 """Rows are compared with 7 bits less than single precision: to 5 digits."""
@@ -41,10 +45,10 @@ class TrainingFingerprint:
         output: Checksum of the output.
         outputs: The outputs; ``None`` in a model that was loaded.
         labels: Labels of the rows, if a field had some.
-        row_sums: A checksum of each row; ``None`` in a model that was loaded, and of more than
-            64 MiB of rows.
+        row_sums: A checksum of each row, in ascending order; ``None`` of more than 64 MiB of rows,
+            and in a model that was pickled.
         earlier_sums: Those of the rows of earlier trainings that went on, each once; ``None`` where
-            there was none, or in a model that was loaded.
+            there was none, and in a model that was pickled.
     """
 
     n_rows: int
@@ -71,7 +75,7 @@ class TrainingFingerprint:
             return None
         outputs = np.array(rows[output])
         inputs = {name: array for name, array in rows.items() if name != output}
-        sums = _row_sums(rows) if size <= _LARGEST_BY_ROW else None
+        sums = np.sort(_row_sums(rows)) if size <= _LARGEST_BY_ROW else None
         return cls(len(outputs), _checksum(inputs), _of_output(outputs), outputs, labels, sums)
 
     def is_of(self, rows: Rows, output: str, labels: AxisLabels | None = None) -> bool:
@@ -134,23 +138,56 @@ class TrainingFingerprint:
         return int(np.isin(_row_sums(rows), np.concatenate(sums)).sum()) if sums else 0
 
     def without_rows(self) -> TrainingFingerprint:
-        """Return the checksums alone, which hold none of the data."""
+        """Return the checksums of all rows alone, which take no memory for each row."""
         return replace(self, outputs=None, labels=None, row_sums=None, earlier_sums=None)
 
     def as_plain(self) -> JsonObject:
-        """Return the checksums as JSON values."""
+        """Return all checksums but those of rows as JSON values."""
         return {"n_rows": self.n_rows, "inputs": self.inputs, "output": self.output}
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The checksums of rows by their names in a file."""
+        named = {_ROW_SUMS: self.row_sums, _EARLIER_SUMS: self.earlier_sums}
+        return {name: sums for name, sums in named.items() if sums is not None}
+
     @classmethod
-    def of_plain(cls, plain: Value) -> TrainingFingerprint:
+    def of_plain(cls, plain: Value, arrays: Mapping[str, np.ndarray]) -> TrainingFingerprint:
         """Return the checksums from their JSON values.
+
+        Args:
+            plain: From :meth:`as_plain`.
+            arrays: The arrays of the file.
 
         Raises:
             Malformed: If they are none.
         """
         fields = plain.fields("n_rows", "inputs", "output")
-        sums = (fields[name].whole(most=2**32 - 1) for name in ("inputs", "output"))
-        return cls(fields["n_rows"].whole(1), *sums)
+        n_rows = fields["n_rows"].whole(1)
+        inputs, output = (fields[name].whole(most=2**32 - 1) for name in ("inputs", "output"))
+        return cls(
+            n_rows,
+            inputs,
+            output,
+            row_sums=_sums_of(arrays, _ROW_SUMS, n_rows),
+            earlier_sums=_sums_of(arrays, _EARLIER_SUMS),
+        )
+
+
+def _sums_of(
+    arrays: Mapping[str, np.ndarray], name: str, n_rows: int | None = None
+) -> np.ndarray | None:
+    """Return the checksums of rows of a file; ``None`` where it has none."""
+    sums = arrays.get(name)
+    if sums is None:
+        return None
+    if sums.dtype != np.uint64 or sums.ndim != 1 or n_rows not in (None, len(sums)):
+        msg = (
+            f"the array {name!r} is {sums.dtype}{list(sums.shape)}; expected a checksum of 64 bits "
+            "for each row"
+        )
+        raise Malformed(msg)
+    return sums
 
 
 def _row_sums(rows: Rows) -> Shaped[np.ndarray, " row"]:

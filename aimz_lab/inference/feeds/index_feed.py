@@ -20,6 +20,7 @@ from aimz_lab.inference.feeds.feed import (
     Chunk,
     FeedKind,
     Position,
+    bytes_of_steps,
     chunk_capacity,
     epochs_begun,
     epochs_ended,
@@ -200,7 +201,7 @@ class IndexFeed:
         slots = np.ones(next(iter(buffers.values())).shape[0], np.int32)
         slots[: len(valid)] = valid
         feed = self._placement.put_own_rows(buffers, rows, leading=1)
-        nbytes = sum(buffer.nbytes for buffer in buffers.values()) + self._moved
+        nbytes = bytes_of_steps(buffers, len(valid)) + self._moved
         self._moved = 0
         if self.kind == "resident":
             feed = {**feed, "arrays": self._arrays}

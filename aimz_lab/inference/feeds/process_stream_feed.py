@@ -14,6 +14,7 @@ from aimz_lab.inference.feeds.feed import (
     Chunk,
     FeedKind,
     Position,
+    bytes_of_steps,
     chunk_capacity,
     row_bytes,
 )
@@ -173,7 +174,7 @@ class ProcessStreamFeed:
             end=self._at,
             epoch_begins=(epoch,) if begin.batch == 0 else (),
             epoch_ends=(epoch,) if is_over else (),
-            nbytes=sum(buffer.nbytes for buffer in buffers.values()),
+            nbytes=bytes_of_steps(buffers, n_steps),
         )
 
 

@@ -17,6 +17,7 @@ from aimz_lab.inference.feeds.feed import (
     Chunk,
     FeedKind,
     Position,
+    bytes_of_steps,
     chunk_capacity,
     row_bytes,
 )
@@ -156,7 +157,7 @@ class StreamFeed:
             end=self._at,
             epoch_begins=tuple(begins),
             epoch_ends=tuple(ends),
-            nbytes=sum(buffer.nbytes for buffer in buffers.values()),
+            nbytes=bytes_of_steps(buffers, len(batches)),
         )
 
     def _buffers(self, like: HostRows, slots: int, rows: int) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -251,17 +251,17 @@ class TrainingData:
         return None
 
 
-def own_copies(tree: PyTree[Array]) -> PyTree[Array]:
+def own_copies(arguments: Mapping[str, PyTree[Array]]) -> dict[str, PyTree[Array]]:
     """Copy the arrays of NumPy in memory; those of JAX do not change, and files are not read.
 
     Args:
-        tree: The arrays.
+        arguments: The arrays by kernel argument; their order stays.
     """
 
     def copied(leaf: Array) -> Array:
         return leaf.copy() if isinstance(leaf, np.ndarray) and not _is_of_file(leaf) else leaf
 
-    return jax.tree.map(copied, tree)
+    return {name: jax.tree.map(copied, tree) for name, tree in arguments.items()}
 
 
 def _is_of_file(array: object) -> bool:

@@ -60,8 +60,9 @@ class Run:
             run, and setting up and compiling chains), ``data`` (gathering batches and moving them),
             ``dispatch`` (and compiling), ``steps`` (waiting for them), ``validation``,
             ``callbacks`` and ``paused``.
-        transferred_bytes: Bytes of batches moved to the devices so far; of row numbers only, if the
-            data is already there.
+        transferred_bytes: Bytes of training data that were moved to the devices so far, since a
+            resumption: of batches, padding included; where the rows stay there, of all rows once,
+            and of the row numbers of batches. Held-out rows, which are moved once, do not count.
         skipped: Steps left out because they were not finite.
         notes: Sentences for a display to show.
         trust: Verdict of the last trust report on what the run trained; empty before the first.

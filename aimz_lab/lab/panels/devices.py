@@ -66,7 +66,7 @@ class DevicesPanel(Panel):
             "n_devices": len(devices),
             "process": process_memory(),
             "live_buffers": len(jax.live_arrays()),
-            "bytes_per_step": run.transferred_bytes / run.step if run.step else 0.0,
+            "bytes_per_step": run.transferred_bytes / max(run.step - run.resumed_at, 1),
             "time": self._shares(run),
             "compiled": self._compiled(),
         }

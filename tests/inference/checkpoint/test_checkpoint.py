@@ -178,6 +178,20 @@ def test_a_finished_run_with_nothing_left_to_do_is_the_run(model, tmp_path):
     assert same_bits(again.posterior, posterior)
 
 
+def test_a_run_in_the_background_resumes_one_that_was_not(tmp_path):
+    def treated(X, treat, y=None):  # its rows are read as X, y, treat: not in alphabetical order
+        effect = numpyro.sample("effect", dist.Normal(0.0, 1.0))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(X[:, 0] + effect * treat, 1.0), obs=y)
+
+    im = regression_model(kernel=treated)
+    refit(im, X, Y, treat=Y > 0, epochs=1, callbacks=[SaveEachChunk(tmp_path)])
+    more = {"batch_size": 20, "epochs": 2, "num_samples": 10, "progress": False}
+    im.fit(X, Y, treat=Y > 0, resume=tmp_path, blocking=False, **more).result()
+    assert im.last_run.resumed_at == 6
+    assert "of X, y and treat," in repr(im)
+
+
 def test_a_finished_stream_is_not_read_beyond_its_end(model, tmp_path):
     way = WAYS["stream"]
     losses = way(model, callbacks=[SaveEachChunk(tmp_path)]).vi_result.losses.copy()

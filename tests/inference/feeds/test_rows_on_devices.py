@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from aimz_lab.inference.feeds import where_to_gather
-from aimz_lab.inference.feeds.feed import CHUNK_STEPS
 from aimz_lab.inference.feeds.index_feed import IndexFeed
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.where_to_gather import room_for_rows
@@ -51,8 +50,9 @@ def test_rows_that_fit_are_moved_once_and_train_the_same(monkeypatch):
     monkeypatch.setattr(where_to_gather, "room_for_rows", lambda devices: X.nbytes + y.nbytes)
     stayed = refit(im, X, y, **options).last_run
     np.testing.assert_array_equal(stayed.losses, moved.losses)
-    numbers = CHUNK_STEPS * 4 * 20  # of the rows of a chunk; 24 steps, 5 at a time
-    assert stayed.transferred_bytes == X.nbytes + y.nbytes + 5 * numbers
+    padded = 4 * 120  # rows of 24 steps
+    assert moved.transferred_bytes == padded * (X[0].nbytes + y[0].nbytes)
+    assert stayed.transferred_bytes == X.nbytes + y.nbytes + 4 * padded  # and the rows' numbers
     assert stayed.transferred_bytes < moved.transferred_bytes / 2
     monkeypatch.setattr(where_to_gather, "room_for_rows", lambda devices: X.nbytes + y.nbytes - 1)
     again = refit(im, X, y, **options).last_run

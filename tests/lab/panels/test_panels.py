@@ -244,6 +244,8 @@ class TestDevices:
         assert frame["devices"][0]["name"] == f"{jax.local_devices()[0].platform}:0"
         assert frame["process"]["peak"] >= frame["process"]["in_use"] > 2**20
         assert frame["bytes_per_step"] == 200.0
+        run._history.resumed_at = 2  # an earlier process has sent the batches of these steps
+        assert DevicesPanel().frame(run)["bytes_per_step"] == 400.0
         assert frame["time"]["steps"] == pytest.approx(0.3, rel=0.01)
         assert frame["time"]["callbacks"] == pytest.approx(0.075, rel=0.01)
         assert frame["time"]["display"] == pytest.approx(0.025, rel=0.01)

@@ -101,7 +101,7 @@ export const devicesPanel = () => panel("Devices", false, (frame, { headline, ex
     facts([
       ["memory of this session", `${size(process.in_use)}, at most ${size(process.peak)}`],
       ["arrays on the devices", count(frame.live_buffers)],
-      ...(frame.bytes_per_step ? [["data sent to the devices", `${size(frame.bytes_per_step)} for each step`]] : []),
+      ...(frame.bytes_per_step ? [["training data sent to the devices", `${size(frame.bytes_per_step)} for each step`]] : []),
       ...(first.in_use === null ? [["devices", `${plural(frame.n_devices, first.kind)}`]] : []),
     ]),
     first.in_use === null ? "" : deviceTable(frame),
