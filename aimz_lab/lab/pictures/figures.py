@@ -170,8 +170,8 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
     if shown.smoothed is not None:
         axes.plot(shown.steps, shown.smoothed, color=color, linewidth=1.9, label="smoothed")
     if shown.best is not None:
-        step, value = shown.best
-        label = f"best {formatting.number(value)} at step {step:,}"
+        name, step, value = shown.best
+        label = f"{name} {formatting.number(value)} at step {step:,}"
         axes.plot(step, value, "D", color=ink.GREEN, markersize=6, label=label)
     if shown.validation is not None:
         steps, values = shown.validation.steps, shown.validation.values

@@ -366,6 +366,8 @@ class TestScene:
         drawn = self.drawn(node, loss)
         assert drawn["best"]["value"] == pytest.approx(loss["best"], rel=1e-5)
         assert drawn["best"]["step"] == loss["best_step"]
+        texts = [text for text, _, _ in node("texts", loss, OPTIONS, BOX)]
+        assert "best held-out loss 2.25" in texts  # the loss beside it is another one
 
     def test_the_last_half_leaves_out_the_first(self, node, loss):
         drawn = self.drawn(node, loss, half=True)
@@ -425,7 +427,7 @@ class TestScene:
     def test_words_for_who_cannot_see_it(self, node, loss):
         said = self.drawn(node, loss)["words"]
         assert said.startswith("loss per row (nats) over 3000 steps, running, from 2.997 to 2.003")
-        assert said.endswith("best 2.25 at step 3000")
+        assert said.endswith("best held-out loss 2.25 at step 3000")
 
     @pytest.mark.parametrize("losses", [[5.0], [5.0, 5.0], [np.nan, 5.0], [np.nan]])
     @pytest.mark.parametrize("log", [False, True])

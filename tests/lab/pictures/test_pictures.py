@@ -43,6 +43,7 @@ class TestFigure:
         assert found["best"].get_xdata() == [50]
         np.testing.assert_array_equal(found["held-out"].get_xydata(), [[25, 3.5], [50, 2.5]])
         assert found["held-out"].is_dashed()
+        assert found["best"].get_label() == "best held-out loss 2.5 at step 50"
 
     def test_no_curve_runs_through_the_names_of_the_lines(self):
         runs = [finished(np.linspace(40, 20, 50), model=f"a long name {i}") for i in range(9)]

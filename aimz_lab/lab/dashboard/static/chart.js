@@ -68,7 +68,7 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
   };
   const hasBest = isLoss && loss.best_step;
   const scale = isPerRow ? 1 : loss.n_obs || 1;
-  found.best = hasBest ? { step: loss.best_step, value: loss.best * scale } : null;
+  found.best = hasBest ? { name: loss.best_name, step: loss.best_step, value: loss.best * scale } : null;
   found.rateChanges = loss.rate_changes ?? [];
   return found;
 }
@@ -207,7 +207,7 @@ export function describe(shown, words) {
   const parts = [`${shown.unit} over ${shown.total} ${steps}, ${words}`];
   const finite = Array.from(line).filter(Number.isFinite);
   if (finite.length) parts.push(`from ${number(finite[0])} to ${number(finite.at(-1))}`);
-  if (shown.best) parts.push(`best ${number(shown.best.value)} at step ${shown.best.step}`);
+  if (shown.best) parts.push(`${shown.best.name} ${number(shown.best.value)} at step ${shown.best.step}`);
   const axis = shown.view ? axisWords(shown.unit, shown.view) : shown.unit;
   if (axis !== shown.unit) parts.push(`on an axis of ${axis}`);
   parts.push(...rateWords(shown));
@@ -354,7 +354,7 @@ function validation(ctx, shown, colors) {
   steps.forEach((step, i) => dot(ctx, shown.x.at(step), shown.y.at(values[i]), 3, colors.validation));
 }
 
-function best(ctx, { best: { step, value }, x, y, box }, colors) {
+function best(ctx, { best: { name, step, value }, x, y, box }, colors) {
   const [left, top] = [x.at(step), y.at(value)];
   if (left < box.left || !Number.isFinite(top)) return;
   ctx.beginPath();
@@ -365,7 +365,7 @@ function best(ctx, { best: { step, value }, x, y, box }, colors) {
   ctx.lineWidth = 2;
   ctx.stroke();
   ctx.fill();
-  const text = `best ${number(value)}`;
+  const text = `${name} ${number(value)}`;
   const toTheLeft = left + ctx.measureText(text).width + 14 > box.width - 8;
   ctx.textAlign = toTheLeft ? "right" : "left";
   ctx.textBaseline = "middle";
