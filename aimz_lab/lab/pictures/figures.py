@@ -153,6 +153,7 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     figure.alt = f"{Summary(run).alt()} {part} vertical axis shows {words}."
     _dress(axes, run, view.in_lines(shown.unit), axis)
     set_vertical(axes, view)
+    draw_rate_changes(axes, shown.rate_changes)
     return figure
 
 
@@ -180,7 +181,6 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
             steps, values, color=ink.ORANGE, linewidth=1.6, dashes=(4, 2), marker=marker,
             markersize=3.5, label="held-out loss",
         )  # fmt: skip
-    draw_rate_changes(axes, shown.rate_changes, shown.total)
 
 
 def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:

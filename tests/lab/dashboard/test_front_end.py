@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -423,6 +424,17 @@ class TestScene:
         assert left.keys() == {"rate 0.05", "rate 50"}
         assert left["rate 0.05"] == pytest.approx(60 + (686 - 60) / 3, abs=6)
         assert self.drawn(node, loss)["words"].endswith("rate changed to 50 after step 2000")
+
+    def test_rates_of_changes_side_by_side_do_not_lie_on_each_other(self, node, loss):
+        steps = [1000, 2000, 2050, 2100, 2150, 2980]
+        loss = {**loss, "rate_changes": [[step, step / 1e6] for step in steps]}
+        painted = [p for p in node("texts", loss, OPTIONS, BOX) if p[0].startswith("rate")]
+        assert {text for text, _, _ in painted} == {"rate 0.001", "rate 0.00215", "rate 0.00298"}
+        ends = sorted((left, right) for _, left, right in painted)
+        assert all(right < left for (_, right), (left, _) in pairwise(ends))
+        assert ends[-1][1] < 60 + (686 - 60) * 2980 / 3000  # to the left of its line
+        points = {"steps": steps, "mean": steps, "rateChanges": loss["rate_changes"]}
+        assert node("readout", points, 2049)["rateChange"] == [2050, 0.00205]
 
     def test_words_for_who_cannot_see_it(self, node, loss):
         said = self.drawn(node, loss)["words"]

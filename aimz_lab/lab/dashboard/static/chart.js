@@ -13,7 +13,7 @@ import {
   tickLabels,
   unpack,
 } from "./math.js";
-import { rateMarks, rateWords } from "./marks.js";
+import { lastChange, rateMarks, rateWords } from "./marks.js";
 import { axisWords, linearView, verticalView } from "./view.js";
 
 const MOST_PREVIOUS = 4;
@@ -193,6 +193,7 @@ export function readout(shown, step) {
   const at = nearest(shown.steps, step);
   if (at < 0) return null;
   const found = { step: shown.steps[at], raw: shown.mean[at], smoothed: shown.smoothed?.[at] };
+  found.rateChange = lastChange(shown, found.step);
   if (shown.validation) {
     const v = nearest(shown.validation.steps, step);
     if (v >= 0) found.validation = shown.validation.values[v];

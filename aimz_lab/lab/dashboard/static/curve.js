@@ -131,6 +131,7 @@ export class Curve {
     lines.push(`${shown.smoothed ? "each step" : name} ${number(hover.raw)}`);
     if (hover.smoothed !== undefined) lines.push(`smoothed ${number(hover.smoothed)}`);
     if (hover.validation !== undefined) lines.push(`held-out loss ${number(hover.validation)}`);
+    if (hover.rateChange) lines.push(`rate ${number(hover.rateChange[1], 3)} after step ${count(hover.rateChange[0])}`);
     setText(this.tip, lines.join("\n"));
     const left = shown.x.at(hover.step);
     const flip = left > shown.box.width - TIP_WIDTH;
