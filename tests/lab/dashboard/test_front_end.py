@@ -526,6 +526,15 @@ class TestChains:
         assert (drawn["view"]["high"] >= rare) == is_inside
         assert drawn["view"]["above"] == (None if is_inside else rare)
 
+    def test_the_highest_energy_is_told_and_not_the_mean_of_its_bucket(self, node, curve):
+        rng = np.random.default_rng(0)
+        for trace in curve["chains"]["potential_energy"]:
+            chain = Trace(64)
+            chain.add([1e5, *rng.normal(10, 1, size=6_000)])
+            trace |= chain.frame()
+        drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
+        assert max(drawn["chains"][0]["values"]) < drawn["view"]["above"] == 1e5
+
     def test_the_last_half_leaves_out_the_first(self, node, curve):
         options = {**OPTIONS, "curve": "potential_energy", "half": True}
         chain = node("drawn", curve, [], options, BOX)["chains"][1]

@@ -76,10 +76,10 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
 // A value that chains report: of each chain where there are such traces, else their mean.
 function chainSeries(loss, curve, smoothed) {
   const trace = readTrace(loss.traces[curve]);
-  const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, width, total }, i) => {
+  const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, high, width, total }, i) => {
     // A bucket that has just begun has the mean of few iterations, which would look like a spike.
     const whole = Math.max(Math.floor(total / width), 1);
-    return { label: `chain ${i + 1}`, steps: steps.slice(0, whole), width, values: mean.slice(0, whole) };
+    return { label: `chain ${i + 1}`, steps: steps.slice(0, whole), width, values: mean.slice(0, whole), high };
   });
   const isSmooth = smoothed && chains.length === 0;
   return {
@@ -127,7 +127,10 @@ function chainView({ chains, warmup, total }) {
   const room = RARE * (usual[1] - usual[0]);
   const low = Math.max(lowest, usual[0] - room);
   const high = Math.min(extent(counted)[1], usual[1] + room);
-  return most > high ? linearView([low, high + ABOVE * (high - low)], most) : linearView([low, high]);
+  if (most <= high) return linearView([low, high]);
+  // What is told is the highest energy: a mean falls as more iterations share its bucket.
+  const highest = extent(chains.map((chain) => chain.high))[1];
+  return linearView([low, high + ABOVE * (high - low)], highest);
 }
 
 // Distances below the lower end of a logarithmic axis lie on its edge.
@@ -158,7 +161,12 @@ function from(shown, first) {
 
 function cutLine(line, first) {
   const start = Math.max(line.steps.findIndex((step) => step >= first), 0);
-  return { ...line, steps: line.steps.slice(start), values: line.values.slice(start) };
+  return {
+    ...line,
+    steps: line.steps.slice(start),
+    values: line.values.slice(start),
+    high: line.high?.slice(start),
+  };
 }
 
 /**
