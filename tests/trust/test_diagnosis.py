@@ -349,7 +349,7 @@ def with_own_values(X, y=None):
 def test_rows_with_values_of_their_own_are_predicted_without_them():
     rng = np.random.default_rng(0)
     y = (X[:, 0] + rng.normal(size=(2, 300)).sum(0)).astype(np.float32)
-    report = trained(with_own_values, AutoNormal, y=y).diagnose(X, y)
+    report = trained(with_own_values, AutoNormal, y=y).diagnose(X, y, rng_key=jax.random.key(2))
     assert report["calibration"].level == "green", report
     assert report["LOO"].level == "unjudged"
     assert report["k-hat"].level == "amber"

@@ -98,6 +98,11 @@ class ShownBest:
     is_held_out: bool
     is_last: bool
 
+    @property
+    def name(self) -> str:
+        """What it is called beside the loss of the run, which is another one if it is held-out."""
+        return "best held-out loss" if self.is_held_out else "best"
+
 
 def shown_best(
     run: Run, loss_at: Callable[[Run, int], float | None] = loss_per_row
@@ -262,7 +267,7 @@ def run_line(run: Run) -> str:
     if words := loss_words(run):
         parts.append(f"loss {words}")
         if (best := shown_best(run)) is not None and not best.is_last:
-            parts.append(f"best {number(best.value)} at step {count(best.step)}")
+            parts.append(f"{best.name} {number(best.value)} at step {count(best.step)}")
     if run.chains is not None and (found := _divergences(run)):
         parts.append(found)
     if run.status != "pending":

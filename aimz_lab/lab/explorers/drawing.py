@@ -27,6 +27,8 @@ from aimz_lab.lab.pictures import ink
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from matplotlib.text import Text
 
 COLORS = {
     "main": ink.BLUE,
@@ -43,6 +45,7 @@ _HEIGHTS = {"large": 2.9, "small": 1.9}  # inches
 _WIDTH = 7.6
 _MOST_NAMES = 40
 _FEW_LABELS = 3
+_DESCENT_PT = 3  # of the letters of a title, below its line
 _MOST_LINED = 40  # cells beside each other; lines around more would hide them
 
 
@@ -114,7 +117,7 @@ def _chart(axes: Axes, chart: Chart) -> None:
     names = chart.names()
     if names:
         _name_places(axes, names)
-    axes.set_title(_plain(chart.title), loc="left", fontsize=9, color=ink.TEXT)
+    title = _title(axes, _plain(chart.title))
     axes.set_xlabel(_plain(chart.x_label), fontsize=8, color=ink.TEXT)
     axes.set_ylabel(_plain(chart.y_label), fontsize=8, color=ink.TEXT)
     axes.tick_params(colors=ink.TEXT, labelsize=8)
@@ -123,8 +126,25 @@ def _chart(axes: Axes, chart: Chart) -> None:
         spine.set_color(ink.TEXT)
     if n := len(axes.get_legend_handles_labels()[1]):
         above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": n, "borderpad": 0.2}
-        place = above if cells or n > _FEW_LABELS else {"loc": "best"}
-        axes.legend(fontsize=8, labelcolor=ink.TEXT, frameon=False, **place)
+        is_above = cells or n > _FEW_LABELS
+        place = above if is_above else {"loc": "best"}
+        legend = axes.legend(fontsize=8, labelcolor=ink.TEXT, frameon=False, **place)
+        if is_above:
+            _raise_title(axes, title, legend)
+
+
+def _title(axes: Axes, words: str, pad: float | None = None) -> Text:
+    return axes.set_title(words, loc="left", fontsize=9, color=ink.TEXT, pad=pad)
+
+
+def _raise_title(axes: Axes, title: Text, legend: Legend) -> None:
+    """Put the title above a legend that leaves no room beside it."""
+    renderer = axes.figure.canvas.get_renderer()
+    words, names = (each.get_window_extent(renderer) for each in (title, legend))
+    # Axes that are not laid out yet are narrower than at the end.
+    if words.width + names.width > axes.bbox.width:
+        above = (names.y1 - axes.bbox.y1) * 72 / axes.figure.dpi
+        _title(axes, title.get_text(), pad=above + _DESCENT_PT)
 
 
 def _number_axes(axes: Axes, chart: Chart, *, whole: bool) -> None:

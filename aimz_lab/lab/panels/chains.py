@@ -64,6 +64,7 @@ class TracePanel(Panel):
             "now": None,
             "best": None,
             "best_step": None,
+            "best_name": None,
         }
 
 

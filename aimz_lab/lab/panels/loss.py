@@ -78,6 +78,7 @@ def present(run: Run, trace: Trace) -> Frame:
         "now": loss_at(run, run.step),
         "best": best.value if best else None,
         "best_step": best.step if best else None,
+        "best_name": best.name if best else None,
     }
 
 

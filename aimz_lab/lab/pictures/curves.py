@@ -59,7 +59,7 @@ class Curve:
         smoothed: The moving average, or ``None``.
         validation: Held-out losses, or ``None``.
         others: Smoothed losses of other runs.
-        best: Step and loss of the best state, or ``None``.
+        best: Name, step and loss of the best state, or ``None``.
         rate_changes: The latest changes of the learning rate.
     """
 
@@ -74,7 +74,7 @@ class Curve:
     smoothed: Float[np.ndarray, " bucket"] | None = None
     validation: Line | None = None
     others: tuple[Line, ...] = ()
-    best: tuple[int, float] | None = None
+    best: tuple[str, int, float] | None = None
     rate_changes: tuple[RateChange, ...] = ()
 
     @property
@@ -94,7 +94,7 @@ class Curve:
             smoothed=None if self.smoothed is None else self.smoothed[kept],
             validation=self.validation and self.validation.since(step),
             others=tuple(other.since(step) for other in self.others),
-            best=self.best if self.best and self.best[0] >= step else None,
+            best=self.best if self.best and self.best[1] >= step else None,
             rate_changes=tuple(one for one in self.rate_changes if one.step >= step),
         )
 
@@ -172,9 +172,9 @@ def curve_of(
     )
 
 
-def _best(run: Run, rows: int) -> tuple[int, float] | None:
+def _best(run: Run, rows: int) -> tuple[str, int, float] | None:
     best = shown_best(run)
-    return None if best is None else (best.step, best.value * _rows(run) / rows)
+    return None if best is None else (best.name, best.step, best.value * _rows(run) / rows)
 
 
 def _rows(run: Run) -> int:

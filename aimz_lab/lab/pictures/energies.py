@@ -58,10 +58,13 @@ def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalV
         ends = (end for trace in traces for end in (trace.low, trace.high))
         finite = [values[np.isfinite(values)] for values in ends]
     axes.set_xlim(since, run.step)
-    return _view(finite, [*finite, *(line.get_ydata() for line in axes.lines)])
+    shown = [*finite, *(line.get_ydata() for line in axes.lines)]
+    return _view(finite, shown, [trace.high[trace.steps >= since] for trace in traces])
 
 
-def _view(counted: Sequence[np.ndarray], shown: Sequence[np.ndarray]) -> VerticalView:
+def _view(
+    counted: Sequence[np.ndarray], shown: Sequence[np.ndarray], highest: Sequence[np.ndarray]
+) -> VerticalView:
     """Return an axis as on the live page: of the rarest values one alone would squeeze the rest."""
     every = np.concatenate(shown)
     every = every[np.isfinite(every)]
@@ -72,7 +75,9 @@ def _view(counted: Sequence[np.ndarray], shown: Sequence[np.ndarray]) -> Vertica
     low = max(lowest, usual_low - room)
     high = min(float(np.max(np.concatenate(counted))), usual_high + room)
     if most > high:
-        return linear_view(low, high + _ABOVE * (high - low), most)
+        # What is told is the highest energy: a mean falls as more iterations share its bucket.
+        above = float(np.nanmax(np.concatenate(highest)))
+        return linear_view(low, high + _ABOVE * (high - low), above)
     return linear_view(low, high)
 
 

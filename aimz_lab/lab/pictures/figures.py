@@ -153,6 +153,7 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     figure.alt = f"{Summary(run).alt()} {part} vertical axis shows {words}."
     _dress(axes, run, view.in_lines(shown.unit), axis)
     set_vertical(axes, view)
+    draw_rate_changes(axes, shown.rate_changes)
     return figure
 
 
@@ -170,8 +171,8 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
     if shown.smoothed is not None:
         axes.plot(shown.steps, shown.smoothed, color=color, linewidth=1.9, label="smoothed")
     if shown.best is not None:
-        step, value = shown.best
-        label = f"best {formatting.number(value)} at step {step:,}"
+        name, step, value = shown.best
+        label = f"{name} {formatting.number(value)} at step {step:,}"
         axes.plot(step, value, "D", color=ink.GREEN, markersize=6, label=label)
     if shown.validation is not None:
         steps, values = shown.validation.steps, shown.validation.values
@@ -180,7 +181,6 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
             steps, values, color=ink.ORANGE, linewidth=1.6, dashes=(4, 2), marker=marker,
             markersize=3.5, label="held-out loss",
         )  # fmt: skip
-    draw_rate_changes(axes, shown.rate_changes, shown.total)
 
 
 def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:

@@ -31,6 +31,9 @@ _FOREST_IN = 6.6
 _UNROUNDED = {"round_to": "none"}
 """A mean of two digits, as ArviZ rounds it, may lie outside its interval."""
 
+_GREY = ("credible_interval", "point_estimate", "point_estimate_text")
+"""What ArviZ draws in a grey that is too dark for dark pages."""
+
 _MOST_TICKS = 4
 _ABOVE_INTERVAL = 0.1  # of the height of a panel
 _SHORT = 20
@@ -73,6 +76,7 @@ def plot_posterior(
         ci_kind="hdi",
         ci_prob=prob,
         stats={"point_estimate": _UNROUNDED},
+        visuals={visual: {"color": ink.TEXT} for visual in _GREY},
     )
     _fit_panels(figure)
     return figure

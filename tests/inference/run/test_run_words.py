@@ -100,6 +100,13 @@ def test_the_table_of_a_run_is_short_and_escaped():
     ]  # fmt: skip
 
 
+def test_the_best_loss_is_called_held_out_where_it_stands_beside_the_training_loss():
+    run = run_with(status="")
+    run.validation = [(1, 9.5), (2, 9.75)]
+    run.best["validation"] = Best(9.5, 1, None, "validation")
+    assert ", best held-out loss 9.5 at step 1, " in repr(run)
+
+
 def test_a_handle_says_how_to_go_on():
     run = run_with(status="")
 

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -413,6 +414,8 @@ class TestScene:
         drawn = self.drawn(node, loss)
         assert drawn["best"]["value"] == pytest.approx(loss["best"], rel=1e-5)
         assert drawn["best"]["step"] == loss["best_step"]
+        texts = [text for text, _, _ in node("texts", loss, OPTIONS, BOX)]
+        assert "best held-out loss 2.25" in texts  # the loss beside it is another one
 
     def test_the_last_half_leaves_out_the_first(self, node, loss):
         drawn = self.drawn(node, loss, half=True)
@@ -474,10 +477,21 @@ class TestScene:
         assert left["rate 0.05"] == pytest.approx(60 + (686 - 60) / 3, abs=6)
         assert self.drawn(node, loss)["words"].endswith("rate changed to 50 after step 2000")
 
+    def test_rates_of_changes_side_by_side_do_not_lie_on_each_other(self, node, loss):
+        steps = [1000, 2000, 2050, 2100, 2150, 2980]
+        loss = {**loss, "rate_changes": [[step, step / 1e6] for step in steps]}
+        painted = [p for p in node("texts", loss, OPTIONS, BOX) if p[0].startswith("rate")]
+        assert {text for text, _, _ in painted} == {"rate 0.001", "rate 0.00215", "rate 0.00298"}
+        ends = sorted((left, right) for _, left, right in painted)
+        assert all(right < left for (_, right), (left, _) in pairwise(ends))
+        assert ends[-1][1] < 60 + (686 - 60) * 2980 / 3000  # to the left of its line
+        points = {"steps": steps, "mean": steps, "rateChanges": loss["rate_changes"]}
+        assert node("readout", points, 2049)["rateChange"] == [2050, 0.00205]
+
     def test_words_for_who_cannot_see_it(self, node, loss):
         said = self.drawn(node, loss)["words"]
         assert said.startswith("loss per row (nats) over 3000 steps, running, from 2.997 to 2.003")
-        assert said.endswith("best 2.25 at step 3000")
+        assert said.endswith("best held-out loss 2.25 at step 3000")
 
     @pytest.mark.parametrize("losses", [[5.0], [5.0, 5.0], [np.nan, 5.0], [np.nan]])
     @pytest.mark.parametrize("log", [False, True])
@@ -563,6 +577,15 @@ class TestChains:
         drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
         assert (drawn["view"]["high"] >= rare) == is_inside
         assert drawn["view"]["above"] == (None if is_inside else rare)
+
+    def test_the_highest_energy_is_told_and_not_the_mean_of_its_bucket(self, node, curve):
+        rng = np.random.default_rng(0)
+        for trace in curve["chains"]["potential_energy"]:
+            chain = Trace(64)
+            chain.add([1e5, *rng.normal(10, 1, size=6_000)])
+            trace |= chain.frame()
+        drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
+        assert max(drawn["chains"][0]["values"]) < drawn["view"]["above"] == 1e5
 
     def test_the_last_half_leaves_out_the_first(self, node, curve):
         options = {**OPTIONS, "curve": "potential_energy", "half": True}

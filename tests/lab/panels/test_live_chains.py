@@ -237,6 +237,19 @@ def test_the_picture_spans_what_it_draws_after_the_warmup_and_its_labels_differ(
     assert len(set(labels)) == len(labels) >= 4
 
 
+def test_the_highest_energy_that_is_told_does_not_fall_as_the_chains_go_on():
+    run = begun(is_sampling=True)
+    run.chains = ChainRecord(ChainPlan(2, 500, 40_000), {}, lambda *chosen: None)
+    told = []
+    for n_iterations in (300, 4_700, 35_000):
+        energies = np.random.default_rng(0).normal(50, 1, size=(n_iterations, 2))
+        energies[0] += 1e5 * (not told)  # where the chains begin
+        run.chains.extend({"potential_energy": energies}, len(energies))
+        feed(run, energies.mean(1))
+        told.append(loss_figure(run).axes[0].get_ylabel().split("\n")[1])
+    assert told == [f"up to {formatting.number(1e5 + 50)} above the picture"] * 3
+
+
 def test_the_picture_of_a_run_from_a_file_leaves_the_way_down_out():
     run = begun(is_sampling=True)
     feed(run, 10 + np.sin(np.arange(300.0)) + 1e4 * np.exp(-np.arange(300) / 4))

@@ -68,7 +68,7 @@ class TestLoss:
         assert frame["best"] == pytest.approx(on_the_curve)
         assert frame["best"] <= frame["now"]
         run.finish("completed", "")
-        found = curve_of(run, per_row=True, smooth=True).best[1]
+        found = curve_of(run, per_row=True, smooth=True).best[2]
         assert found == pytest.approx(frame["best"], rel=1e-5)  # live, a curve has 1,024 buckets
 
     def test_without_rows_the_loss_is_total(self):

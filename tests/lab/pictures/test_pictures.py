@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ class TestFigure:
         assert found["best"].get_xdata() == [50]
         np.testing.assert_array_equal(found["held-out"].get_xydata(), [[25, 3.5], [50, 2.5]])
         assert found["held-out"].is_dashed()
+        assert found["best"].get_label() == "best held-out loss 2.5 at step 50"
 
     def test_no_curve_runs_through_the_names_of_the_lines(self):
         runs = [finished(np.linspace(40, 20, 50), model=f"a long name {i}") for i in range(9)]
@@ -70,6 +72,26 @@ class TestFigure:
         axes = loss_figure(run).axes[0]
         assert [50.0, 50.0] in [list(line.get_xdata()) for line in axes.lines]
         assert "rate 5" in [text.get_text() for text in axes.texts]
+
+    @pytest.mark.parametrize("longer", [0, 400])
+    def test_rates_of_changes_side_by_side_do_not_lie_on_each_other(self, longer):
+        run = begun()
+        for n_steps, rate in ((100, 0.1), (50, 0.2), (3, 0.3), (3, 0.4), (3, 0.5), (41, 0.6)):
+            run.rate_changed(rate)
+            feed(run, np.full(n_steps, 2.0), rate=rate)
+        run.rate_changed(0.7)
+        feed(run, np.full(2, 1.0), rate=0.7)
+        figure = loss_figure(run, *([finished(np.full(longer, 2.0))] if longer else []))
+        figure.canvas.draw()
+        axes = figure.axes[0]
+        labels = {t.get_text(): t.get_window_extent() for t in axes.texts}
+        assert {"rate 0.1", "rate 0.7"} <= labels.keys()
+        assert "rate 0.4" not in labels
+        ends = sorted((box.x0, box.x1) for box in labels.values())
+        assert all(right < left for (_, right), (left, _) in pairwise(ends))
+        assert ends[-1][1] <= axes.bbox.x1
+        marks = [line for line in axes.lines if len(set(line.get_xdata())) == 1]
+        assert len(marks) == 7
 
     def test_it_shows_itself_where_pyplot_has_made_no_figure(self):
         shown, _ = DisplayFormatter().format(loss_figure(finished([2.0, 1.0])))

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib.colors import to_hex
 
 from aimz_lab import lab
 from aimz_lab.errors import ArgumentError
+from aimz_lab.lab.pictures import ink
 
 pytest.importorskip("arviz_plots")
 
@@ -37,6 +39,16 @@ def test_each_entry_of_a_posterior_is_drawn_by_name():
     assert figure.get_figwidth() <= 10  # a notebook's cell shrinks wider ones
     texts = " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert all(name in texts for name in ("age", "income", "sex"))
+
+
+def test_means_and_intervals_are_read_on_dark_pages():
+    figure = lab.plot_posterior(TREE, sites=["slopes"])
+    means = [text.get_color() for axes in figure.axes for text in axes.texts]
+    dots = [color for axes in figure.axes for c in axes.collections for color in c.get_facecolor()]
+    lines = [line.get_color() for axes in figure.axes for line in axes.lines]
+    assert len(means) == len(dots) == 3
+    assert {to_hex(color) for color in [*means, *dots]} == {ink.TEXT}
+    assert [to_hex(color) for color in lines].count(ink.TEXT) == 3  # the intervals
 
 
 def test_many_panels_keep_their_text_legible():

@@ -14,7 +14,7 @@ import {
   tickLabels,
   unpack,
 } from "./math.js";
-import { rateMarks, rateWords } from "./marks.js";
+import { lastChange, rateMarks, rateWords } from "./marks.js";
 import { axisWords, linearView, verticalView } from "./view.js";
 
 const MOST_PREVIOUS = 4;
@@ -70,7 +70,7 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
   };
   const hasBest = isLoss && loss.best_step;
   const scale = isPerRow ? 1 : loss.n_obs || 1;
-  found.best = hasBest ? { step: loss.best_step, value: loss.best * scale } : null;
+  found.best = hasBest ? { name: loss.best_name, step: loss.best_step, value: loss.best * scale } : null;
   found.rateChanges = loss.rate_changes ?? [];
   return found;
 }
@@ -78,10 +78,10 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
 // A value that chains report: of each chain where there are such traces, else their mean.
 function chainSeries(loss, curve, smoothed) {
   const trace = readTrace(loss.traces[curve]);
-  const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, width, total }, i) => {
+  const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, high, width, total }, i) => {
     // A bucket that has just begun has the mean of few iterations, which would look like a spike.
     const whole = Math.max(Math.floor(total / width), 1);
-    return { label: `chain ${i + 1}`, steps: steps.slice(0, whole), width, values: mean.slice(0, whole) };
+    return { label: `chain ${i + 1}`, steps: steps.slice(0, whole), width, values: mean.slice(0, whole), high };
   });
   const isSmooth = smoothed && chains.length === 0;
   return {
@@ -130,7 +130,10 @@ function chainView({ chains, warmup, total }) {
   const room = RARE * (usual[1] - usual[0]);
   const low = Math.max(lowest, usual[0] - room);
   const high = Math.min(extent(counted)[1], usual[1] + room);
-  return most > high ? linearView([low, high + ABOVE * (high - low)], most) : linearView([low, high]);
+  if (most <= high) return linearView([low, high]);
+  // What is told is the highest energy: a mean falls as more iterations share its bucket.
+  const highest = extent(chains.map((chain) => chain.high))[1];
+  return linearView([low, high + ABOVE * (high - low)], highest);
 }
 
 // Distances below the lower end of a logarithmic axis lie on its edge.
@@ -161,7 +164,12 @@ function from(shown, first) {
 
 function cutLine(line, first) {
   const start = Math.max(line.steps.findIndex((step) => step >= first), 0);
-  return { ...line, steps: line.steps.slice(start), values: line.values.slice(start) };
+  return {
+    ...line,
+    steps: line.steps.slice(start),
+    values: line.values.slice(start),
+    high: line.high?.slice(start),
+  };
 }
 
 /**
@@ -201,6 +209,7 @@ export function readout(shown, step) {
     found.first = last - ((last - 1) % shown.bucket);
     [found.low, found.high] = [shown.low[at], shown.high[at]];
   }
+  found.rateChange = lastChange(shown, found.step);
   if (shown.validation) {
     const v = nearest(shown.validation.steps, step);
     if (v >= 0) [found.validationStep, found.validation] = [shown.validation.steps[v], shown.validation.values[v]];
@@ -209,7 +218,8 @@ export function readout(shown, step) {
 }
 
 /** The readout in words, a line each. */
-export function readoutLines(shown, { step, first, raw, low, high, smoothed, validation, validationStep }) {
+export function readoutLines(shown, found) {
+  const { step, first, raw, low, high, smoothed, validation, validationStep, rateChange } = found;
   const unit = shown.chains ? "iteration" : "step";
   const several = step > first;
   const lines = [several ? `${unit}s ${count(first)} to ${count(step)}` : `${unit} ${count(step)}`];
@@ -221,6 +231,7 @@ export function readoutLines(shown, { step, first, raw, low, high, smoothed, val
   if (several && !(shown.chains?.length > 1)) lines.push(`from ${number(low)} to ${number(high)}`);
   if (smoothed !== undefined) lines.push(`smoothed ${number(smoothed)}`);
   if (validation !== undefined) lines.push(`held-out loss ${number(validation)} at step ${count(validationStep)}`);
+  if (rateChange) lines.push(`rate ${number(rateChange[1], 3)} after step ${count(rateChange[0])}`);
   return lines;
 }
 
@@ -231,7 +242,7 @@ export function describe(shown, words) {
   const parts = [`${shown.unit} over ${shown.total} ${steps}, ${words}`];
   const finite = Array.from(line).filter(Number.isFinite);
   if (finite.length) parts.push(`from ${number(finite[0])} to ${number(finite.at(-1))}`);
-  if (shown.best) parts.push(`best ${number(shown.best.value)} at step ${shown.best.step}`);
+  if (shown.best) parts.push(`${shown.best.name} ${number(shown.best.value)} at step ${shown.best.step}`);
   const axis = shown.view ? axisWords(shown.unit, shown.view) : shown.unit;
   if (axis !== shown.unit) parts.push(`on an axis of ${axis}`);
   parts.push(...rateWords(shown));
@@ -378,7 +389,7 @@ function validation(ctx, shown, colors) {
   steps.forEach((step, i) => dot(ctx, shown.x.at(step), shown.y.at(values[i]), 3, colors.validation));
 }
 
-function best(ctx, { best: { step, value }, x, y, box }, colors) {
+function best(ctx, { best: { name, step, value }, x, y, box }, colors) {
   const [left, top] = [x.at(step), y.at(value)];
   if (left < box.left || !Number.isFinite(top)) return;
   ctx.beginPath();
@@ -389,7 +400,7 @@ function best(ctx, { best: { step, value }, x, y, box }, colors) {
   ctx.lineWidth = 2;
   ctx.stroke();
   ctx.fill();
-  const text = `best ${number(value)}`;
+  const text = `${name} ${number(value)}`;
   const toTheLeft = left + ctx.measureText(text).width + 14 > box.width - 8;
   ctx.textAlign = toTheLeft ? "right" : "left";
   ctx.textBaseline = "middle";

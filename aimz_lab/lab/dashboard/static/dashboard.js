@@ -492,6 +492,7 @@ class View {
     const perRow = loss.n_obs && this.options.perRow;
     const scaled = (value) => number(value === null || perRow ? value : value * (loss.n_obs || 1));
     setText(this.stats.loss, scaled(loss.now ?? null));
+    setText(this.stats.best.previousElementSibling, loss.best_name ?? "best");
     this.stats.best.replaceChildren(scaled(loss.best ?? null),
       h("small", {}, loss.best_step ? ` at ${count(loss.best_step)}` : ""));
     this.curve.draw(curves, this.options, this.theme, this.model.get("progress").words);

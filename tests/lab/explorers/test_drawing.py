@@ -1,0 +1,29 @@
+"""The still picture of a view."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+
+from aimz_lab.lab.explorers.charts import Chart, Line, View
+from aimz_lab.lab.explorers.drawing import draw_view
+from aimz_lab.lab.pictures import ink
+
+X = np.arange(3.0)
+
+
+@pytest.mark.parametrize("title", ["y = orders, all rows", "y"])
+def test_a_legend_above_a_chart_does_not_cover_its_title(title):
+    labels = ["90% of the draws", "prior predictive", "pinned", "data", "impossible beyond"]
+    charts = [Chart([Line(X, X, label=label) for label in labels], title=title)]
+    figure = draw_view(View([Chart([Line(X, X)], title="a", size="small"), *charts]))
+    figure.draw_without_rendering()
+    axes = figure.axes[-1]
+    [words] = [text for text in axes.findobj(Text) if text.get_text() == title]
+    box = words.get_window_extent()
+    assert not box.overlaps(axes.get_legend().get_window_extent())
+    assert words.get_fontsize() == 9
+    assert to_hex(words.get_color()) == ink.TEXT
+    assert box.y1 <= figure.bbox.y1
