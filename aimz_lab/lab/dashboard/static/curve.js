@@ -6,7 +6,7 @@ import { count, number } from "./math.js";
 import { axisWords } from "./view.js";
 
 const CANVAS_HEIGHT = 280;
-const TIP_WIDTH = 170;
+const TIP_WIDTH = 210;
 const STRIDES = { ArrowLeft: -1, ArrowRight: 1, PageDown: -20, PageUp: 20, Home: -Infinity, End: Infinity };
 
 const spoken = (name) => name.replaceAll("_", " ");
