@@ -29,6 +29,7 @@ from tests.runs import mean_field, refit, regression_model, same_bits
 
 GOOD = ("refused", "identical", "as written")
 X, Y = regression_data(n=40)
+HELD_OUT = regression_data(n=40, seed=1)
 
 Content = tuple[dict, dict[str, np.ndarray]]
 
@@ -303,7 +304,7 @@ class Checkpoint(Subject):
     def _fit(self, path, **options):
         best = ModelCheckpoint(self.folder / "other", best="loss", every_s=1e9, window=2)
         callbacks = [GradientNorm(), best, _SaveAtEnd(path)]
-        options = {"validation": (X, Y), "epochs": 2, "callbacks": callbacks, **options}
+        options = {"validation": HELD_OUT, "epochs": 2, "callbacks": callbacks, **options}
         refit(self.im, X, Y, **options)
 
     def content(self, path):
@@ -336,7 +337,7 @@ class SavedHistory(Subject):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         history = History()
-        options = {"validation": (X, Y), "callbacks": [history, GradientNorm()]}
+        options = {"validation": HELD_OUT, "callbacks": [history, GradientNorm()]}
         refit(regression_model(), X, Y, **options)
         history.run.notes = ["a note"]
         history.run.checkpoints = [(2, "somewhere")]
