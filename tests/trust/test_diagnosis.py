@@ -24,7 +24,10 @@ from scipy.stats import multivariate_normal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError, FitWarning, TrustError
+from aimz_lab.inference.run.records import RateChange
+from aimz_lab.trust.loss_checks import loss_finding, loss_trend
 from tests import kernels
+from tests.runs import tell, told_run
 
 X, Y = kernels.regression_data(n=300, k=2)
 KEY = jax.random.key(4)
@@ -449,3 +452,14 @@ def test_a_report_shows_itself_and_its_verdict_in_the_summary_of_the_run(exact):
     assert "GREEN" in figure.get_suptitle()
     again = exact.diagnose(X, Y, rng_key=KEY)
     assert (again.log_ratios == report.log_ratios).all()
+
+
+def test_a_loss_at_a_new_learning_rate_is_not_judged_by_its_first_steps(rng):
+    run = told_run()
+    tell([], rng.normal(size=2_000), run, chunk=500)
+    run.finish("stopped", "")
+    assert loss_finding(run, loss_trend(run), is_vouched=False).level == "green"
+    run.rate_changes.append(RateChange(1_900, 0.01, 0.001))
+    found = loss_finding(run, loss_trend(run), is_vouched=False)
+    assert found.level == "amber"
+    assert "the learning rate changed 100 steps before the end, too few" in found.text
