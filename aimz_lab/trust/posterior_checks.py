@@ -89,6 +89,8 @@ def distance_finding(
     what: str,
     ess: float | Float[np.ndarray, " entry"],
     n_draws: int,
+    *,
+    is_scaled: bool,
 ) -> Finding:
     """Judge how far the raw means and standard deviations are from better ones.
 
@@ -99,6 +101,7 @@ def distance_finding(
         what: What the better ones are, in words.
         ess: Effective number of draws behind them, for all entries or for each.
         n_draws: Number of raw draws.
+        is_scaled: Whether the training is known to have weighed its batches as all of the rows.
     """
     shift = table[f"{name}_shift_sds"].abs().to_numpy()
     wide = np.abs(np.log(table[f"{name}_sd_ratio"].to_numpy()))
@@ -120,11 +123,11 @@ def distance_finding(
     text = f"means and sds agree with {what} (at worst, {where})"
     if level != "green":
         text = f"beside {what}, {where}"
-    return Finding(called, level, text, "" if level == "green" else _widths(row, name))
+    return Finding(called, level, text, "" if level == "green" else _widths(row, name, is_scaled))
 
 
-def _widths(row: pd.Series, name: str) -> str:
-    if row[f"{name}_sd_ratio"] > _WIDER:
+def _widths(row: pd.Series, name: str, is_scaled: bool) -> str:
+    if row[f"{name}_sd_ratio"] > _WIDER and not is_scaled:
         return (
             "The posterior is too wide, as of a kernel trained on batches that stand for "
             "themselves: train with scale='auto', and tell n_obs= in loops of your own."

@@ -463,3 +463,24 @@ def test_a_loss_at_a_new_learning_rate_is_not_judged_by_its_first_steps(rng):
     found = loss_finding(run, loss_trend(run), is_vouched=False)
     assert found.level == "amber"
     assert "the learning rate changed 100 steps before the end, too few" in found.text
+
+
+def of_mean(X, y=None):
+    mean = numpyro.sample("mean", dist.Normal(0, 5))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+
+def three_times_too_wide(X, y=None):
+    loc = numpyro.param("loc", 0.0)
+    numpyro.sample("mean", dist.Normal(loc, 3 / 300**0.5))
+
+
+@pytest.mark.parametrize(("scale", "is_named"), [("none", True), ("auto", False)])
+def test_a_wide_posterior_is_blamed_on_batches_unless_they_were_scaled(scale, is_named):
+    im = model(of_mean, three_times_too_wide)
+    im.fit(X, Y, batch_size=30, epochs=20, scale=scale, progress=False)
+    report = im.diagnose(X, Y, rng_key=KEY)
+    assert "3 times the sd" in report["summaries"].text
+    assert report["rows"].text == "rows are independent: batches of 30 can stand for all 300"
+    assert ("scale='auto'" in report["summaries"].advice) == is_named
