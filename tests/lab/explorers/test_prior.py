@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError, KernelError
 from aimz_lab.lab import explore_prior
 from aimz_lab.lab.explorers.prior_sites import SURE
+from aimz_lab.lab.explorers.quantiles import quantile_with_error
 from aimz_lab.lab.explorers.remade import arguments_of, arrays_of, remade
 
 pytest.importorskip("ipywidgets")
@@ -179,6 +182,33 @@ def test_a_quantile_among_infinite_draws_is_infinite():
     assert not any("nan" in sentence for sentence in explorer.view.sentences)
     for picture in ("ECDF", "curve over X"):
         assert "nan" not in explorer.set(picture=picture).words()
+
+
+def counts(X, y=None):
+    rate = jnp.exp(numpyro.sample("a", dist.Normal(0.0, 2.0)) + numpyro.sample("b", NORMAL) * X)
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+NORMAL = dist.Normal(0.0, 1.0)
+COUNTS = np.arange(40) % 4
+
+
+def test_the_error_of_a_quantile_is_how_far_it_moves_with_other_draws(rng):
+    """The values of a draw go together: there are as many draws as if each had one value."""
+    found = []
+    for _ in range(200):
+        rate = np.exp(rng.normal(0.0, 2.0, (200, 1)))
+        found.append(quantile_with_error(rng.poisson(rate, (200, 30)), 0.95))
+    ends, errors = np.transpose(found)
+    assert 0.8 < np.mean(errors) / np.std(ends) < 1.3
+
+
+def test_the_numbers_of_a_prior_are_told_with_the_error_of_the_draws():
+    said = explore_prior(model(counts), X, COUNTS).view.sentences
+    end = r"lies from 0 to \d+ ± \d+ \(± is the standard error of 200 draws\)\."
+    assert re.search(end, said[0])
+    assert re.search(r"spread [\d.]+ ± [\d.]+ times as far as the data\.", said[2])
 
 
 def test_pictures_of_every_kind(explorer):
