@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -352,7 +353,25 @@ def curve_chart(
         every = -(-len(x) // MOST_POINTS)
         said = "data" if every == 1 else f"data, one row in {every}"
         layers.append(Points(x[::every], data[order][::every], label=said, role="data"))
-    return Chart(layers, f"{name} over {column_name}", column_name, name)
+    return _over(layers, values, data, pinned, name, column_name)
+
+
+def _over(
+    layers: list[Layer],
+    values: np.ndarray,
+    data: np.ndarray | None,
+    pinned: np.ndarray | None,
+    name: str,
+    column_name: str,
+) -> Chart:
+    """Return a chart over a column, whose vertical axis is on the scale of a histogram of it."""
+    pooled = values.ravel() if pinned is None else np.append(values.ravel(), pinned.ravel())
+    scale = axis_for(pooled, None if data is None else data[np.isfinite(data)].ravel()).scale
+    chart = Chart(layers, f"{name} over {column_name}", column_name, name, y_scale=scale)
+    if scale != "log1p":
+        return chart
+    (_, top) = replace(chart, y_scale="linear").limits()[1]
+    return replace(chart, y_range=(-0.5, top))  # zero stands a little above the axis
 
 
 def table_rows(values: Mapping[str, np.ndarray], sites: Sequence[str]) -> dict[str, list[float]]:

@@ -211,6 +211,19 @@ def test_the_numbers_of_a_prior_are_told_with_the_error_of_the_draws():
     assert re.search(r"spread [\d.]+ ± [\d.]+ times as far as the data\.", said[2])
 
 
+def test_a_curve_of_counts_that_reach_far_has_the_axis_of_their_density():
+    explorer = explore_prior(model(counts), X, COUNTS)
+    scale = explorer.view.charts[-1].x_scale
+    chart = explorer.set(picture="curve over X").charts[-1]
+    assert chart.y_scale == scale == "log1p"
+    band = chart.layers[0]
+    assert chart.y_range[0] < 0 < band.high.max() < chart.y_range[1]
+    axes = explorer.figure().axes[-1]
+    places = axes.transData.transform([(0.0, 0.0), (0.0, 3.0), (0.0, chart.y_range[1])])[:, 1]
+    assert places[1] - places[0] > 0.1 * (places[2] - places[0])  # on a linear axis less than 0.02
+    assert [text.get_text() for text in axes.get_yticklabels()][:3] == ["0", "1", "2"]
+
+
 def test_pictures_of_every_kind(explorer):
     explorer.pin()
     for picture in ("ECDF", "curve over X", "density"):
