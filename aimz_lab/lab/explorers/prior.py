@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,15 +21,18 @@ from aimz_lab.lab.explorers.charts import Chart, View
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.moved_priors import MovedPriors, Numbers
 from aimz_lab.lab.explorers.prior_charts import (
+    CurveColumn,
     Densities,
     check_numbers,
     curve_chart,
+    levels_chart,
     predictive_chart,
     prior_chart,
     table_rows,
 )
 from aimz_lab.lab.explorers.prior_code import prior_lines
 from aimz_lab.lab.explorers.prior_inputs import (
+    ColumnNames,
     check_shape,
     column_names,
     observed_data,
@@ -164,7 +167,7 @@ class _Priors:
         sites: Mapping[str, PriorSite],
         program: PriorProgram,
         arguments: KernelArguments,
-        columns: Mapping[str, np.ndarray],
+        columns: Mapping[str, CurveColumn],
         data: np.ndarray | None,
         limits: tuple[float, float],
         is_told: bool,
@@ -285,11 +288,12 @@ class _Priors:
                 shape = drawn.shape[1:]
                 msg = f"A curve needs one value of {name!r} for each row; its shape is {shape}."
                 raise ArgumentError(msg)
-            x = self._columns[column]
+            over = self._columns[column]
+            titles = {"name": label, "column_name": column}
+            if over.levels:
+                return levels_chart(drawn, over, data, kept, **titles)
             smooth = name in self._program.computed
-            return curve_chart(
-                drawn, x, data, kept, name=label, column_name=column, has_lines=smooth
-            )
+            return curve_chart(drawn, over.values, data, kept, **titles, has_lines=smooth)
         limits = self._limits if name == self._output else (-math.inf, math.inf)
         flat = None if data is None else data[np.isfinite(data)].ravel()
         return predictive_chart(drawn, flat, limits, kept, name=label, as_ecdf=picture == "ECDF")
@@ -408,25 +412,25 @@ def _step(value: float) -> float:
     return max(1, int(step)) if isinstance(value, int) else step
 
 
-def _columns(
-    arguments: KernelArguments, name: str, names: Mapping[str, Sequence[str]]
-) -> dict[str, np.ndarray]:
+def _columns(arguments: KernelArguments, name: str, names: ColumnNames) -> dict[str, CurveColumn]:
     """Return the columns of the per-row arguments by name, at most a few.
 
     Args:
         arguments: The arguments.
         name: The input, which comes first.
-        names: Names of columns by argument, where they have some.
+        names: What the columns are called, where they have names.
     """
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, CurveColumn] = {}
     for argument, array in sorted(arguments.rows.items(), key=lambda one: one[0] != name):
         values = np.asarray(array)
         if values.ndim == 1:
-            found[argument] = values.astype(float)
+            own = names.vectors.get(argument, argument)
+            label = argument if own in found else own
+            found[label] = CurveColumn(values.astype(float), names.levels.get(argument, ()))
         elif values.ndim == 2:
+            own = names.columns.get(argument, ())
             for i in range(values.shape[1]):
-                own = names.get(argument, ())
                 has_names = len(own) == values.shape[1] and own[i] not in found
                 label = own[i] if has_names else f"{argument}[:, {i}]"
-                found[label] = values[:, i].astype(float)
+                found[label] = CurveColumn(values[:, i].astype(float))
     return dict(list(found.items())[:50])
