@@ -232,7 +232,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         evidence.table = raw_table(model.labelled(drawn))
     doing("scoring the rows")
     likelihood, why_not = likelihood_of_rows(model, drawn, rows)
-    _judge_guide(evidence, likelihood, drawn, model)
+    _judge_guide(evidence, likelihood, drawn, model, rows.n_rows)
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
         evidence.findings += chain_findings(evidence.table, posterior)
@@ -292,6 +292,7 @@ def _judge_guide(
     likelihood: tuple[LikelihoodOfRows, np.ndarray] | None,
     drawn: Posterior,
     model: Examined,
+    n_rows: int,
 ) -> None:
     guide = evidence.guide
     if guide is None:
@@ -323,9 +324,25 @@ def _judge_guide(
     better = moments(draws, weights.weights)
     evidence.table = beside(evidence.table, "psis", *better)
     what = "the draws reweighted by importance"
-    n_draws, ess = len(ratios), weights.ess
-    found = distance_finding(evidence.table, "psis", "summaries", what, ess, n_draws, advice)
+    found = distance_finding(
+        evidence.table,
+        "psis",
+        "summaries",
+        what,
+        weights.ess,
+        len(ratios),
+        advice,
+        is_scaled=_is_scaled(model.run, n_rows),
+    )
     evidence.findings.append(found)
+
+
+def _is_scaled(run: Run | None, n_rows: int) -> bool:
+    """Whether the batches of the last run are known to have stood for all rows."""
+    if run is None or run.info.batch_size is None:
+        return False
+    is_whole = run.info.batch_size >= n_rows
+    return is_whole or (bool(run.info.scaled) and run.info.n_obs == n_rows)
 
 
 def _unknown_origin() -> Finding:
@@ -466,8 +483,16 @@ def _refined_by_nuts(
     evidence.table = evidence.table.assign(nuts_r_hat=judged["r_hat"])
     ess = judged["ess_bulk"].to_numpy()
     n_draws = len(guide.drawn.log_p)
-    what, advice = "a short NUTS run", better_draws(model.inference.guide)
-    found = distance_finding(evidence.table, "nuts", "NUTS", what, ess, n_draws, advice)
+    found = distance_finding(
+        evidence.table,
+        "nuts",
+        "NUTS",
+        "a short NUTS run",
+        ess,
+        n_draws,
+        better_draws(model.inference.guide),
+        is_scaled=_is_scaled(model.run, rows.n_rows),
+    )
     if found.level == "red":
         found = replace(found, advice="Use its draws: im.set_posterior_sample(report.refined).")
     return [found]

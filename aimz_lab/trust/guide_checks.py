@@ -199,7 +199,7 @@ def rows_finding(
     except AimzLabError as error:
         return Finding("rows", "unjudged", f"whether rows may be cut is not known: {error}")
     if crossing is None:
-        text = f"batches of {batch_size:,} rows stand for all {rows.n_rows:,}: rows are independent"
+        text = f"rows are independent: batches of {batch_size:,} can stand for all {rows.n_rows:,}"
         return Finding("rows", "green", text)
     level = "red" if crossing.is_tested else "amber"
     text = crossing.finding.rstrip(".")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.inference.run.best_state import MonitorWindows, window_steps
-from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end
+from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end, steps_at_rate
 from aimz_lab.inference.run.run import Run
 from aimz_lab.trust.report import Finding
 
@@ -83,6 +83,12 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         text = (
             f"the run has {run.step:,} steps, too few to see whether its loss settled (it takes "
             f"{(PATIENCE + 1) * trend.window:,})"
+        )
+        return Finding("loss", unknown, text, "" if is_vouched else "Train on: call fit again.")
+    if steps_at_rate(run) < 3 * trend.window:
+        text = (
+            f"the learning rate changed {steps_at_rate(run):,} steps before the end, too few to "
+            "see whether the loss settled at it"
         )
         return Finding("loss", unknown, text, "" if is_vouched else "Train on: call fit again.")
     falling = fall_at_end(run)

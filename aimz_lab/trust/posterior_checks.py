@@ -90,6 +90,8 @@ def distance_finding(
     ess: float | Float[np.ndarray, " entry"],
     n_draws: int,
     advice: str,
+    *,
+    is_scaled: bool,
 ) -> Finding:
     """Judge how far the raw means and standard deviations are from better ones.
 
@@ -101,6 +103,7 @@ def distance_finding(
         ess: Effective number of draws behind them, for all entries or for each.
         n_draws: Number of raw draws.
         advice: What to do if they are far off, but for a posterior that is too wide.
+        is_scaled: Whether the training is known to have weighed its batches as all of the rows.
     """
     shift = table[f"{name}_shift_sds"].abs().to_numpy()
     wide = np.abs(np.log(table[f"{name}_sd_ratio"].to_numpy()))
@@ -122,11 +125,12 @@ def distance_finding(
     text = f"means and sds agree with {what} (at worst, {where})"
     if level != "green":
         text = f"beside {what}, {where}"
-    return Finding(called, level, text, "" if level == "green" else _of_width(row, name) or advice)
+        advice = _of_width(row, name, is_scaled) or advice
+    return Finding(called, level, text, "" if level == "green" else advice)
 
 
-def _of_width(row: pd.Series, name: str) -> str:
-    if row[f"{name}_sd_ratio"] > _WIDER:
+def _of_width(row: pd.Series, name: str, is_scaled: bool) -> str:
+    if row[f"{name}_sd_ratio"] > _WIDER and not is_scaled:
         return (
             "The posterior is too wide, as of a kernel trained on batches that stand for "
             "themselves: train with scale='auto', and tell n_obs= in loops of your own."

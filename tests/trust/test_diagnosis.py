@@ -24,7 +24,10 @@ from scipy.stats import multivariate_normal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError, FitWarning, TrustError
+from aimz_lab.inference.run.records import RateChange
+from aimz_lab.trust.loss_checks import loss_finding, loss_trend
 from tests import kernels
+from tests.runs import tell, told_run
 
 X, Y = kernels.regression_data(n=300, k=2)
 KEY = jax.random.key(4)
@@ -471,3 +474,35 @@ def test_a_report_shows_itself_and_its_verdict_in_the_summary_of_the_run(exact):
     assert "GREEN" in figure.get_suptitle()
     again = exact.diagnose(X, Y, rng_key=KEY)
     assert (again.log_ratios == report.log_ratios).all()
+
+
+def test_a_loss_at_a_new_learning_rate_is_not_judged_by_its_first_steps(rng):
+    run = told_run()
+    tell([], rng.normal(size=2_000), run, chunk=500)
+    run.finish("stopped", "")
+    assert loss_finding(run, loss_trend(run), is_vouched=False).level == "green"
+    run.rate_changes.append(RateChange(1_900, 0.01, 0.001))
+    found = loss_finding(run, loss_trend(run), is_vouched=False)
+    assert found.level == "amber"
+    assert "the learning rate changed 100 steps before the end, too few" in found.text
+
+
+def of_mean(X, y=None):
+    mean = numpyro.sample("mean", dist.Normal(0, 5))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+
+def three_times_too_wide(X, y=None):
+    loc = numpyro.param("loc", 0.0)
+    numpyro.sample("mean", dist.Normal(loc, 3 / 300**0.5))
+
+
+@pytest.mark.parametrize(("scale", "is_named"), [("none", True), ("auto", False)])
+def test_a_wide_posterior_is_blamed_on_batches_unless_they_were_scaled(scale, is_named):
+    im = model(of_mean, three_times_too_wide)
+    im.fit(X, Y, batch_size=30, epochs=20, scale=scale, progress=False)
+    report = im.diagnose(X, Y, rng_key=KEY)
+    assert "3 times the sd" in report["summaries"].text
+    assert report["rows"].text == "rows are independent: batches of 30 can stand for all 300"
+    assert ("scale='auto'" in report["summaries"].advice) == is_named

@@ -132,10 +132,21 @@ class TrainingFingerprint:
 
         Returns:
             0 where that cannot be told: without checksums of rows, and where training rows are so
-            alike that new ones equal some of them by chance.
+            alike that as many new ones equal some of them by chance.
         """
         sums = [one for one in (self.trained_sums, self.earlier_sums) if one is not None]
-        return int(np.isin(_row_sums(rows), np.concatenate(sums)).sum()) if sums else 0
+        if not sums:
+            return 0
+        found = np.isin(_row_sums(rows), np.concatenate(sums))
+        by_chance = len(found) * self._share_of_twins()
+        return int(found.sum()) if found.sum() > by_chance + 3 * np.sqrt(by_chance) else 0
+
+    def _share_of_twins(self) -> float:
+        """Share of the training rows that equal another one, as new rows do equal one of them."""
+        if self.row_sums is None:
+            return 0.0
+        _, times = np.unique(self.row_sums, return_counts=True)
+        return float(times[times > 1].sum() / self.n_rows)
 
     def without_rows(self) -> TrainingFingerprint:
         """Return the checksums of all rows alone, which take no memory for each row."""

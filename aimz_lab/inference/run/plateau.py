@@ -127,11 +127,22 @@ def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
+def steps_at_rate(run: Run) -> int:
+    """Return the steps since the last change of the learning rate, or of the whole run.
+
+    Args:
+        run: A run that has ended.
+    """
+    return run.step - (run.rate_changes[-1].step if run.rate_changes else 0)
+
+
 def fall_at_end(run: Run) -> tuple[float, int] | None:
     """Return how far the loss still fell at the end of a run, if it did.
 
-    The last tenth of the steps, in whole windows, is compared with the tenth before it. A fall
-    counts if it is more than three standard errors and a tenth of a nat over all rows.
+    The halves of the last tenth of the steps are compared, in whole windows: a loss that fell
+    before them and then levelled off is at rest. A change of the learning rate shifts the loss, so
+    that all these steps are of one rate, and not the first ones at it. A fall counts if it is more
+    than three standard errors and a tenth of a nat over all rows.
 
     Args:
         run: A run that has ended.
@@ -139,14 +150,14 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
     Returns:
         The fall in nats per row and the steps that it took, or ``None``.
     """
-    base = window_steps(run.info.steps_per_epoch)
-    size = base * max(run.step // (10 * base), 1)
-    if run.step < 3 * size:
+    base, at_rate = window_steps(run.info.steps_per_epoch), steps_at_rate(run)
+    half = base * max(min(run.step // 20, at_rate // 3) // base, 1)
+    if at_rate < 3 * half:
         return None  # too short: these are the first steps
-    losses = run.losses[-2 * size :].astype(np.float64) / (run.info.n_obs or 1)
-    fall, error = fall_of_mean(losses[:size], losses[size:])
-    counts = fall > 3 * error and fall * (run.info.n_obs or 1) > _LEAST_FALL
-    return (fall, size) if counts else None
+    losses = run.losses[-2 * half :].astype(np.float64) / (run.info.n_obs or 1)
+    fall, error = fall_of_mean(losses[:half], losses[half:])  # over half of the steps
+    counts = fall > 3 * error and 2 * fall * (run.info.n_obs or 1) > _LEAST_FALL
+    return (2 * fall, 2 * half) if counts else None
 
 
 class PlateauTest:

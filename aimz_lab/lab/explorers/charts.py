@@ -266,7 +266,7 @@ class Chart:
         x_label: Name and unit of the horizontal axis.
         y_label: Name and unit of the vertical axis.
         x_scale: Scale of the horizontal axis; ``"log1p"`` wants an ``x_range``.
-        y_scale: Scale of the vertical axis.
+        y_scale: Scale of the vertical axis; ``"log1p"`` wants a ``y_range``.
         x_names: Names of the places 0, 1, ... of the horizontal axis, in place of numbers.
         handles: Places that the reader drags.
         size: A small chart stands beside others.
@@ -279,7 +279,7 @@ class Chart:
     x_label: str = ""
     y_label: str = ""
     x_scale: Scale = "linear"
-    y_scale: Literal["linear", "log"] = "linear"
+    y_scale: Scale = "linear"
     x_names: Sequence[str] = ()
     handles: Sequence[Handle] = ()
     size: Literal["large", "small"] = "large"

@@ -104,8 +104,8 @@ def _plain(text: str) -> str:
 def _chart(axes: Axes, chart: Chart) -> None:
     cells = any(isinstance(layer, Cells) for layer in chart.layers)
     of_counts = {"value": "function", "functions": (np.log1p, np.expm1)}
-    axes.set_xscale(**(of_counts if chart.x_scale == "log1p" else {"value": chart.x_scale}))
-    axes.set_yscale(chart.y_scale)
+    for set_scale, kind in ((axes.set_xscale, chart.x_scale), (axes.set_yscale, chart.y_scale)):
+        set_scale(**(of_counts if kind == "log1p" else {"value": kind}))
     _number_axes(axes, chart, whole=cells)  # before the layers, of which some name their places
     for layer in chart.layers:
         _DRAWN[type(layer)](axes, layer, COLORS[layer.role])
@@ -157,11 +157,12 @@ def _number_axes(axes: Axes, chart: Chart, *, whole: bool) -> None:
         NullFormatter,
     )
 
-    for axis, kind in ((axes.xaxis, chart.x_scale), (axes.yaxis, chart.y_scale)):
+    kinds = chart.x_scale, chart.y_scale
+    for axis, kind, ends in zip((axes.xaxis, axes.yaxis), kinds, chart.limits(), strict=True):
         if kind != "linear":
             locator = LogLocator(subs=(1.0, 2.0, 5.0), numticks=8)
             if kind == "log1p":
-                most = max(chart.limits()[0][1], 2.0)
+                most = max(ends[1], 2.0)
                 ticks = locator.tick_values(1.0, most)
                 locator = FixedLocator([0.0, *ticks[(ticks >= 1.0) & (ticks <= most)]])
             axis.set_major_locator(locator)

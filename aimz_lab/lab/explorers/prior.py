@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,15 +21,18 @@ from aimz_lab.lab.explorers.charts import Chart, View
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.moved_priors import MovedPriors, Numbers
 from aimz_lab.lab.explorers.prior_charts import (
+    CurveColumn,
     Densities,
     check_numbers,
     curve_chart,
+    levels_chart,
     predictive_chart,
     prior_chart,
     table_rows,
 )
 from aimz_lab.lab.explorers.prior_code import prior_lines
 from aimz_lab.lab.explorers.prior_inputs import (
+    ColumnNames,
     check_shape,
     column_names,
     observed_data,
@@ -39,7 +42,7 @@ from aimz_lab.lab.explorers.prior_inputs import (
 )
 from aimz_lab.lab.explorers.prior_program import PriorProgram
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name, read_prior_sites
-from aimz_lab.lab.explorers.quantiles import quantiles
+from aimz_lab.lab.explorers.quantiles import quantile_with_error
 from aimz_lab.lab.formatting import number, share
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import callable_name, shown
@@ -111,7 +114,8 @@ def explore_prior(
         possible: Lowest and highest value that the output can have in the world, on the kernel's
             scale. By default none is impossible, unless ``y`` has no negative value: then negative
             ones are.
-        num_samples: Number of draws.
+        num_samples: Number of draws. The sentences tell the error that comes of it; more draws
+            have a smaller one, and answer more slowly.
         rng_key: Source of the noise; that of the model by default, which does not move on.
         kernel_kwargs: Kernel arguments whose names collide with ours.
         **kwargs: Further kernel arguments.
@@ -163,7 +167,7 @@ class _Priors:
         sites: Mapping[str, PriorSite],
         program: PriorProgram,
         arguments: KernelArguments,
-        columns: Mapping[str, np.ndarray],
+        columns: Mapping[str, CurveColumn],
         data: np.ndarray | None,
         limits: tuple[float, float],
         is_told: bool,
@@ -243,11 +247,13 @@ class _Priors:
         pinned = values.get("pinned")
         kept = None if pinned is None else self._pinned(self._numbers(pinned), name, wanted)
         charts = [*self._prior_charts(numbers, draws), self._chart(values, draws[name], kept)]
+        most = {one: _most(draws[one]) for one in {self._output, name}}
         return View(
             charts,
             table=self._table(draws, name),
-            sentences=self._sentences(draws, charts) + _outside_words(charts[-1], draws[name]),
-            alt=self._alt(name, draws[name]),
+            sentences=self._sentences(draws, charts, most[self._output])
+            + _outside_words(charts[-1], draws[name]),
+            alt=self._alt(name, most[name]),
         )
 
     def _wanted(self, name: str) -> set[str]:
@@ -282,11 +288,12 @@ class _Priors:
                 shape = drawn.shape[1:]
                 msg = f"A curve needs one value of {name!r} for each row; its shape is {shape}."
                 raise ArgumentError(msg)
-            x = self._columns[column]
+            over = self._columns[column]
+            titles = {"name": label, "column_name": column}
+            if over.levels:
+                return levels_chart(drawn, over, data, kept, **titles)
             smooth = name in self._program.computed
-            return curve_chart(
-                drawn, x, data, kept, name=label, column_name=column, has_lines=smooth
-            )
+            return curve_chart(drawn, over.values, data, kept, **titles, has_lines=smooth)
         limits = self._limits if name == self._output else (-math.inf, math.inf)
         flat = None if data is None else data[np.isfinite(data)].ravel()
         return predictive_chart(drawn, flat, limits, kept, name=label, as_ecdf=picture == "ECDF")
@@ -310,11 +317,12 @@ class _Priors:
         low, high = self._limits
         return 1.0 - float(np.mean((values >= low) & (values <= high) & np.isfinite(values)))
 
-    def _sentences(self, draws: Mapping[str, np.ndarray], charts: list[Chart]) -> list[str]:
+    def _sentences(
+        self, draws: Mapping[str, np.ndarray], charts: list[Chart], most: str
+    ) -> list[str]:
         values = draws[self._output]
-        low, high = _most(values)
-        ends = f"from {number(low)} to {number(high)}"
-        said = [f"90% of the prior predictive of {self._label} lies {ends}."]
+        of_draws = f"± is the standard error of {self._program.draws:,} draws"
+        said = [f"90% of the prior predictive of {self._label} lies {most} ({of_draws})."]
         said += [self._impossible_words(values), *self._data_words(values)]
         left = [site for site in self._sites.values() if site.why or site.fixed]
         for site in left:
@@ -354,7 +362,7 @@ class _Priors:
         of_data = np.nanstd(data)
         words = []
         if of_data > 0:
-            ratio = number(np.nanmedian(spread) / of_data, 2)
+            ratio = _with_error(*quantile_with_error(spread / of_data, 0.5))
             words = [f"Within a draw the values spread {ratio} times as far as the data."]
         if left := self._data.size - data.size:
             words.append(f"{left:,} of {self._data.size:,} values of y are no finite numbers.")
@@ -362,18 +370,28 @@ class _Priors:
             words.append("The data has fractions, and the likelihood gives whole numbers alone.")
         return words
 
-    def _alt(self, name: str, values: np.ndarray) -> str:
-        low, high = _most(values)
+    def _alt(self, name: str, most: str) -> str:
         return (
             f"Densities of {len(self._sites)} priors, and the prior predictive of {name}, 90% of "
-            f"which lies from {number(low)} to {number(high)}."
+            f"which lies {most}."
         )
 
 
-def _most(values: np.ndarray) -> np.ndarray:
-    """Return the ends of the middle 90% of the values that are numbers."""
-    numbers = np.asarray(values, float)
-    return quantiles(numbers[~np.isnan(numbers)], [0.05, 0.95])
+def _most(values: np.ndarray) -> str:
+    """Say where the middle 90% of the values that are numbers lies."""
+    drawn = np.asarray(values, float)
+    low, high = (_with_error(*quantile_with_error(drawn, level)) for level in (0.05, 0.95))
+    return f"from {low} to {high}"
+
+
+def _with_error(value: float, error: float) -> str:
+    """Write a number as far as its standard error lets it be known."""
+    if not 0 < error < math.inf or not math.isfinite(value):
+        return number(value)
+    places = -math.floor(math.log10(error))
+    rounded = round(value, places)
+    digits = 1 + places + math.floor(math.log10(abs(rounded))) if rounded else 1
+    return f"{number(rounded, max(digits, 1))} ± {number(round(error, places), 1)}"
 
 
 def _outside_words(chart: Chart, values: np.ndarray) -> list[str]:
@@ -394,25 +412,25 @@ def _step(value: float) -> float:
     return max(1, int(step)) if isinstance(value, int) else step
 
 
-def _columns(
-    arguments: KernelArguments, name: str, names: Mapping[str, Sequence[str]]
-) -> dict[str, np.ndarray]:
+def _columns(arguments: KernelArguments, name: str, names: ColumnNames) -> dict[str, CurveColumn]:
     """Return the columns of the per-row arguments by name, at most a few.
 
     Args:
         arguments: The arguments.
         name: The input, which comes first.
-        names: Names of columns by argument, where they have some.
+        names: What the columns are called, where they have names.
     """
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, CurveColumn] = {}
     for argument, array in sorted(arguments.rows.items(), key=lambda one: one[0] != name):
         values = np.asarray(array)
         if values.ndim == 1:
-            found[argument] = values.astype(float)
+            own = names.vectors.get(argument, argument)
+            label = argument if own in found else own
+            found[label] = CurveColumn(values.astype(float), names.levels.get(argument, ()))
         elif values.ndim == 2:
+            own = names.columns.get(argument, ())
             for i in range(values.shape[1]):
-                own = names.get(argument, ())
                 has_names = len(own) == values.shape[1] and own[i] not in found
                 label = own[i] if has_names else f"{argument}[:, {i}]"
-                found[label] = values[:, i].astype(float)
+                found[label] = CurveColumn(values[:, i].astype(float))
     return dict(list(found.items())[:50])

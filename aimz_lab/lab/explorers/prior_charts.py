@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from aimz_lab.lab.explorers.charts import (
     MOST_POINTS,
     Area,
     Band,
+    Bars,
     Chart,
     Handle,
     Layer,
@@ -34,6 +36,7 @@ from aimz_lab.lab.explorers.value_axis import axis_for
 _PLACES = 161
 _LINES = 12
 _TINY = 1e-6
+_BESIDE = 0.15  # of the place of a level: where its data stands, beside its interval
 
 
 def is_plain(site: PriorSite) -> bool:
@@ -312,6 +315,61 @@ def _bounds(possible: tuple[float, float], edges: np.ndarray) -> list[Layer]:
     return [Rule(at, role="bad", label=label) for at, label in zip(inside, labels, strict=False)]
 
 
+class CurveColumn(NamedTuple):
+    """A column that a curve goes over.
+
+    Attributes:
+        values: A value for each row.
+        levels: Names of the values 0, 1, ..., if these are levels of a category.
+    """
+
+    values: np.ndarray
+    levels: tuple[str, ...] = ()
+
+
+def levels_chart(
+    values: np.ndarray,
+    column: CurveColumn,
+    data: np.ndarray | None,
+    pinned: np.ndarray | None,
+    *,
+    name: str,
+    column_name: str,
+) -> Chart:
+    """Draw a site's values at each level of a category: their middle 90%, over draws and rows.
+
+    Args:
+        values: Draws, ``(draw, row)``.
+        column: The level of each row.
+        data: Observed values of the rows, or ``None``.
+        pinned: Draws that were pinned, or ``None``.
+        name: Name of the site.
+        column_name: Name of the column.
+    """
+    codes = column.values.astype(int)
+    places = np.arange(len(column.levels))
+    low, middle, high = _at_levels(values, codes, len(places))
+    label = "median and 90% of the draws"
+    layers: list[Layer] = [Bars(column.levels, middle, low, high, label=label)]
+    if pinned is not None:
+        _, median, _ = _at_levels(pinned, codes, len(places))
+        layers.append(Points(places - _BESIDE, median, label="pinned median", role="pinned"))
+    if data is not None:
+        every = -(-len(codes) // MOST_POINTS)
+        said = "data" if every == 1 else f"data, one row in {every}"
+        points = Points(codes[::every] + _BESIDE, data[::every], label=said, role="data")
+        layers.append(points)
+    return _over(layers, values, data, pinned, name, column_name)
+
+
+def _at_levels(values: np.ndarray, codes: np.ndarray, n_levels: int) -> np.ndarray:
+    """Return the ends of the middle 90% and the median at each level; NaN at one without rows."""
+    found = np.full((3, n_levels), np.nan)
+    for code in np.unique(codes):
+        found[:, code] = quantiles(values[:, codes == code], [0.05, 0.5, 0.95])
+    return found
+
+
 def curve_chart(
     values: np.ndarray,
     column: np.ndarray,
@@ -352,7 +410,25 @@ def curve_chart(
         every = -(-len(x) // MOST_POINTS)
         said = "data" if every == 1 else f"data, one row in {every}"
         layers.append(Points(x[::every], data[order][::every], label=said, role="data"))
-    return Chart(layers, f"{name} over {column_name}", column_name, name)
+    return _over(layers, values, data, pinned, name, column_name)
+
+
+def _over(
+    layers: list[Layer],
+    values: np.ndarray,
+    data: np.ndarray | None,
+    pinned: np.ndarray | None,
+    name: str,
+    column_name: str,
+) -> Chart:
+    """Return a chart over a column, whose vertical axis is on the scale of a histogram of it."""
+    pooled = values.ravel() if pinned is None else np.append(values.ravel(), pinned.ravel())
+    scale = axis_for(pooled, None if data is None else data[np.isfinite(data)].ravel()).scale
+    chart = Chart(layers, f"{name} over {column_name}", column_name, name, y_scale=scale)
+    if scale != "log1p":
+        return chart
+    (_, top) = replace(chart, y_scale="linear").limits()[1]
+    return replace(chart, y_range=(-0.5, top))  # zero stands a little above the axis
 
 
 def table_rows(values: Mapping[str, np.ndarray], sites: Sequence[str]) -> dict[str, list[float]]:

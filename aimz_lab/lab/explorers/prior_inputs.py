@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -46,21 +46,43 @@ def read_arguments(
     return arguments, request.params
 
 
+class ColumnNames(NamedTuple):
+    """What the columns of the arguments are called.
+
+    Attributes:
+        columns: Names of the columns by argument, of those that are tables or made of one.
+        vectors: What a table's vectors are, by argument: a formula, or the column of an index.
+        levels: Names of the levels by argument, of each index of a category.
+    """
+
+    columns: Mapping[str, tuple[str, ...]]
+    vectors: Mapping[str, str]
+    levels: Mapping[str, tuple[str, ...]]
+
+
 def column_names(
     im: ImpactModel,
     inputs: Any,
     kwargs: Mapping[str, Any],
     kernel_kwargs: Mapping[str, Any] | None,
-) -> dict[str, tuple[str, ...]]:
-    """Return the names of columns by argument, of those that are tables or made of one."""
+) -> ColumnNames:
+    """Return what the columns of the arguments are called."""
+    vectors, levels = {}, {}
     given = {**kwargs, **(kernel_kwargs or {})}
     if im._table is not None:
         call = im._table.call(inputs, None, kwargs, kernel_kwargs, (), with_output=False)
         inputs, given = call.inputs, {**given, **(call.kernel_kwargs or {})}
+        for name, part in im._table.spec.parts.items() if call.encoder else ():
+            if part.kind == "index":
+                vectors[name] = part.columns[0]
+                levels[name] = tuple(map(str, call.encoder.names[part.columns[0]]))
+            elif part.kind == "formula" and not part.is_matrix:
+                vectors[name] = part.text
     tables = {im.param_input: native_table(inputs), **given}
-    return {
+    columns = {
         name: tuple(map(str, table.columns)) for name, table in tables.items() if is_table(table)
     }
+    return ColumnNames(columns, vectors, levels)
 
 
 def outcome_of_table(

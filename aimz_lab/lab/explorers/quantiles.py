@@ -1,7 +1,8 @@
-"""Quantiles of draws, of which some may be infinite."""
+"""Quantiles of draws, of which some may be infinite, and their errors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,3 +30,31 @@ def quantiles(
             np.isnan(found), np.quantile(values, levels, axis=axis, method="inverted_cdf"), found
         )
     return found
+
+
+def quantile_with_error(draws: Float[np.ndarray, "draw ..."], level: float) -> tuple[float, float]:
+    """Return a quantile of all values, and its standard error with other draws.
+
+    The values of one draw go together, so that the error is one between draws: that of the share
+    below the quantile, read as a span of levels (Woodruff 1952).
+
+    Args:
+        draws: The draws, each of some values; those that are no numbers are left out.
+        level: Share of the values below the quantile, from 0 to 1.
+
+    Returns:
+        Both NaN if no value is a number; an error may be infinite.
+
+    Example:
+        >>> quantile_with_error(np.arange(401.0), 0.5)
+        (200.0, 10.0)
+    """
+    rows = draws.reshape(len(draws), -1)
+    numbers = rows[~np.isnan(rows)]
+    if not len(numbers):
+        return math.nan, math.nan
+    middle = float(quantiles(numbers, [level])[0])
+    error = float(np.std(np.mean(rows <= middle, axis=1))) / math.sqrt(len(rows))
+    span = [max(level - error, 0.0), min(level + error, 1.0)]
+    low, high = map(float, quantiles(numbers, span))
+    return middle, (high - low) / 2 if high > low else 0.0

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end, fall_of_mean
+from aimz_lab.inference.run.records import RateChange
 from tests.runs import tell, told_run
 
 N_RUNS = 600
@@ -83,9 +84,11 @@ def test_values_that_are_not_finite_do_not_count():
     assert PlateauTest().add(np.full((1, 64), np.nan)) == [1]
 
 
-def ended(losses, n_obs=1):
+def ended(losses, n_obs=1, rate_changed_at=None):
     run = told_run(n_obs=n_obs)
     tell([], np.asarray(losses), run, chunk=500)
+    if rate_changed_at is not None:
+        run.rate_changes.append(RateChange(rate_changed_at, 0.01, 0.001))
     return run
 
 
@@ -113,6 +116,19 @@ def test_noise_at_the_end_is_seldom_taken_for_a_fall(rng):
 )
 def test_a_fall_that_is_none_is_not_found(losses):
     assert fall_at_end(ended(losses)) is None
+
+
+@pytest.mark.parametrize("dropped_at", [4_300, 4_700, 4_950])
+def test_a_loss_that_drops_with_the_learning_rate_and_stays_is_not_falling(rng, dropped_at):
+    losses = np.where(np.arange(5_000) < dropped_at, 60, 50) + rng.normal(size=5_000)
+    assert fall_at_end(ended(losses, rate_changed_at=dropped_at)) is None
+
+
+def test_a_fall_since_the_last_change_of_the_rate_is_found(rng):
+    losses = 100 - 0.01 * np.maximum(np.arange(5_000) - 4_500, 0) + rng.normal(size=5_000)
+    fall, steps = fall_at_end(ended(losses, rate_changed_at=4_500))
+    assert fall == pytest.approx(0.01 * steps, rel=0.2)
+    assert steps < 500
 
 
 def test_slow_progress_adds_up(rng):

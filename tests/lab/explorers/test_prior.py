@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pandas as pd
 import pytest
 from numpyro.contrib.control_flow import scan
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.reparam import LocScaleReparam
 
-from aimz_lab import ImpactModel
+from aimz_lab import ImpactModel, TableSpec
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError, KernelError
 from aimz_lab.lab import explore_prior
 from aimz_lab.lab.explorers.prior_sites import SURE
+from aimz_lab.lab.explorers.quantiles import quantile_with_error
 from aimz_lab.lab.explorers.remade import arguments_of, arrays_of, remade
 
 pytest.importorskip("ipywidgets")
@@ -179,6 +183,73 @@ def test_a_quantile_among_infinite_draws_is_infinite():
     assert not any("nan" in sentence for sentence in explorer.view.sentences)
     for picture in ("ECDF", "curve over X"):
         assert "nan" not in explorer.set(picture=picture).words()
+
+
+def counts(X, y=None):
+    rate = jnp.exp(numpyro.sample("a", dist.Normal(0.0, 2.0)) + numpyro.sample("b", NORMAL) * X)
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+NORMAL = dist.Normal(0.0, 1.0)
+COUNTS = np.arange(40) % 4
+
+
+def test_the_error_of_a_quantile_is_how_far_it_moves_with_other_draws(rng):
+    """The values of a draw go together: there are as many draws as if each had one value."""
+    found = []
+    for _ in range(200):
+        rate = np.exp(rng.normal(0.0, 2.0, (200, 1)))
+        found.append(quantile_with_error(rng.poisson(rate, (200, 30)), 0.95))
+    ends, errors = np.transpose(found)
+    assert 0.8 < np.mean(errors) / np.std(ends) < 1.3
+
+
+def test_the_numbers_of_a_prior_are_told_with_the_error_of_the_draws():
+    said = explore_prior(model(counts), X, COUNTS).view.sentences
+    end = r"lies from 0 to \d+ ± \d+ \(± is the standard error of 200 draws\)\."
+    assert re.search(end, said[0])
+    assert re.search(r"spread [\d.]+ ± [\d.]+ times as far as the data\.", said[2])
+
+
+def test_a_curve_of_counts_that_reach_far_has_the_axis_of_their_density():
+    explorer = explore_prior(model(counts), X, COUNTS)
+    scale = explorer.view.charts[-1].x_scale
+    chart = explorer.set(picture="curve over X").charts[-1]
+    assert chart.y_scale == scale == "log1p"
+    band = chart.layers[0]
+    assert chart.y_range[0] < 0 < band.high.max() < chart.y_range[1]
+    axes = explorer.figure().axes[-1]
+    places = axes.transData.transform([(0.0, 0.0), (0.0, 3.0), (0.0, chart.y_range[1])])[:, 1]
+    assert places[1] - places[0] > 0.1 * (places[2] - places[0])  # on a linear axis less than 0.02
+    assert [text.get_text() for text in axes.get_yticklabels()][:3] == ["0", "1", "2"]
+
+
+def by_region(X, region, n_regions, y=None):
+    shift = numpyro.sample("shift", NORMAL.expand([n_regions]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X + 100 * shift[region], 1.0), obs=y)
+
+
+def test_a_curve_over_a_table_names_formulas_and_levels():
+    table = pd.DataFrame({"age": X, "area": list("BABC") * 10, "sales": Y})
+    spec = TableSpec(X="scale(age)", y="sales", region="index(area)", n_regions="levels(area)")
+    svi = SVI(by_region, AutoNormal(by_region), numpyro.optim.Adam(0.01), Trace_ELBO())
+    im = ImpactModel(by_region, jax.random.key(0), svi=svi, table=spec)
+    explorer = explore_prior(im, table)
+    choices = explorer.controls["picture"].options
+    assert choices[2:] == ("curve over scale(age)", "curve over area")
+    assert explorer.set(picture=choices[2]).charts[-1].x_label == "scale(age)"
+    explorer.pin()
+    view = explorer.set(picture=choices[3], **{"shift.loc": 1.0})
+    bars, pinned, data = view.charts[-1].layers
+    assert view.charts[-1].names() == bars.names == ("A", "B", "C")
+    assert (bars.low < bars.values).all() & (bars.values < bars.high).all()
+    assert np.all(bars.values - pinned.y > 50)  # each level moved by 100
+    np.testing.assert_allclose(np.sort(data.y), np.sort(Y))
+    assert np.round(data.x).tolist() == [1, 0, 1, 2] * 10
+    labels = [text.get_text() for text in explorer.figure().axes[-1].get_xticklabels()]
+    assert labels == ["A", "B", "C"]
 
 
 def test_pictures_of_every_kind(explorer):
