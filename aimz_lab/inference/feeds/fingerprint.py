@@ -134,7 +134,7 @@ class TrainingFingerprint:
             0 where that cannot be told: without checksums of rows, and where training rows are so
             alike that as many new ones equal some of them by chance.
         """
-        sums = [one for one in (self.trained_sums, self.earlier_sums) if one is not None]
+        sums = [one for one in (self.row_sums, self.earlier_sums) if one is not None]
         if not sums:
             return 0
         found = np.isin(_row_sums(rows), np.concatenate(sums))

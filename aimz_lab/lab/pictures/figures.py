@@ -219,13 +219,17 @@ def _title(axes: Axes, run: Run) -> None:
         heading(run), loc="left", y=1.0, color=ink.TEXT, fontsize=10.5, fontweight="bold",
         parse_math=False,
     )  # fmt: skip
-    status = formatting.status_line(run)[len(f"{run.info.model}: ") :]
+    begins = f"{run.info.model}: "
+    line = formatting.status_line(run)
     state = axes.set_title(
-        status, loc="right", y=1.0, color=ink.TEXT, fontsize=8.5, parse_math=False
+        line[len(begins) :], loc="right", y=1.0, color=ink.TEXT, fontsize=8.5, parse_math=False
     )
     room = 0.87 * axes.figure.bbox.width  # the axes have a little more
     if _width(name) + _width(state) + _TITLE_GAP > room:
         _shorten(name, room)
+        line = formatting.status_line(run, width=len(line) - 1)  # without its least part
+        if _width(state) > room and line.startswith(begins):
+            state.set_text(line[len(begins) :])
         _shorten(state, room)
         name.set_text(f"{name.get_text()}\n")
 

@@ -148,6 +148,16 @@ class TestFigure:
         run = finished([2.0, 1.0], model="price_in_$_and_$x^{2")
         assert png(loss_figure(run)).startswith(b"\x89PNG")
 
+    def test_a_long_title_leaves_out_its_least_part(self):
+        run = begun(model="earnings", epochs=6_000_000, steps_per_epoch=3_000)
+        feed(run, [2.0, 1.0])
+        run.spend("preparing", 64.0)
+        run.finish("completed", "")
+        title = loss_figure(run).axes[0].get_title(loc="right")
+        assert title.startswith("completed · epoch")
+        assert "prepare" not in title
+        assert "…" not in title
+
     @pytest.mark.parametrize("length", [1, 30, 55, 70, 200])
     @pytest.mark.parametrize("reason", ["completed", "stopped"])
     def test_titles_of_any_length_stay_apart_and_within_the_picture(self, length, reason):

@@ -1,0 +1,37 @@
+"""Rows of a training are known again, and not mistaken for new rows that equal them by chance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+
+
+def rows_of(values):
+    return {"X": values[:, :1], "y": values[:, 1]}
+
+
+@pytest.fixture
+def alike(rng):
+    """Rows of which a few in a hundred equal another one, as rows of small counts do."""
+    same = rng.random(1_000) < 0.06
+    values = rng.normal(size=(1_000, 2)).astype(np.float32)
+    values[same] = rng.integers(0, 2, (same.sum(), 2))
+    return values
+
+
+def test_new_rows_that_equal_some_by_chance_are_no_training_rows(alike):
+    trained = TrainingFingerprint.of(rows_of(alike[:800]), "y")
+    new = rows_of(alike[800:])
+    known = set(map(tuple, alike[:800].tolist()))
+    assert any(tuple(row) in known for row in alike[800:].tolist())
+    assert trained.count_of(new) == 0
+    assert trained.count_of(rows_of(alike[:200])) == 200
+
+
+def test_a_single_row_is_known_where_no_two_are_alike(rng):
+    values = rng.normal(size=(400, 2)).astype(np.float32)
+    trained = TrainingFingerprint.of(rows_of(values[:300]), "y")
+    assert trained.count_of(rows_of(values[300:])) == 0
+    assert trained.count_of(rows_of(values[299:])) == 1
