@@ -149,7 +149,7 @@ class TestFigure:
         assert png(loss_figure(run)).startswith(b"\x89PNG")
 
     def test_a_long_title_leaves_out_its_least_part(self):
-        run = begun(model="earnings", epochs=6_000_000, steps_per_epoch=3_000)
+        run = begun(model="earnings", epochs=10**9, steps_per_epoch=10**5)
         feed(run, [2.0, 1.0])
         run.spend("preparing", 64.0)
         run.finish("completed", "")
