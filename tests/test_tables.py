@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
-from aimz_lab.errors import CallError, DataError, DataTypeError, SiteError
+from aimz_lab.errors import CallError, DataError, DataTypeError, FitWarning, SiteError
 from aimz_lab.lab import EarlyStopping
 from tests.runs import regression_model
 
@@ -125,7 +125,8 @@ def test_what_a_newcomer_gets_wrong_is_said_in_words_of_the_call(im, table):
         fit(callbacks=EarlyStopping())
     with pytest.raises(CallError, match=r"'promo'.*validation=\{'X': \.\.\., 'y': \.\.\., "):
         fit(validation=(X, y))
-    fit(validation={"X": X, "y": y, "promo": promo})
+    with pytest.warns(FitWarning, match="rows that the model is trained on"):
+        fit(validation={"X": X, "y": y, "promo": promo})
     assert len(im.last_run.validation) == 1
     with pytest.raises(SiteError, match=r"argument of the kernel and not a site.*promo=\.\.\."):
         im.predict(X, promo=promo, intervention={"promo": 1}, progress=False)

@@ -303,7 +303,8 @@ def test_without_progress_nothing_is_printed(capfd):
     im.predict_on_batch(X)
     im.sample_prior_predictive(X, progress=False)
     im.log_likelihood(X, Y, progress=False)
-    im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
+    quiet = {"progress": False}
+    im.estimate_effect(args_baseline={"X": X, **quiet}, args_intervention={"X": X + 1, **quiet})
     sampler = HMC(regression, num_steps=3, trajectory_length=None)
     mcmc = MCMC(sampler, num_warmup=5, num_samples=5)
     ImpactModel(regression, KEY, inference=mcmc).fit_on_batch(X, Y, progress=False)
