@@ -444,8 +444,8 @@ class ImpactModel:
             callbacks: Instances of :class:`aimz_lab.Callback`.
             validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
-                or another source of batches; or, with a ``TableSpec``, a data frame. Rows that the
-                model is trained on, now or in a fit that this one goes on from, are told.
+                or another source of batches; or, with a ``TableSpec``, a data frame. A warning says
+                how many of these rows are training rows, of this fit or of those that it continues.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
                 all N rows; in a fixed order and in a stream each row weighs as many times as an
@@ -1948,13 +1948,13 @@ class ImpactModel:
         """Whether the posterior can be trusted: one verdict, its reasons, and what to do next.
 
         After SVI it draws from the guide anew and asks how far these draws are from the posterior:
-        k-hat of the ratios of joint density and guide (Yao et al. 2018) with its standard error, by
-        which that of other draws would differ, means and standard
-        deviations reweighted by them, and leave-one-out with the correction for approximate
-        posteriors (Magnusson et al. 2019). After MCMC it judges R-hat, effective draws, divergences
-        and E-BFMI. Of any posterior it judges predictive p-values and calibration, and of a run
-        whether its loss settled. What cannot be known (a point estimate, draws from elsewhere) is
-        said so, and is amber. Of a fit in the background, its present state is judged.
+        k-hat of the ratios of joint density and guide (Yao et al. 2018) with its standard error
+        over other draws, means and standard deviations reweighted by them, and leave-one-out with
+        the correction for approximate posteriors (Magnusson et al. 2019). After MCMC it judges
+        R-hat, effective draws, divergences and E-BFMI. Of any posterior it judges predictive
+        p-values and calibration, and of a run whether its loss settled. What cannot be known (a
+        point estimate, draws from elsewhere) is said, and is amber. Of a fit in the background, its
+        present state is judged.
 
         The target is the kernel with each row once, whatever ``scale=`` it was trained with. The
         density of all rows is summed in blocks, so that memory does not grow with them; beyond

@@ -130,6 +130,8 @@ def test_it_draws_answers_and_leaves_in_every_host(page, host, screenshots):
     assert sent == [{"kind": "learning_rate", "value": 0.5}, {"kind": "stop", "value": None}]
     page.screenshot(path=screenshots / f"host-{host}.png")
 
+    page.wait_for_timeout(1_200)  # the dock looks once a second whether its page is still there
+
     page.evaluate("cleanup()")
     assert page.evaluate("listening()") == 0
     assert page.problems == []

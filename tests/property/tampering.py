@@ -165,7 +165,8 @@ def same(one, other) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return np.float32(one) == np.float32(other)  # a history keeps some in single precision
+        with np.errstate(over="ignore"):  # a changed one may be any number
+            return np.float32(one) == np.float32(other)  # a history keeps some in single precision
     return type(one) is type(other) and one == other
 
 

@@ -142,7 +142,7 @@ class TrainingFingerprint:
         return int(found.sum()) if found.sum() > by_chance + 3 * np.sqrt(by_chance) else 0
 
     def _share_of_twins(self) -> float:
-        """Share of the training rows that equal another one, as new rows do equal one of them."""
+        """Share of the training rows that equal another one; new rows equal one as often."""
         if self.row_sums is None:
             return 0.0
         _, times = np.unique(self.row_sums, return_counts=True)

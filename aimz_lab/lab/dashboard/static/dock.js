@@ -19,9 +19,19 @@ export function countView(model) {
   return () => viewCounts.set(id, viewCounts.get(id) - 1);
 }
 
+/** What a reading of the widget's manager finds; `undefined` on pages of makers who refuse it. */
+function ofManager(model, read) {
+  try {
+    return read(model.widget_manager);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether the notebook of the widget has been closed on this page. */
-function isClosed({ widget_manager: manager }) {
-  return Boolean(manager?.isDisposed) || manager?.context === null || Boolean(manager?.context?.isDisposed);
+function isClosed(model) {
+  return Boolean(ofManager(model, (manager) =>
+    manager?.isDisposed || manager?.context === null || manager?.context?.isDisposed));
 }
 
 const ENDS = ["comm:close", "comm_live_update"];
@@ -60,7 +70,8 @@ export class Dock {
     const toggle = h("button", { type: "button", class: "aimz-dock-toggle", "aria-expanded": "false",
       onclick: () => this.unfold(toggle) }, "Show");
     const el = h("div", {});
-    this.entry = h("div", { class: "aimz-dock", title: this.model.widget_manager?.context?.path ?? "" }, el, toggle);
+    const path = ofManager(this.model, (manager) => manager?.context?.path);
+    this.entry = h("div", { class: "aimz-dock", title: path ?? "" }, el, toggle);
     const docks = document.querySelector(".aimz-docks") ??
       document.body.appendChild(h("aside", { class: "aimz-docks", "aria-label": "Runs without a view" }));
     docks.append(this.entry);
