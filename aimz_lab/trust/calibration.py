@@ -163,7 +163,7 @@ def calibrate(
         str(name): rank_uniformity(ranks[name].to_numpy(), options.num_draws) for name in ranks
     }
     table = _table(ranks, curves, options.num_draws)
-    of_ranks = _findings(table, _advice(inference))
+    of_ranks = _findings(table, len(ranks), _advice(inference))
     if isinstance(inference, SVI) and any(one.level != "green" for one in of_ranks):
         of_ranks += _of_steps(options.num_steps, trained_steps)
     findings = (*of_failed, *of_ranks)
@@ -254,7 +254,9 @@ def _advice(inference: SVI | MCMC) -> Mapping[str, str]:
     return _ADVICE_OF_CORRELATED | {"of another shape": shape}
 
 
-def _findings(table: pd.DataFrame, advice: Mapping[str, str]) -> list[Finding]:
+def _findings(
+    table: pd.DataFrame, num_replications: int, advice: Mapping[str, str]
+) -> list[Finding]:
     """Judge each entry, with p-values multiplied by the number of entries (Bonferroni)."""
     adjusted = np.minimum(table["p_value"] * len(table), 1)
     bad = adjusted[adjusted < 0.05].sort_values()
@@ -264,7 +266,7 @@ def _findings(table: pd.DataFrame, advice: Mapping[str, str]) -> list[Finding]:
     corrected = f", corrected for {len(table):,} entries" if len(table) > 1 else ""
     findings = []
     for name, p in bad.items():
-        shape = _shape(table.loc[name])
+        shape = _shape(table.loc[name], num_replications)
         text = f"the posterior of {name} is {shape} (ranks are not uniform, p = {p:.2g}{corrected})"
         level = "red" if p < 0.01 else "amber"
         findings.append(Finding(str(name), level, text, advice[shape]))
@@ -283,12 +285,18 @@ def _of_steps(num_steps: int, trained_steps: int) -> list[Finding]:
     return [Finding("training", "amber", text, advice)]
 
 
-def _shape(row: pd.Series) -> str:
-    """Name what a departure means; Talts et al. (2018), sec. 4.2."""
-    with np.errstate(divide="ignore"):  # ranks that are all the same
-        off, wide = row["mean_rank"] - 0.5, np.log(row["sd_ratio"])
-    if abs(off) > 0.05 and abs(off) > abs(wide) / 4:
+def _shape(row: pd.Series, num_replications: int) -> str:
+    """Name what a departure means; Talts et al. (2018), sec. 4.2.
+
+    Means and widths are compared in their own standard errors, since the outermost ranks of a
+    posterior that is too narrow make the mean rank noisy.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):  # ranks that are all the same
+        error_of_mean = row["sd_ratio"] / np.sqrt(12 * num_replications)
+        off = (row["mean_rank"] - 0.5) / error_of_mean
+        wide = np.log(row["sd_ratio"]) * np.sqrt(5 * num_replications)  # of uniform ranks
+    if max(abs(off), abs(wide)) < 2:
+        return "of another shape"
+    if abs(off) > abs(wide):
         return "too low" if off > 0 else "too high"
-    if abs(wide) > 0.05:
-        return "too narrow" if wide > 0 else "too wide"
-    return "of another shape"
+    return "too narrow" if wide > 0 else "too wide"

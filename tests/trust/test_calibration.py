@@ -102,6 +102,16 @@ def test_wrong_posteriors_have_the_histograms_of_talts():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", [3, 7, 9])  # their mean ranks are off by chance
+def test_a_narrow_posterior_is_not_called_shifted_by_few_replications(seed):
+    svi = SVI(four_means, right_narrow_wide_and_shifted, optax.sgd(0.1), Trace_ELBO())
+    im = ImpactModel(four_means, jax.random.key(0), svi=svi)
+    report = im.calibrate(X[:4], 25, num_steps=1, rng_key=jax.random.key(seed))
+    worst = next(one for one in report if one.name == "means[1]")
+    assert "too narrow" in worst.text
+
+
+@pytest.mark.slow
 def test_chains_have_uniform_ranks_and_too_short_ones_have_not():
     def one(X, y=None):
         mean = numpyro.sample("mean", dist.Normal(0, 10))
