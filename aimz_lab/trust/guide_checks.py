@@ -116,7 +116,7 @@ def examine_guide(
         drawn = _draw(signature, svi, spec, rows, params, key, num_draws)
     except AimzLabError as error:
         return GuideExamination(None, (_unknown(str(error).rstrip(".")),))
-    except ValueError as error:  # NumPyro's, of a scale of 0
+    except ValueError as error:  # NumPyro's, of parameters that make no distribution
         text = f"the guide cannot be drawn from: {str(error).rstrip('.')}"
         return GuideExamination(None, (Finding("k-hat", "red", text, _RESTART),))
     return _judged(drawn, spec, rows, trained, labelled)
@@ -138,6 +138,9 @@ def _judged(
         text = "the guide is a point: it says nothing of how uncertain its values are"
         advice = "Train AutoNormal or AutoMultivariateNormal for a posterior."
         return GuideExamination(None, (Finding("k-hat", "amber", text, advice),))
+    if not np.isfinite(drawn.log_q).any():
+        text = "the guide cannot be drawn from: its density is finite at none of its own draws"
+        return GuideExamination(None, (Finding("k-hat", "red", text, _RESTART),))
     posterior = trained.posterior
     shared = [name for name in posterior.draws if name in drawn.draws] if posterior else []
     if shared:

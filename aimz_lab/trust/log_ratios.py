@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from numpyro.infer.autoguide import AutoLaplaceApproximation
 from numpyro.infer.util import log_density
 
 from aimz_lab.inference.compiling import QUICK, compiler_options, named
+from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.inference.svi.plan import TrainingPlan
 from aimz_lab.kernel.scaling import DataSize, RowScale, scale_rows
 from aimz_lab.kernel.tracing import tracing_lock
@@ -57,6 +59,18 @@ class GuideDraws:
         return self.log_p - self.log_q
 
 
+class _Fitted(NamedTuple):
+    """What a fit found; arguments of the programs, so that later fits need no others.
+
+    Attributes:
+        params: Constrained parameters of kernel and guide.
+        curved: The posterior of a Laplace guide, in its unconstrained space.
+    """
+
+    params: Params
+    curved: Distribution | None
+
+
 class GuideDensity:
     """Draws from a guide, with the densities of kernel and guide.
 
@@ -79,7 +93,6 @@ class GuideDensity:
         with_likelihood: bool = True,
     ) -> None:
         self._svi, self._plan, self._examined = svi, plan, examined
-        self._params = dict(params)
         self._with_likelihood = with_likelihood
         data = examined.data
         self._kernel, self._guide = data.for_batches(svi.model), data.for_batches(svi.guide)
@@ -87,9 +100,10 @@ class GuideDensity:
         # Where rows are cut, what the guide draws for all of them is held over the blocks. Else the
         # same key draws the same again, and flows need no inverse.
         self._holds = not examined.is_whole and bool(plan.step.guide_scale.sites)
-        self._curved: Distribution | None = None
+        curved = None
         if isinstance(svi.guide, AutoLaplaceApproximation):
-            self._curved = svi.guide.get_posterior(self._params)
+            curved = svi.guide.get_posterior(dict(params))
+        self._fitted = _Fitted(dict(params), curved)
 
     def draw(self, key: jax.Array, num_draws: int) -> GuideDraws:
         """Draw from the guide, and sum the densities over all rows.
@@ -104,7 +118,7 @@ class GuideDensity:
             first, valid = next(blocks)
             size = self._draws_at_once(first, num_draws)
             draw = self._compiled("draws of the guide", self._draw, size)
-            held, draws = draw(keys, first, 0)
+            held, draws = draw(self._fitted, keys, first, np.int32(0))
             score = self._compiled("densities of draws", self._score, size)
             compute = partial(self._sums, score, held, keys)
             sums = compute(first, valid, 0, 1.0 if self._with_likelihood else 0.0)
@@ -139,10 +153,10 @@ class GuideDensity:
     def _compiled(self, name: str, function: Callable, size: int) -> Callable:
         """Compile a function of one draw, mapped over all draws in groups of ``size``."""
 
-        def mapped(per_draw: object, *fixed: object) -> object:
-            return jax.lax.map(lambda one: function(one, *fixed), per_draw, batch_size=size)
+        def mapped(fitted: _Fitted, per_draw: object, *fixed: object) -> object:
+            return jax.lax.map(lambda one: function(fitted, one, *fixed), per_draw, batch_size=size)
 
-        return jax.jit(named(name, mapped), compiler_options=compiler_options(QUICK))
+        return SharedJit(named(name, mapped), options=compiler_options(QUICK))
 
     def _sums(
         self,
@@ -155,16 +169,16 @@ class GuideDensity:
         weight: float,
     ) -> tuple[jax.Array, jax.Array]:
         numbers = np.int32(valid), np.int32(number), np.float32(weight)
-        return score((held, keys), rows, *numbers)
+        return score(self._fitted, (held, keys), rows, *numbers)
 
     def _draw(
-        self, key: jax.Array, rows: Rows, number: int
+        self, fitted: _Fitted, key: jax.Array, rows: Rows, number: jax.Array
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """Draw once: the sites that are held for all blocks, and the kernel's latent sites."""
         held = {}
-        if self._curved is not None:
-            held[_CURVED] = self._curved.sample(jax.random.fold_in(key, 1))
-        trace = self._guide_trace(key, held, rows, number)
+        if fitted.curved is not None:
+            held[_CURVED] = fitted.curved.sample(jax.random.fold_in(key, 1))
+        trace = self._guide_trace(fitted, key, held, rows, number)
         by_row = () if self._examined.is_whole else tuple(self._plan.step.guide_scale.sites)
         held |= {
             name: site["value"]
@@ -180,10 +194,11 @@ class GuideDensity:
 
     def _guide_trace(
         self,
+        fitted: _Fitted,
         key: jax.Array,
         held: dict[str, jax.Array],
         rows: Rows,
-        number: int | jax.Array,
+        number: jax.Array,
         scaled: Callable | None = None,
     ) -> dict[str, dict]:
         """Trace the guide at held values; other sites are drawn for this block, or again."""
@@ -192,7 +207,7 @@ class GuideDensity:
         if self._holds:
             key = jax.random.fold_in(key, number)
             values = {name: value for name, value in held.items() if name != _CURVED}
-        guide = handlers.substitute(guide, data={**self._params_at(held), **values})
+        guide = handlers.substitute(guide, data={**self._params_at(fitted, held), **values})
         trace = handlers.trace(handlers.seed(guide, key)).get_trace(**rows, **self._others)
         return {
             name: site
@@ -200,14 +215,15 @@ class GuideDensity:
             if site["type"] == "sample" and not site["is_observed"]
         }
 
-    def _params_at(self, held: dict[str, jax.Array]) -> Params:
+    def _params_at(self, fitted: _Fitted, held: dict[str, jax.Array]) -> Params:
         """Return the parameters; a Laplace guide's location is its draw."""
-        if self._curved is None:
-            return self._params
-        return {**self._params, f"{self._svi.guide.prefix}_loc": held[_CURVED]}
+        if fitted.curved is None:
+            return fitted.params
+        return {**fitted.params, f"{self._svi.guide.prefix}_loc": held[_CURVED]}
 
     def _score(
         self,
+        fitted: _Fitted,
         drawn: tuple[dict[str, jax.Array], jax.Array],
         rows: Rows,
         valid: jax.Array,
@@ -226,13 +242,13 @@ class GuideDensity:
             return scale_rows(fn, scale.sites, weights)
 
         guide = scaled(self._guide, step.guide_scale)
-        trace = self._guide_trace(key, held, rows, number, guide)
+        trace = self._guide_trace(fitted, key, held, rows, number, guide)
         log_q = sum((_log_prob(site) for site in trace.values()), jnp.zeros(()))
-        if self._curved is not None:
-            log_q = log_q + self._curved.log_prob(held[_CURVED])
+        if fitted.curved is not None:
+            log_q = log_q + fitted.curved.log_prob(held[_CURVED])
         values = {name: site["value"] for name, site in trace.items()}
         kernel = handlers.seed(scaled(self._kernel, step.model_scale), jax.random.fold_in(key, 2))
-        known = {**self._params, **values}
+        known = {**fitted.params, **values}
         log_p, _ = log_density(kernel, (), {**rows, **self._others}, known)
         return log_p, log_q
 

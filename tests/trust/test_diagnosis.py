@@ -27,7 +27,7 @@ from aimz_lab.errors import ArgumentError, DataError, DataTypeError, FitWarning,
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.trust.loss_checks import loss_finding, loss_trend
 from tests import kernels
-from tests.runs import tell, told_run
+from tests.runs import compilations, tell, told_run
 
 X, Y = kernels.regression_data(n=300, k=2)
 KEY = jax.random.key(4)
@@ -277,6 +277,16 @@ def test_a_run_that_diverged_is_red_and_says_why_once():
     assert report.level == report["loss"].level == report["k-hat"].level == "red"
     assert str(report).count("Lower the learning rate") == 1
     assert "diverged" not in report["loss"].text
+
+
+@pytest.mark.slow
+def test_after_more_training_nothing_is_compiled_again():
+    im = trained(kernels.regression, AutoNormal, steps=50)
+    im.diagnose(X, Y)
+    im.fit_on_batch(X, Y, num_steps=50, progress=False)
+    with compilations() as seen:
+        im.diagnose(X, Y)
+    assert not seen
 
 
 def test_importance_resampling_needs_ratios_that_can_be_trusted(exact):
