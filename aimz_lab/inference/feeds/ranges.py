@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from aimz_lab.data import BatchSource
-from aimz_lab.data.ranged_source import can_be_cut, rows_between
+from aimz_lab.data.wrapped_source import WrappedSource
 from aimz_lab.errors import OutputWarning
 from aimz_lab.files import Value
 from aimz_lab.inference.feeds.columns import check_columns
@@ -220,7 +220,7 @@ def warn_if_coarse(rows: Rows, columns: Columns) -> None:
         )
 
 
-class WatchedSource:
+class WatchedSource(WrappedSource):
     """A stream that warns of the first batch far outside of the range in training.
 
     Args:
@@ -230,34 +230,11 @@ class WatchedSource:
     """
 
     def __init__(self, source: BatchSource, trained: Ranges, columns: Columns) -> None:
-        self._source, self._trained, self._columns = source, trained, columns
-        self.n_obs = source.n_obs
-        self.n_batches, self.epoch_rows = source.n_batches, source.epoch_rows
-        self.reiterable = source.reiterable
+        super().__init__(source)
+        self._trained, self._trained_columns = trained, columns
 
-    @property
-    def columns(self) -> Columns:
-        """Column names of each field that is a table; empty before a batch is read."""
-        return self._source.columns
-
-    @property
-    def fields(self) -> tuple[str, ...] | None:
-        """The field names, or ``None`` before the first batch is read."""
-        return self._source.fields
-
-    @property
-    def can_be_cut(self) -> bool:
-        """Whether any range of its rows can be read alone."""
-        return can_be_cut(self._source)
-
-    def check_there(self) -> None:
-        """Check that this process sees the arrays; only of a source that can be cut."""
-        self._source.check_there()
-
-    def between(self, first: int, count: int) -> WatchedSource:
-        """Return ``count`` rows from ``first``, watched likewise."""
-        part = rows_between(self._source, first, count)
-        return WatchedSource(part, self._trained, self._columns)
+    def _wrapping(self, part: BatchSource, first: int) -> WatchedSource:  # noqa: ARG002
+        return WatchedSource(part, self._trained, self._trained_columns)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch.
@@ -267,10 +244,10 @@ class WatchedSource:
         """
         warned = False
         for batch in self._source.epoch(epoch, start):
-            check_columns(self._columns, self._source.columns, {})
+            check_columns(self._trained_columns, self._source.columns, {})
             if not warned:
                 rows = {name: batch[name] for name in self._trained if name in batch}
-                warned = warn_if_far(self._trained, ranges_of(rows), self._columns)
+                warned = warn_if_far(self._trained, ranges_of(rows), self._trained_columns)
             yield batch
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from aimz_lab.data import BatchSource
-from aimz_lab.data.ranged_source import can_be_cut, rows_between
+from aimz_lab.data.wrapped_source import WrappedSource
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.rows.indices import IndexProgram, KernelCall
-from aimz_lab.types import Batch, Columns, Rows
+from aimz_lab.types import Batch, Rows
 
 _KEPT = 64
 """Programs to keep, for as many shapes of the arguments."""
@@ -110,54 +110,15 @@ class IndexCheck:
         return self._programs[kind]
 
 
-class _CheckedSource:
+class _CheckedSource(WrappedSource):
     """A source whose batches are checked as they are read."""
 
     def __init__(self, source: BatchSource, check: Callable[[Batch, int], None]) -> None:
-        self._source, self._check = source, check
-        self.reiterable = source.reiterable
+        super().__init__(source)
+        self._check = check
 
-    @property
-    def n_obs(self) -> int | None:
-        """Rows of the whole data, if the source knows."""
-        return self._source.n_obs
-
-    @property
-    def n_batches(self) -> int | None:
-        """Batches of an epoch, if the source knows."""
-        return self._source.n_batches
-
-    @property
-    def epoch_rows(self) -> int | None:
-        """Rows of an epoch where they were counted; otherwise ``None``."""
-        return self._source.epoch_rows
-
-    @property
-    def columns(self) -> Columns:
-        """Column names of each field that is a table, if they are known."""
-        return self._source.columns
-
-    @property
-    def fields(self) -> tuple[str, ...] | None:
-        """The fields' names, if they are known."""
-        return self._source.fields
-
-    @property
-    def can_be_cut(self) -> bool:
-        """Whether any range of its rows can be read alone."""
-        return can_be_cut(self._source)
-
-    def check_there(self) -> None:
-        """Check that this process sees the arrays; only of a source that can be cut."""
-        self._source.check_there()
-
-    def between(self, first: int, count: int) -> _CheckedSource:
-        """Return ``count`` rows from ``first``, checked likewise."""
-
-        def check(batch: Batch, first_row: int) -> None:
-            self._check(batch, first + first_row)
-
-        return _CheckedSource(rows_between(self._source, first, count), check)
+    def _wrapping(self, part: BatchSource, first: int) -> _CheckedSource:
+        return _CheckedSource(part, lambda batch, first_row: self._check(batch, first + first_row))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch."""
