@@ -89,7 +89,12 @@ class GuideDensity:
         self._holds = not examined.is_whole and bool(plan.step.guide_scale.sites)
         self._curved: Distribution | None = None
         if isinstance(svi.guide, AutoLaplaceApproximation):
-            self._curved = svi.guide.get_posterior(self._params)
+            program = named("curvature at the mode", svi.guide.get_posterior)
+            compiled = jax.jit(program, compiler_options=compiler_options(QUICK))
+            with tracing_lock:  # one program, where its second derivatives are a hundred operations
+                self._curved = compiled(self._params)
+                if not np.any(self._curved.scale_tril):  # NumPyro warns, but not when compiled
+                    self._curved = svi.guide.get_posterior(self._params)
 
     def draw(self, key: jax.Array, num_draws: int) -> GuideDraws:
         """Draw from the guide, and sum the densities over all rows.
