@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -27,6 +28,8 @@ long."""
 def compiler_options(effort: int, platform: str | None = None) -> dict[str, Any]:
     """Return options for ``jax.jit``; none where the program does not run on a CPU.
 
+    What ``XLA_FLAGS`` says goes before: it is a choice for all programs.
+
     Args:
         effort: :data:`FULL`, :data:`QUICK` or :data:`QUICKEST`.
         platform: Where the program runs; by default, on JAX's default backend.
@@ -35,8 +38,11 @@ def compiler_options(effort: int, platform: str | None = None) -> dict[str, Any]
         return {}
     options: dict[str, Any] = {"xla_backend_optimization_level": effort}
     if effort == QUICKEST:
-        return options | {"xla_llvm_disable_expensive_passes": True}
-    return options | {"xla_cpu_prefer_vector_width": VECTOR_BITS}
+        options["xla_llvm_disable_expensive_passes"] = True
+    else:
+        options["xla_cpu_prefer_vector_width"] = VECTOR_BITS
+    said = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if f"--{name}=" not in said}
 
 
 def on_host() -> contextlib.AbstractContextManager[Any]:

@@ -102,7 +102,11 @@ class GuideDensity:
         self._holds = not examined.is_whole and bool(plan.step.guide_scale.sites)
         curved = None
         if isinstance(svi.guide, AutoLaplaceApproximation):
-            curved = svi.guide.get_posterior(dict(params))
+            program = named("curvature at the mode", svi.guide.get_posterior)
+            with tracing_lock:  # one program, where its second derivatives are a hundred operations
+                curved = SharedJit(program, options=compiler_options(QUICK))(dict(params))
+                if not np.any(curved.scale_tril):  # NumPyro warns, but not when compiled
+                    curved = svi.guide.get_posterior(dict(params))
         self._fitted = _Fitted(dict(params), curved)
 
     def draw(self, key: jax.Array, num_draws: int) -> GuideDraws:

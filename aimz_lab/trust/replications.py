@@ -99,7 +99,8 @@ def replicate(
         one = _replication(experiment, draws_of)
         keys = jax.random.split(jax.random.fold_in(key, 1), count)
         values = sum(np.size(array) for array in experiment.rows.values()) + 1
-        at_once = int(np.clip(_VALUES_AT_ONCE // values, 1, min(_MOST_AT_ONCE, count)))
+        most = int(np.clip(_VALUES_AT_ONCE // values, 1, min(_MOST_AT_ONCE, count)))
+        at_once = -(-count // -(-count // most))  # groups of like size
         clock.begin(at_once)
         try:
             return Ranks(*_run(one, keys, at_once)), at_once > 1
@@ -118,7 +119,10 @@ def _run(one: Callable, keys: jax.Array, at_once: int | None) -> tuple:
         named("simulation-based calibration", replications),
         compiler_options=compiler_options(QUICK),
     )
-    return jax.device_get(program(keys))
+    count = len(keys)
+    # A smaller last group would be a second program within this one.
+    whole = np.minimum(np.arange(-(-count // (at_once or 1)) * (at_once or 1)), count - 1)
+    return jax.tree.map(lambda of_all: of_all[:count], jax.device_get(program(keys[whole])))
 
 
 class _Clock:
@@ -238,13 +242,13 @@ def _chain_fit(experiment: Experiment, mcmc: MCMC, clock: _Clock) -> Callable:
             clock.tick(number, iterations)
             return own.sample(state, (), arguments)
 
-        state = jax.lax.fori_loop(0, warmup, advance, state)
-
-        def keep(state: object, first: jax.Array) -> tuple[object, dict]:
-            state = jax.lax.fori_loop(first, first + thinning, advance, state)
+        def keep(state: object, numbers: tuple[jax.Array, jax.Array]) -> tuple[object, dict]:
+            state = jax.lax.fori_loop(*numbers, advance, state)
             return state, getattr(state, own.sample_field)
 
-        _, free = jax.lax.scan(keep, state, jnp.arange(warmup, iterations, thinning))
+        # The first draw comes after the warm-up: a loop of its own would be compiled as well.
+        ends = jnp.arange(warmup, iterations, thinning) + thinning
+        _, free = jax.lax.scan(keep, state, (jnp.insert(ends[:-1], 0, 0), ends))
         return jax.vmap(own.postprocess_fn((), arguments))(free)
 
     return draws_of

@@ -11,7 +11,7 @@ from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO, autoguide
 from numpyro.optim import Adam
 
 from aimz_lab import ImpactModel
-from aimz_lab.inference.compiling import compile_on_thread
+from aimz_lab.inference.compiling import FULL, QUICKEST, compile_on_thread, compiler_options
 from tests.kernels import regression
 
 X = np.linspace(0, 1, 12, dtype=np.float32).reshape(4, 3)
@@ -24,6 +24,15 @@ def test_nobody_waits_for_the_compiler():
     assert not compiled.done()
     may_end.set()
     assert compiled.result(20)
+
+
+def test_what_xla_flags_say_goes_before_our_options(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2 --xla_dump_to=here")
+    assert set(compiler_options(FULL, "cpu")) == {"xla_cpu_prefer_vector_width"}
+    assert set(compiler_options(QUICKEST, "cpu")) == {"xla_llvm_disable_expensive_passes"}
+    monkeypatch.delenv("XLA_FLAGS")
+    assert compiler_options(FULL, "cpu")["xla_backend_optimization_level"] == FULL
+    assert compiler_options(FULL, "gpu") == {}
 
 
 @pytest.fixture

@@ -27,6 +27,12 @@ from tests.predictive.models import draws_of_linear, inputs, request_of
 PREDICTOR = Predictor()
 
 
+@pytest.fixture(autouse=True)
+def _with_as_much_effort_as_for_users(monkeypatch):
+    """Tests compile with little effort; noise is to be the same with that of a user's session."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+
+
 def noise_only(X, y=None):
     """An output of pure noise, by two samplers: elementwise, and with a loop inside."""
     with numpyro.plate("data", X.shape[0]):

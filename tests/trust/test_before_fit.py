@@ -167,8 +167,8 @@ def test_tables_loaders_streams_and_chains_are_checked(good):
     with pytest.raises(DataTypeError, match="can be read only once"):
         model().check(iter([{"X": X, "y": Y}]))
     assert model().check(X, Y, num_steps=500)["batches"].level == "green"
-    frame = pd.DataFrame({"y": Y, "a": X[:, 0], "b": X[:, 1]})
-    table = TableSpec(X="0 + a + b", y="y")
+    frame = pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=Y)
+    table = TableSpec(X="0 + a + b + c", y="y")
     assert model(table=table).check(frame).ok
     sampler = MCMC(NUTS(kernels.regression), num_warmup=50, num_samples=50, progress_bar=False)
     chains = ImpactModel(kernels.regression, jax.random.key(0), sampler).check(X, Y)

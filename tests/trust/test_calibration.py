@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import optax
 import pandas as pd
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import HMC, MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
 
 from aimz_lab import ImpactModel, TableSpec
@@ -79,12 +79,15 @@ def right_narrow_wide_and_shifted(X, y=None):
     numpyro.sample("means", dist.Normal(loc, widths).to_event(1))
 
 
+def model_of_four_means():
+    svi = SVI(four_means, right_narrow_wide_and_shifted, optax.sgd(0.1), Trace_ELBO())
+    return ImpactModel(four_means, jax.random.key(0), svi=svi)
+
+
 @pytest.mark.slow
 def test_wrong_posteriors_have_the_histograms_of_talts():
     """Talts et al. (2018), sec. 4.2: level, a valley, a hill, a slope."""
-    svi = SVI(four_means, right_narrow_wide_and_shifted, optax.sgd(0.1), Trace_ELBO())
-    im = ImpactModel(four_means, jax.random.key(0), svi=svi)
-    report = im.calibrate(X[:4], 400, num_steps=1, rng_key=jax.random.key(0))
+    report = model_of_four_means().calibrate(X[:4], 400, num_steps=1, rng_key=jax.random.key(0))
     bins = {name: np.bincount(ranks // 10, minlength=10) for name, ranks in report.ranks.items()}
     # The guide is none that leaves correlations out, so that to follow them is no advice.
     assert "Train longer" in report["means[1]"].advice
@@ -104,9 +107,7 @@ def test_wrong_posteriors_have_the_histograms_of_talts():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 7, 9])  # their mean ranks are off by chance
 def test_a_narrow_posterior_is_not_called_shifted_by_few_replications(seed):
-    svi = SVI(four_means, right_narrow_wide_and_shifted, optax.sgd(0.1), Trace_ELBO())
-    im = ImpactModel(four_means, jax.random.key(0), svi=svi)
-    report = im.calibrate(X[:4], 25, num_steps=1, rng_key=jax.random.key(seed))
+    report = model_of_four_means().calibrate(X[:4], 25, num_steps=1, rng_key=jax.random.key(seed))
     worst = next(one for one in report if one.name == "means[1]")
     assert "too narrow" in worst.text
 
@@ -118,25 +119,26 @@ def test_chains_have_uniform_ranks_and_too_short_ones_have_not():
         with numpyro.plate("obs", X.shape[0]):
             numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
 
-    def of(warmup, **options):
-        sampler = NUTS(one, **options)
+    def of(sampler, warmup):
         mcmc = MCMC(sampler, num_warmup=warmup, num_samples=100, progress_bar=False)
         return ImpactModel(one, jax.random.key(0), mcmc).calibrate(X[:5], 60, num_draws=24)
 
-    assert of(100).level == "green"
-    stuck = of(1, step_size=1e-4, adapt_step_size=False, max_tree_depth=1)
+    assert of(NUTS(one), 100).level == "green"
+    one_short_step = {"step_size": 1e-4, "num_steps": 1, "trajectory_length": None}
+    stuck = of(HMC(one, adapt_step_size=False, **one_short_step), 1)
     assert stuck.level == "red"
     assert "Run longer chains" in stuck.next_steps[0]
 
 
 def test_replications_of_fewer_steps_than_the_model_had_are_told():
-    y = X @ np.ones(X.shape[1], np.float32)
-    im = model(AutoNormal).fit_on_batch(X, y, num_steps=40, num_samples=5, progress=False)
-    report = im.calibrate(X, 20, num_steps=1, num_draws=20)
-    assert report.level == "red"
+    rows, y = X[:4], np.ones((4, 4), np.float32)
+    im = model_of_four_means()
+    im.fit_on_batch(rows, y, num_steps=40, num_samples=5, progress=False)
+    report = im.calibrate(rows, 20, num_steps=1, num_draws=20)
+    assert report["training"].level == "amber"
     assert "trained for 1 steps, and the model for 40" in report["training"].text
     assert "num_steps=40" in report["training"].advice
-    same = im.calibrate(X, 20, num_steps=40, num_draws=20)
+    same = im.calibrate(rows, 20, num_steps=40, num_draws=20)
     assert "training" not in {one.name for one in same}
 
 
@@ -200,7 +202,12 @@ def test_each_group_of_replications_tells_its_steps_once(monkeypatch, inference)
     seen = []
     monkeypatch.setattr(_Clock, "_tell", lambda self, step, of: seen.append((int(step), of)))
     monkeypatch.setattr(replications, "_MOST_AT_ONCE", 12)
-    chains = MCMC(NUTS(regression), num_warmup=60, num_samples=10, progress_bar=False)
+    chains = MCMC(
+        HMC(regression, num_steps=1, trajectory_length=None),
+        num_warmup=60,
+        num_samples=10,
+        progress_bar=False,
+    )
     of_chains = ImpactModel(regression, jax.random.key(0), chains)
     im = model(AutoNormal) if inference == "svi" else of_chains
     im.calibrate(X, 20, num_steps=100, num_draws=20, progress=False)

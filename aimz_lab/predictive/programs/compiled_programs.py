@@ -106,7 +106,7 @@ def _lowered(program: Program) -> Callable[[], Callable]:
         trace = traced()
         lowered = trace.lower()
     options = compiler_options(program.effort, program.devices[0].platform)
-    key = shared_key(trace, lowered, program.devices, program.effort)
+    key = shared_key(trace, lowered, program.devices, tuple(sorted(options.items())))
     return lambda: compiled_once(key, lambda: lowered.compile(compiler_options=options))
 
 
