@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import textwrap
@@ -330,7 +331,13 @@ def test_nothing_is_said_or_left_behind_at_interpreter_exit(tmp_path):
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-        env={"TMPDIR": str(tmp_path), "JAX_PLATFORMS": "cpu", "PYTHONPATH": ".", "PATH": ""},
+        env={
+            "TMPDIR": str(tmp_path),
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": ".",
+            "PATH": "",
+            "XLA_FLAGS": os.environ["XLA_FLAGS"],
+        },
         capture_output=True,
         text=True,
         timeout=120,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -78,7 +79,12 @@ def test_memory_is_bounded_whatever_the_length(repository):
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(N_ROWS), str(N_DRAWS), str(BATCH)],
         cwd=repository,
-        env={"PATH": "", "PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu"},
+        env={
+            "PATH": "",
+            "PYTHONPATH": str(repository),
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": os.environ["XLA_FLAGS"],
+        },
         capture_output=True,
         text=True,
         check=False,
