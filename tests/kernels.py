@@ -98,32 +98,6 @@ def regression_by_event(X, y=None):
     numpyro.sample("y", dist.Normal(X @ beta, NOISE_SD).to_event(1), obs=y)
 
 
-def regression_rows_outermost(X, y=None):
-    """Two outputs a row, ``y`` of shape ``(n, 2)``, with the rows' plate at dimension -2."""
-    beta = _coefficients(X.shape[1])
-    with numpyro.plate("obs", X.shape[0], dim=-2), numpyro.plate("copy", 2, dim=-1):
-        numpyro.sample("y", dist.Normal((X @ beta)[:, None], NOISE_SD), obs=y)
-
-
-def regression_as_factor(X, y=None):
-    """The same with the likelihood as a factor a row, and the output drawn only without data."""
-    beta = _coefficients(X.shape[1])
-    with numpyro.plate("obs", X.shape[0]):
-        if y is None:
-            numpyro.sample("y", dist.Normal(X @ beta, NOISE_SD))
-        else:
-            numpyro.deterministic("y", y)
-            numpyro.factor("likelihood", dist.Normal(X @ beta, NOISE_SD).log_prob(y))
-
-
-def regression_two_outputs(X, second, y=None):
-    """Two observed sites a row, with the same coefficients."""
-    beta = _coefficients(X.shape[1])
-    with numpyro.plate("obs", X.shape[0]):
-        numpyro.sample("second", dist.Normal(X @ beta, NOISE_SD), obs=second)
-        numpyro.sample("y", dist.Normal(X @ beta, NOISE_SD), obs=y)
-
-
 def normal_mean(X, y=None):
     """A mean of unit-free rows; ``X`` only tells how many there are."""
     mu = numpyro.sample("mu", dist.Normal(0.0, PRIOR_SD))

@@ -306,8 +306,14 @@ TABLE: dict[str, tuple[Callable, list[str]]] = {
 CELLS = [(method, kind) for method, (_, kinds) in TABLE.items() for kind in kinds]
 
 
-ON_DEVICES = [cell for cell in CELLS if cell[1] in ("array", "loader", "loader with a device")]
-"""Those that several devices may change: the other kinds reach them as a loader does."""
+_OTHER_NAMES = ("sample_posterior_predictive", "sample_posterior_predictive_on_batch")
+ON_DEVICES = [
+    (method, kind)
+    for method, kind in CELLS
+    if kind in ("array", "loader", "loader with a device") and method not in _OTHER_NAMES
+]
+"""Those that several devices may change: the other kinds reach them as a loader does, and what is
+another name of `predict` as `predict` does."""
 
 
 def run(method: str, kind: str) -> None:

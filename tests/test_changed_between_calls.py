@@ -35,10 +35,6 @@ def read_global(X):
     return FACTOR * X
 
 
-def read_helper(X):
-    return scaled(X)
-
-
 def read_scan(X):
     return jax.lax.scan(step, 0.0, X)[1]
 
@@ -61,7 +57,7 @@ def kernel_of(read):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("read", [read_global, read_helper, read_scan, read_branch, read_jit])
+@pytest.mark.parametrize("read", [read_global, read_scan, read_branch, read_jit])
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.PerformanceWarning")
 def test_predictions_take_the_value_of_now(read, monkeypatch):
     im = model(kernel_of(read), {"b": np.float32([1, 2])})

@@ -20,15 +20,11 @@ from numpyro.contrib.module import (
     random_nnx_module,
 )
 from numpyro.infer import (
-    HMC,
-    MCMC,
     SVI,
-    Predictive,
     RenyiELBO,
     Trace_ELBO,
     TraceEnum_ELBO,
     TraceGraph_ELBO,
-    TraceMeanField_ELBO,
     autoguide,
 )
 
@@ -66,10 +62,8 @@ def assert_near_exact(beta):
     "guide",
     [
         autoguide.AutoDelta,
-        autoguide.AutoDiagonalNormal,
         autoguide.AutoLowRankMultivariateNormal,
         partial(autoguide.AutoIAFNormal, num_flows=1, hidden_dims=[4]),
-        autoguide.AutoLaplaceApproximation,
     ],
 )
 def test_autoguides(guide):
@@ -179,7 +173,6 @@ def test_an_optimizer_that_evaluates_the_loss_itself():
 @pytest.mark.parametrize(
     "loss",
     [
-        TraceMeanField_ELBO(),
         RenyiELBO(alpha=0.5, num_particles=4),
         TraceGraph_ELBO(),
     ],
@@ -280,25 +273,14 @@ def test_discrete_latents_are_summed_out():
 
 @pytest.mark.slow
 def test_draws_of_another_sampler_keep_their_chains():
-    mcmc = MCMC(
-        HMC(kernels.regression, num_steps=3, trajectory_length=None),
-        num_warmup=100,
-        num_samples=50,
-        num_chains=2,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
-    mcmc.run(jax.random.key(0), X, Y)
+    by_chain = np.random.default_rng(1).normal(size=(2, 50, 2)).astype(np.float32)
+    draws = {"beta": by_chain.reshape(100, 2)}  # as `get_samples` of a sampler returns them
     svi = SVI(
         kernels.regression, autoguide.AutoNormal(kernels.regression), optax.adam(0.1), Trace_ELBO()
     )
     im = ImpactModel(kernels.regression, jax.random.key(0), svi=svi)
-    im.set_posterior_sample(mcmc.get_samples(), num_chains=2)
+    im.set_posterior_sample(draws, num_chains=2)
     tree = im.predict(X, store="memory", progress=False)
     assert tree["posterior_predictive"]["y"].shape == (2, 50, len(X))
-    by_chain = mcmc.get_samples(group_by_chain=True)["beta"]
     np.testing.assert_array_equal(tree["posterior"]["beta"], by_chain)
-    theirs = Predictive(kernels.regression, mcmc.get_samples())(jax.random.key(1), X)["mean"]
-    np.testing.assert_allclose(
-        tree["posterior_predictive"]["mean"].values.reshape(100, -1), theirs, atol=1e-5
-    )
+    np.testing.assert_allclose(tree["posterior_predictive"]["mean"], by_chain @ X.T, atol=1e-5)

@@ -91,27 +91,6 @@ def test_workers_write_a_store_with_the_same_draws(im, client, expected, tmp_pat
     assert [path.suffix for path in tmp_path.iterdir()] == [".zarr"]
 
 
-def test_a_killed_worker_costs_time_and_no_draw(im, client, expected, tmp_path):
-    pids = client.run(os.getpid)
-    victim = next(iter(pids.values()))
-    options = {"rng_key": KEY, "executor": client, "batch_size": 256, "progress": False}
-    killed = threading.Event()
-
-    def kill():
-        while not list(tmp_path.rglob("c/*")):  # the first chunk has been written
-            time.sleep(0.001)
-        os.kill(victim, signal.SIGKILL)
-        killed.set()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    tree = im.predict(X, output_dir=tmp_path, **options)
-    killer.join()
-    assert killed.is_set()
-    np.testing.assert_array_equal(tree.posterior_predictive.y, expected)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".zarr"]
-
-
 def test_a_worker_that_dies_before_it_has_the_call_is_not_waited_for(im, client, expected):
     """Dask's scheduler never ends a broadcast to a worker that died."""
     client.wait_for_workers(2)
@@ -273,7 +252,10 @@ def test_a_stopped_call_ends_between_parts_and_leaves_nothing(im, client, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lost_worker_is_told_and_the_others_do_its_parts(im, client, expected, monkeypatch):
+def test_a_killed_worker_costs_time_and_no_draw_and_is_told(
+    im, client, expected, tmp_path, monkeypatch
+):
+    """It is killed after the first part has been written, and the others do its parts."""
     client.wait_for_workers(2)
     pids = client.run(os.getpid)
 
@@ -288,8 +270,9 @@ def test_a_lost_worker_is_told_and_the_others_do_its_parts(im, client, expected,
     monkeypatch.setattr(call_log, "default_display", lambda _: [display])
     rows = dask.array.from_array(X, chunks=X.shape).map_blocks(_waits, dtype=X.dtype)
     options = {"rng_key": KEY, "executor": client, "batch_size": 256, "rows": "independent"}
-    tree = im.predict(rows, store="memory", **options)
+    tree = im.predict(rows, output_dir=tmp_path, **options)
     np.testing.assert_array_equal(tree.posterior_predictive.y, expected)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".zarr"]
     log = display.closed
     assert log.status == "completed"
     assert log.done == len(X) == sum(one.count for one in log.workers.values())

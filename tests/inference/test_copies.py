@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
 import threading
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import cloudpickle
 import jax
@@ -149,32 +147,9 @@ def test_a_model_is_not_copied_while_it_changes():
     assert im.last_run.status == "completed"
 
 
-PROGRAM = """
-import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-import jax, numpy as np
-from tests.inference.test_copies import X, Y, SMALL, KEY, mean_field_model, predicted
-from tests.kernels import regression
-
-def work(model):
-    return predicted(model, rng_key=KEY)
-
-if __name__ == "__main__":
-    im = mean_field_model(regression).fit(X, Y, **SMALL)
-    here = work(im)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        assert np.array_equal(pool.submit(work, im).result(120), here)
-    print("done")
-"""
-
-
 @pytest.mark.slow
-def test_processes_get_a_model_as_it_is(tmp_path):
-    (tmp_path / "program.py").write_text(PROGRAM)
-    env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]), JAX_PLATFORMS="cpu")
-    command = [sys.executable, "-W", "ignore", str(tmp_path / "program.py")]
-    done = subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.stdout.strip() == "done", done.stderr[-2000:]
+def test_processes_get_a_model_as_it_is():
+    im = mean_field_model(regression).fit(X, Y, **SMALL)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        there = pool.submit(predicted, im, rng_key=KEY).result(120)
+    np.testing.assert_array_equal(there, predicted(im, rng_key=KEY))

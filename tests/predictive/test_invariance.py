@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import subprocess
@@ -55,10 +56,8 @@ def test_noise_is_bitwise_the_same_for_any_batch_size(batch_size):
 
 
 NOISES = {
-    "normal": dist.Normal(),
-    "gamma": dist.Gamma(2.5),
     "poisson": dist.Poisson(3.5),
-    "student": dist.StudentT(4.0),
+    "student": dist.StudentT(4.0),  # a normal and a gamma
     "gumbel": dist.Gumbel(),
     "lognormal": dist.LogNormal(),
     "logistic": dist.Logistic(),
@@ -73,25 +72,29 @@ def many_noises(X, y=None):
         numpyro.sample("y", dist.Normal(), obs=y)
 
 
+def noises_of(X):
+    request = request_of(many_noises, {"X": X}, num_draws=9, return_sites=tuple(NOISES))
+    return Predictor().predict_arrays(request)
+
+
+@functools.cache
+def noises_of_300():
+    return noises_of(inputs(1500)[:300])
+
+
 @pytest.mark.slow
 def test_noise_is_bitwise_the_same_however_hard_the_compiler_tries(monkeypatch):
     """So a row of a long input has the draws of a short one, whose program compiled quickly."""
-    request = request_of(many_noises, {"X": inputs(300)}, num_draws=9, return_sites=tuple(NOISES))
-    quick = Predictor().predict_arrays(request)
+    quick = noises_of_300()
     monkeypatch.setattr(call_programs, "MUCH_BYTES", 0)
-    full = Predictor().predict_arrays(request)
+    full = noises_of(inputs(1500)[:300])
     for name in NOISES:
         np.testing.assert_array_equal(full[name], quick[name])
 
 
 @pytest.mark.slow
 def test_noise_of_any_sampler_is_bitwise_the_same_in_a_longer_input():
-    def noises(X):
-        options = {"num_draws": 9, "return_sites": tuple(NOISES)}
-        return PREDICTOR.predict_arrays(request_of(many_noises, {"X": X}, **options))
-
-    X = inputs(1500)
-    short, long = noises(X[:300]), noises(X)
+    short, long = noises_of_300(), noises_of(inputs(1500))
     for name in NOISES:
         np.testing.assert_array_equal(long[name][:, :300], short[name])
 
@@ -151,7 +154,7 @@ def test_fields_of_a_source_that_the_kernel_lacks_are_left_out():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [1, 4, None])
+@pytest.mark.parametrize("batch_size", [4, None])
 def test_draw_axis_does_not_depend_on_the_batch_size(batch_size):
     X = inputs(300)
     whole = noise_of(X, shard_axis="draw")
@@ -288,16 +291,12 @@ def global_of_rows(X, y=None):
     ("kernel", "site", "n_rows"),
     [
         (autoregressive, "y", 700),
-        (accumulating, "total", 700),
-        (centred, "y", 700),
         (scaled_by_count, "y", 700),
         (backwards, "y", 700),
         (masked, "y", 700),
         (lying_elsewhere, "y", 700),
         (one_event, "y", 700),
         (global_of_rows, "level", 700),
-        (autoregressive, "y", 5),
-        (scaled_by_count, "y", 5),
         (global_of_rows, "level", 5),
     ],
 )
@@ -396,11 +395,10 @@ def padded(x):
         (jnp.cumsum, LATE),
         (lambda x: x - x.mean(), LATE),
         (lambda x: jnp.diff(x, prepend=x[:1]), DENSE),
-        (lambda x: padded(x)[:-2], DENSE),
         (lambda x: jnp.concatenate([jnp.zeros(1), x[:-1]]), DENSE),
         (lambda x: (padded(x)[:-2] + x + padded(x)[2:]) / 3, DENSE),
     ],
-    ids=["sum", "late sum", "centred", "difference", "lag", "lag of 0", "moving average"],
+    ids=["sum", "late sum", "centred", "difference", "lag of 0", "moving average"],
 )
 def test_what_crosses_rarely_late_or_between_neighbours_is_found(mean, column):
     request = request_of(at(mean), {"X": column[:, None]}, num_draws=2)
@@ -441,7 +439,7 @@ def test_a_later_batch_of_the_other_scenario_is_refused_too():
 @pytest.mark.slow
 def test_cumulative_sum_is_right_after_the_rerun():
     X = inputs(700)
-    with pytest.warns(PerformanceWarning):
+    with pytest.warns(PerformanceWarning, match="across rows at.*'total'"):
         got = PREDICTOR.predict_arrays(request_of(accumulating, {"X": X}, num_draws=3))
     np.testing.assert_allclose(got["total"][0], np.cumsum(X[:, 0]), atol=1e-3)
 

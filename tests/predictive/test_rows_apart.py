@@ -65,12 +65,10 @@ def stock(x, slope):
 ACROSS = {
     "a step": lambda x, slope: slope * (jnp.arange(len(x)) >= 730),
     "a small ramp": lambda x, slope: x + slope * 1e-4 * jnp.arange(len(x)),
-    "a clip": lambda x, slope: slope * jnp.clip(jnp.arange(len(x)) - 800.0, 0, 50),
     "a lag of years": lambda x, slope: slope * jnp.concatenate([jnp.zeros(730), x])[: len(x)],
     "a stock that runs out": stock,
     "the other end": lambda x, slope: slope * x[::-1],
     "a rank": lambda x, slope: slope * jnp.argsort(jnp.argsort(x)),
-    "a count of days": lambda x, slope: jnp.where(jnp.cumsum(x > 0) > 400, slope, x),
     "little beside much": lambda x, slope: 1e4 + 0.2 * slope * (jnp.arange(len(x)) >= 899),
     "huge entries elsewhere": lambda x, slope: jnp.where(
         x > 2.5, 1e8, slope * (jnp.arange(len(x)) >= 899)
@@ -108,7 +106,6 @@ BY_NUMBER = {
         ("up to 100 rows", 40, 2),
         ("up to 100 rows", 300, 2),
         ("a square", 3, 3),
-        ("a square", 256, 256),
         ("a square", 300, 300),
         ("a square", 300, 256),
         ("odd numbers", 301, 2),
@@ -203,7 +200,7 @@ def test_prior_predictions_of_a_stock_are_whole():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_rows", [1, 5, 256, 300])
+@pytest.mark.parametrize("n_rows", [5, 300])
 def test_a_site_that_is_computed_from_all_drawn_rows_belongs_to_them(n_rows):
     def kernel(X, y=None):
         with numpyro.plate("day", X.shape[0]):

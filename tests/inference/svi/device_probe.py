@@ -11,11 +11,10 @@ if __name__ == "__main__":  # before anything else asks for a device; not when i
 
 import numpy as np
 import numpyro
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpyro import handlers
 from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO, TraceEnum_ELBO
-from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
 from aimz_lab.data import derive_key
@@ -111,22 +110,6 @@ def spread_chains(rows=80):
     }
 
 
-def posterior(device, epochs=300, rows=85, batch_size=10):
-    """Draws against the closed form: their mean, in its sds, and their sd, as a share of its."""
-    kernel, data = kernels.regression, (X[:rows], Y[:rows])
-    rate = optax.cosine_decay_schedule(0.02, epochs * -(-rows // batch_size), 1e-4, exponent=2)
-    loss = Trace_ELBO(num_particles=32)
-    svi = SVI(kernel, AutoMultivariateNormal(kernel), optax.adam(rate), loss)
-    im = ImpactModel(kernel, jax.random.key(0), svi=svi, device=device)
-    im.fit(*data, batch_size=batch_size, epochs=epochs, num_samples=10_000, progress=False)
-    draws, exact = np.asarray(im.posterior["beta"]), kernels.regression_posterior(*data)
-    return {
-        "offset": ((draws.mean(0) - exact.mean) / exact.sd).tolist(),
-        "sd_ratio": (draws.std(0) / exact.sd).tolist(),
-        "n_pad": sorted(set(im.last_run.column("n_pad").tolist())),
-    }
-
-
 def copies():
     """How far apart the devices are after a fit in which each has a whole copy of each batch.
 
@@ -138,7 +121,7 @@ def copies():
     guide = AutoNormal(handlers.block(kernels.mixture, hide=["which"]))
     svi = SVI(kernels.mixture, guide, numpyro.optim.Adam(0.01), TraceEnum_ELBO())
     im = ImpactModel(kernels.mixture, jax.random.key(0), svi=svi)
-    im.fit(x, y, batch_size=1000, epochs=30, num_samples=5, progress=False)
+    im.fit(x, y, batch_size=1000, epochs=20, num_samples=5, progress=False)
     params = [
         np.stack([np.asarray(shard.data) for shard in leaf.addressable_shards])
         for leaf in jax.tree.leaves(im.vi_result.params)
@@ -156,7 +139,6 @@ if __name__ == "__main__":
         "one": fit(one),
         "all": fit(),
         "default": under_default(jax.devices()[3]),
-        "two": fit(rows_on(2)),
         "three": fit(rows_on(3)),
         "full": fit(batch_size=N),
         "full on one": fit(one, batch_size=N),
@@ -170,12 +152,10 @@ if __name__ == "__main__":
             batch_size=None,
         ),
     }
-    padded = posterior(rows_on(8))
     told = {
         "chains": chains(),
-        "chains on": [chains_on(None), chains_on(jax.devices()[5])],
+        "chains on": chains_on(jax.devices()[5]),
         "spread": spread_chains(),
-        "posterior": padded,
         "copies": copies(),
     }
     print(json.dumps({**runs, **told}))

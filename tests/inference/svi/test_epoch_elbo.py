@@ -49,11 +49,6 @@ def one_event_of_two(X, y=None):
     numpyro.sample("y", dist.Normal(a, 1).to_event(1), obs=y)
 
 
-def correlated_pair(X, y=None):
-    a = numpyro.sample("a", dist.Normal(jnp.zeros(2), 2).to_event(1))
-    numpyro.sample("y", dist.MultivariateNormal(a, jnp.eye(2) + 0.3), obs=y)
-
-
 def factor_by_row(X, y=None):
     mean = mean_of(X)
     with numpyro.plate("row", X.shape[0]):
@@ -185,15 +180,6 @@ def nested_plates(X, y=None):
         numpyro.sample("y", dist.Normal(mean[:, None], 1.0), obs=y)
 
 
-def nested_plate_of_all(X, y=None):
-    mean = mean_of(X)
-    with (
-        numpyro.plate("copy", 2, dim=-1),
-        numpyro.plate("row", N, subsample_size=X.shape[0], dim=-2),
-    ):
-        numpyro.sample("y", dist.Normal(mean[:, None], 1.0), obs=y)
-
-
 class Case:
     """A kernel, its data, and the kernel to which NumPyro gives all rows, if it is another."""
 
@@ -211,7 +197,6 @@ CASES = [
     Case(own_indices, on_all=plain),
     Case(two_intercepts, PAIRS),
     Case(one_event_of_two, PAIRS),
-    Case(correlated_pair, PAIRS),
     Case(factor_by_row),
     Case(transformed_output),
     Case(improper),
@@ -231,7 +216,6 @@ CASES = [
     Case(own_size_is_all),
     Case(plate_for_this_batch_size, on_all=intercept),
     Case(nested_plates, PAIRS),
-    Case(nested_plate_of_all, PAIRS),
 ]
 
 
@@ -265,7 +249,7 @@ def test_batches_stand_for_all_rows_in_either_order_with_a_short_last_one(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 7, 49, 50])
+@pytest.mark.parametrize("size", [1, 49])
 def test_any_batch_size_will_do(size):
     losses, on_all = epochs(Case(plain), size, orders=[False])
     np.testing.assert_allclose(losses.mean(), on_all, rtol=2e-5)

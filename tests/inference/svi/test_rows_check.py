@@ -393,10 +393,12 @@ def one_event_of_rows(X, y=None):
 
 def several_outputs(X, y=None):
     b = numpyro.sample("b", dist.Normal(0, 1))
-    chol = numpyro.sample("chol", dist.LKJCholesky(2, 1.0))
+    sd = numpyro.sample("sd", dist.HalfNormal(1.0))
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(b * X[:, 0], 1.0), obs=y)
-        numpyro.sample("X", dist.MultivariateNormal(jnp.zeros(2), scale_tril=chol), obs=X)
+        numpyro.sample(
+            "X", dist.MultivariateNormal(jnp.zeros(2), scale_tril=sd * jnp.eye(2)), obs=X
+        )
 
 
 def random_network(X, y=None):

@@ -9,7 +9,7 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
-from numpyro.infer import MCMC, NUTS
+from numpyro.infer import HMC, MCMC
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
 from tests.runs import mean_field_model
@@ -33,8 +33,9 @@ def fitted(request):
     with jax.numpy_rank_promotion("allow"):
         if request.param == "SVI":
             return mean_field_model(kernel).fit_on_batch(X, Y, num_steps=500, progress=False)
+        sampler = HMC(kernel, num_steps=7, trajectory_length=None)  # compiles faster than NUTS
         mcmc = MCMC(
-            NUTS(kernel), num_warmup=100, num_samples=100, num_chains=2,
+            sampler, num_warmup=100, num_samples=100, num_chains=2,
             chain_method="vectorized", progress_bar=False,
         )  # fmt: skip
         return ImpactModel(kernel, jax.random.key(0), inference=mcmc).fit_on_batch(X, Y)
