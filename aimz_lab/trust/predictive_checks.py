@@ -246,6 +246,6 @@ def p_value_finding(found: dict[str, tuple[float, float, float]]) -> Finding:
             level = bad
             worst = f"the {name} of y is {observed:.3g} and that of predictions {predicted:.3g}"
             worst += f" (p = {p:.3f})"
-    listed = ", ".join(f"{name} {p:.2f}" for name, (p, _, _) in found.items())
+    listed = ", ".join(f"{p:.2f} of the {name}" for name, (p, _, _) in found.items())
     text = worst or f"predictive p-values are {listed}"
     return Finding("p-values", level, text, "" if level == "green" else _WRONG)

@@ -135,6 +135,16 @@ def test_the_error_of_leave_one_out_by_its_draws_is_its_spread_over_other_draws(
 
 
 @pytest.mark.slow
+def test_p_values_are_called_by_their_statistics(exact):
+    said = exact.diagnose(X, Y, rng_key=KEY)["p-values"].text
+    assert re.fullmatch(
+        r"predictive p-values are 0\.\d\d of the mean, 0\.\d\d of the sd, 0\.\d\d of the minimum, "
+        r"0\.\d\d of the maximum",
+        said,
+    )
+
+
+@pytest.mark.slow
 def test_a_site_that_the_kernel_lacks_changes_nothing(exact):
     """The draws that the ratios correct are the guide's, whatever else the posterior holds."""
     im = copy.deepcopy(exact)
