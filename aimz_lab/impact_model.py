@@ -1736,8 +1736,9 @@ class ImpactModel:
             rng_key: Key of this call; split from the model's by default.
 
         Returns:
-            A table of the policies with their expected utility, the probability that each is best
-            and the regret; and the action of each row. It prints as a paragraph and the table.
+            A table of the policies with their expected utility, what it adds to that of the best
+            action for all rows, the probability that each action is that, and its regret; and the
+            action of each row. It prints as a paragraph and the table.
 
         Raises:
             NotFittedError: If there is no posterior.

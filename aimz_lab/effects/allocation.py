@@ -24,7 +24,7 @@ class Allocation(NamedTuple):
         price: Utility of one more unit of the budget; 0 if it does not bind.
         gap: Most utility that any other choice within the budget could add.
         tied: Rows that missed a better action although they gain as much per cost as the last one
-            that got it; the first rows got it.
+            that got it, up to rounding; the first rows got it.
     """
 
     choice: Int[np.ndarray, " row"]
@@ -38,6 +38,7 @@ def allocate(
     utility: Float[np.ndarray, "action row"],
     cost: Float[np.ndarray, "action row"],
     budget: float | None,
+    rounding: float | Float[np.ndarray, " row"] = 0.0,
 ) -> Allocation:
     """Choose an action for each row, so that their utilities add up to most within the budget.
 
@@ -45,17 +46,21 @@ def allocate(
     budget this is the multiple-choice knapsack problem: rows choose at a common price of cost,
     found by bisection, and what is left of the budget goes to the best gains per cost (Dantzig,
     1957). It is exact if all costs are equal and whole actions fill the budget; else ``gap`` bounds
-    what it misses.
+    what it misses. Actions whose utilities differ by less than rounding are as good as each other,
+    so that rounding chooses no row.
 
     Args:
         utility: Expected utility of each action on each row, its cost subtracted.
         cost: Its cost.
         budget: Most that all costs may add up to; ``None`` for no limit.
+        rounding: By how much rounding may change the difference of two utilities, of all rows or of
+            each.
 
     Raises:
         DataError: If even the cheapest actions cost more.
     """
-    free = _at_price(utility, cost, 0.0)
+    rounding = np.broadcast_to(np.asarray(rounding, np.float64), utility.shape[1:])
+    free = _at_price(utility, cost, 0.0, rounding)
     budget = None if budget is None else budget * (1 + SLACK)
     if budget is None or _spent(cost, free) <= budget:
         return Allocation(free, _spent(cost, free), 0.0, 0.0, 0)
@@ -64,18 +69,21 @@ def allocate(
         msg = f"budget={budget:.6g} does not pay for the cheapest actions, which cost {least:.6g}."
         raise DataError(msg)
     price = _price(utility, cost, budget)
-    choice = _at_price(utility, cost, price)
-    choice, tied = _filled(utility, cost, budget, choice)
-    best = (utility - price * cost).max(0).sum() + price * budget
-    reached = np.take_along_axis(utility, choice[None], 0).sum()
-    gap = max(0.0, float(best - reached))
-    return Allocation(choice, _spent(cost, choice), price, gap, tied)
+    choice = _at_price(utility, cost, price, rounding)
+    choice, tied = _filled(utility, cost, budget, choice, price, rounding)
+    value = utility - price * cost
+    missed = value.max(0) - np.take_along_axis(value, choice[None], 0)[0]
+    spent = _spent(cost, choice)
+    gap = np.where(missed <= rounding, 0.0, missed).sum() + price * (budget - spent)
+    return Allocation(choice, spent, price, max(0.0, float(gap)), tied)
 
 
-def _at_price(utility: np.ndarray, cost: np.ndarray, price: float) -> np.ndarray:
+def _at_price(
+    utility: np.ndarray, cost: np.ndarray, price: float, rounding: float | np.ndarray = 0.0
+) -> np.ndarray:
     """Each row's best action at a price of cost; of equal ones the cheapest."""
     value = utility - price * cost
-    best = value >= value.max(0)
+    best = value >= value.max(0) - rounding
     return np.where(best, cost, np.inf).argmin(0)
 
 
@@ -100,27 +108,37 @@ def _price(utility: np.ndarray, cost: np.ndarray, budget: float) -> float:
 
 
 def _filled(
-    utility: np.ndarray, cost: np.ndarray, budget: float, choice: np.ndarray
+    utility: np.ndarray,
+    cost: np.ndarray,
+    budget: float,
+    choice: np.ndarray,
+    price: float,
+    rounding: np.ndarray,
 ) -> tuple[np.ndarray, int]:
     """Spend what is left on the rows that gain most per cost; count those that miss by a tie."""
     choice, left = choice.copy(), budget - _spent(cost, choice)
     gain = utility - np.take_along_axis(utility, choice[None], 0)
     extra = cost - np.take_along_axis(cost, choice[None], 0)
-    actions, rows = np.nonzero((gain > 0) & (extra > 0))
-    rate = gain[actions, rows] / extra[actions, rows]
-    order = np.lexsort((rows, -rate))
-    actions, rows, rate = actions[order], rows[order], rate[order]
+    actions, rows = np.nonzero((gain > rounding) & (extra > 0))
     needed = extra[actions, rows]
+    rate, error = gain[actions, rows] / needed, rounding[rows] / needed
+    # The common price is itself the rate of some row: rows around it are a tie, whichever it was.
+    rate = np.where(np.abs(rate - price) <= error, price, rate)
+    order = np.lexsort((rows, -rate))
+    actions, rows, rate, error, needed = (
+        each[order] for each in (actions, rows, rate, error, needed)
+    )
     least_to_come = np.minimum.accumulate(needed[::-1])[::-1]
     changed: set[int] = set()
-    last = np.inf
-    for i in range(len(rows)):
-        if least_to_come[i] > left:
-            break
-        if needed[i] <= left and int(rows[i]) not in changed:
-            choice[rows[i]] = actions[i]
-            left -= needed[i]
-            changed.add(int(rows[i]))
-            last = rate[i]
-    equal = rows[np.abs(rate - last) <= 1e-9 * last] if changed else rows[:0]
-    return choice, len(set(equal.tolist()) - changed)
+    first, end, last = 0, 0, slice(0, 0)
+    while first < len(rows) and least_to_come[first] <= left:
+        close = np.maximum(error[first], 1e-9 * rate[first])
+        end = int(np.searchsorted(-rate, close - rate[first], side="right"))
+        for i in first + np.argsort(rows[first:end], kind="stable"):
+            if needed[i] <= left and int(rows[i]) not in changed:
+                choice[rows[i]] = actions[i]
+                left -= needed[i]
+                changed.add(int(rows[i]))
+                last = slice(first, end)
+        first = end
+    return choice, len(set(rows[last].tolist()) - changed)

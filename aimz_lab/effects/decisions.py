@@ -23,6 +23,7 @@ from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.reducers import Mean
+from aimz_lab.predictive.reducers.moments import Sd
 from aimz_lab.predictive.reducers.row_means import RowTotals
 from aimz_lab.progress import fixed, number, numbers_alike
 from aimz_lab.system.imports import late_import
@@ -37,6 +38,9 @@ Costs: TypeAlias = float | str | ArrayLike | Mapping[str, float | str | ArrayLik
 Compute: TypeAlias = "Callable[..., list[xr.DataTree]]"
 """Computes scenarios with one key: ``(calls, reduces, combine)``."""
 
+_UNITS = 8
+"""Units of the last digit by which means of draws may be off."""
+
 _UTILITIES = ["utility", "hdi_low", "hdi_high"]
 
 TARGETED = "targeted"
@@ -48,8 +52,10 @@ class Decision:
     """What to do: each action for all rows, against the best action for each row.
 
     Attributes:
-        table: For each policy its expected utility per row, its interval, the probability that it
-            is best, its expected regret per row, and the sum of its costs.
+        table: For each policy its expected utility per row, its interval, what it adds to that of
+            the best action for all rows (``added``), and the sum of its costs; for each action the
+            probability that it is the best one for all rows, and its expected regret per row, which
+            is what knowing the truth would add.
         choice: The action of each row.
         gain: By how much its expected utility exceeds that of the first action, row by row.
         utility: Draws of the utility per row of each policy.
@@ -57,7 +63,8 @@ class Decision:
         spent: Costs of :attr:`choice`.
         price: Utility of one more unit of the budget; 0 if it does not bind.
         gap: Most utility that another choice within the budget could add.
-        tied: Rows that missed an action by a tie with the last one that got it.
+        tied: Rows that missed an action by a tie with the last one that got it. Gains that differ
+            by less than rounding are ties, and the first rows get the action.
     """
 
     table: pd.DataFrame
@@ -74,11 +81,11 @@ class Decision:
     @property
     def text(self) -> str:
         """The decision in a paragraph."""
-        uniform = self.table.drop(index=TARGETED)
-        best = uniform["utility"].idxmax()
-        row = uniform.loc[best]
+        # The best action for all rows adds nothing to itself; of equal ones it is the first.
+        best = (self.table.drop(index=TARGETED)["added"] >= 0).idxmax()
+        row = self.table.loc[best]
         counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
-        added = self.table.loc[TARGETED, "utility"] - row["utility"]
+        added = self.table.loc[TARGETED, "added"]
         said = [
             f"Of one action for all rows, {best!r} has the highest expected utility, "
             f"{number(row['utility'])} per row; it is the best of them with probability "
@@ -134,7 +141,10 @@ class Decision:
         utilities = self.table[_UTILITIES].to_numpy()
         alike = np.reshape(numbers_alike(utilities.ravel()), utilities.shape)
         columns = dict(zip(_UTILITIES, alike.T.tolist(), strict=True))
-        columns["regret"] = numbers_alike(self.table["regret"].to_list())
+        for name in ("added", "regret"):
+            known = self.table[name].dropna()
+            written = dict(zip(known.index, numbers_alike(known.to_list()), strict=True))
+            columns[name] = [written.get(policy, "-") for policy in self.table.index]
         columns["p_best"] = ["-" if np.isnan(p) else f"{p:.1%}" for p in self.table["p_best"]]
         columns["cost"] = [_amount(cost) for cost in self.table["cost"]]
         names = list(map(str, self.table.index))
@@ -181,7 +191,7 @@ def decide(
     calls = [{**call, "return_sites": [site]} for call in inputs]
     listed = list(costs.values()) if isinstance(costs, Mapping) else [costs]
     labels = agreeing_labels({"benefits": [benefits], "costs": listed})
-    reduce = {"total": _totals(per_unit, labels), "mean": Mean()}
+    reduce = {"total": _totals(per_unit, labels), "mean": Mean(), "sd": Sd()}
     trees = compute(calls, [reduce] * len(calls), combine)
     groups = [_predictive(tree) for tree in trees]
     if f"{site}_mean" not in groups[0]:
@@ -204,7 +214,8 @@ def decide(
     utility = per_unit * means - cost
     if not np.isfinite(utility).all():
         raise DataError("Some expected utilities are not finite; mend the benefits or the outcome.")
-    found = allocate(utility, cost, None if budget is None else real_number(budget))
+    rounding = np.abs(per_unit) * _rounding(groups, site)
+    found = allocate(utility, cost, None if budget is None else real_number(budget), rounding)
     parts = [_totals(per_unit * (found.choice == i)) for i in range(len(names))]
     chosen = compute(calls, [{"total": part} for part in parts], combine)
     totals = [group[f"{site}_total"].values.ravel() for group in groups]
@@ -212,7 +223,21 @@ def decide(
     draws = np.stack(
         [t - c.sum() for t, c in zip(totals, cost, strict=True)] + [targeted - found.spent]
     )
-    return _decision(names, mean, utility, cost, draws / n_rows, found, budget, prob)
+    rounding = float(np.mean(rounding))
+    return _decision(names, mean, utility, cost, draws / n_rows, found, budget, prob, rounding)
+
+
+def _rounding(groups: Sequence[xr.Dataset], site: str) -> Float[np.ndarray, " row"]:
+    """Return by how much rounding may change the difference of two means of a row.
+
+    Draws of their precision are rounded by half a unit of their last digit, and so are they where
+    they are computed and where they are summed: some units in all.
+    """
+    means = np.stack([group[f"{site}_mean"].values for group in groups])
+    spreads = np.stack([group[f"{site}_sd"].values for group in groups])
+    # A single draw has no spread, and the squares of huge values none that is finite.
+    size = np.abs(means) + np.where(np.isfinite(spreads), spreads, 0)
+    return _UNITS * np.finfo(means.dtype).eps * size.max(0).astype(np.float64)
 
 
 def _check_same_rows(name: str, one: xr.DataArray, other_name: str, other: xr.DataArray) -> None:
@@ -351,21 +376,26 @@ def _decision(
     found: Allocation,
     budget: float | None,
     prob: float,
+    rounding: float,
 ) -> Decision:
     pd = late_import("pandas")
     low, high = hdi(draws.T, prob).T
-    uniform = draws[:-1]
+    uniform, expected = draws[:-1], draws.mean(1)
     best = uniform.max(0)
-    is_best = uniform >= best
+    is_best = uniform >= best - rounding
+    reference = expected[:-1].max()
+    added = expected - reference
+    added[:-1][added[:-1] >= -rounding] = 0.0
     # Actions that tie in a draw share it. The targeted policy is no rival of its own parts.
     p_best = [*(is_best / is_best.sum(0)).mean(1), np.nan]
     table = pd.DataFrame(
         {
-            "utility": draws.mean(1),
+            "utility": expected,
             "hdi_low": low,
             "hdi_high": high,
             "p_best": p_best,
-            "regret": (best - draws).mean(1),
+            "regret": [*(best - uniform).mean(1), np.nan],
+            "added": added,
             "cost": [*cost.sum(1), found.spent],
         },
         index=pd.Index([*names, TARGETED], name="policy"),

@@ -229,7 +229,12 @@ def _reference(name: str, reference: Any, grid: np.ndarray) -> Any:
 
 def _grid(name: str, grid: ArrayLike) -> np.ndarray:
     try:
-        values = np.asarray(list(grid))
+        given = list(grid)
+    except TypeError:
+        given = []
+    _check_one_kind(name, given)
+    try:
+        values = np.asarray(given)
         if values.dtype.kind == "O" and all(isinstance(one, date) for one in values.flat):
             values = values.astype("M8[ns]")
     except (TypeError, ValueError):
@@ -243,6 +248,22 @@ def _grid(name: str, grid: ArrayLike) -> np.ndarray:
         msg = f"grid= has a value of {name!r} more than once; give each once."
         raise ArgumentError(msg)
     return values
+
+
+def _check_one_kind(name: str, given: Sequence[Any]) -> None:
+    """Refuse texts among other values: an array of both would hold all as texts.
+
+    Raises:
+        ArgumentError: If there are both.
+    """
+    texts = [one for one in given if isinstance(one, str)]
+    others = [one for one in given if not isinstance(one, str)]
+    if texts and others:
+        msg = (
+            f"grid= mixes texts and other values: {texts[0]!r} is a text, and {shown(others[0])} "
+            f"is none. The values of {name!r} are of one kind."
+        )
+        raise ArgumentError(msg)
 
 
 def average_sites(part: xr.Dataset, *swept: str) -> xr.Dataset:

@@ -218,8 +218,8 @@ def codes_of(name: str, column: pd.Series, levels: tuple[Level, ...]) -> np.ndar
         new = list(dict.fromkeys(map(str, column.iloc[unseen[:1000]])))
         msg = (
             f"Column {name!r} has a level that the training table had not: {_quoted(new)}, first "
-            f"in {_row(column.index, unseen[0])}; {len(unseen)} of {len(codes)} rows in all. Known "
-            f"are {_quoted(levels)}. Leave these rows out, or train on a table that has them."
+            f"in {row_words(column.index, unseen[0])}; {len(unseen)} of {len(codes)} rows in all. "
+            f"Known are {_quoted(levels)}. Leave these rows out, or train on a table that has them."
         )
         raise DataError(msg)
     return codes.astype(np.int32)
@@ -265,7 +265,8 @@ def refuse_missing(
     if not missing:
         return
     parts = [
-        f"{name!r} in {rows.sum()} of {len(rows)} rows, first {_row(index, int(rows.argmax()))}"
+        f"{name!r} in {rows.sum()} of {len(rows)} rows, first "
+        f"{row_words(index, int(rows.argmax()))}"
         for name, rows in missing.items()
     ]
     advice = (
@@ -289,9 +290,9 @@ def check_finite(argument: str, names: Sequence[str], values: np.ndarray, index:
     row, column = map(int, np.argwhere(bad)[0])
     msg = (
         f"{names[column]!r} of {argument!r} is {values.reshape(len(values), -1)[row, column]} in "
-        f"{_row(index, row)}, and not finite in {bad[:, column].sum()} rows. Correct these values, "
-        "or change the formula; the logarithm of 0 and the scale of a constant column are not "
-        "finite."
+        f"{row_words(index, row)}, and not finite in {bad[:, column].sum()} rows. Correct these "
+        "values, or change the formula; the logarithm of 0 and the scale of a constant column are "
+        "not finite."
     )
     raise DataError(msg)
 
@@ -334,7 +335,13 @@ def check_precision(
     raise DataError(msg)
 
 
-def _row(index: pd.Index, position: int) -> str:
+def row_words(index: pd.Index, position: int) -> str:
+    """Name a row by its position, and by its label where that is another.
+
+    Args:
+        index: Labels of the rows.
+        position: The row's position.
+    """
     label = index[position]
     return f"row {position}" if label == position else f"row {position} ({label})"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from formulaic import ModelSpec
 from formulaic.errors import FormulaicError
 
 from aimz_lab.errors import DataError, OutputWarning
+from aimz_lab.progress import number
 from aimz_lab.system.lazy_modules import pd
 from aimz_lab.tables.columns import (
     Column,
@@ -26,6 +28,7 @@ from aimz_lab.tables.columns import (
     read_columns,
     refuse_missing,
     row_index,
+    row_words,
 )
 from aimz_lab.tables.expressions import CALLED
 from aimz_lab.tables.formulas import Part
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 _INTERCEPT = "Intercept"
+
+_FAILURES = (FormulaicError, ValueError, TypeError, ArithmeticError, LookupError)
+"""What formulaic, pandas and NumPy raise of a formula that cannot be computed."""
 
 
 def complete_columns(
@@ -137,16 +143,85 @@ def evaluate(
     is_all = list(frame.columns) == list(part.columns)
     used = with_levels(part, frame if is_all else frame[list(part.columns)], columns)
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # what is not finite is refused with its row
-            stand_ins = {name: used[column] for name, column in part.quoted.items()}
-            hidden = [name for name in part.quoted.values() if name in CALLED]
-            values = used.assign(**stand_ins).drop(columns=hidden)
-            return spec.get_model_matrix(values, context={})
-    except (FormulaicError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        return _matrix(part, spec, used)
+    except _FAILURES as error:
+        what = f"The formula {part.text!r} of {part.argument!r} cannot be computed"
+        beyond = _beyond_a_spline(part, spec, used)
         cause = part.plain_name(str(error.__cause__ or error))
-        msg = f"The formula {part.text!r} of {part.argument!r} cannot be computed: {cause}"
+        msg = f"{what} in {beyond}" if beyond else f"{what}: {cause}"
         raise DataError(msg) from error
+
+
+def _matrix(part: Part, spec: ModelSpec, used: pd.DataFrame) -> Any:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # what is not finite is refused with its row
+        stand_ins = {name: used[column] for name, column in part.quoted.items()}
+        hidden = [name for name in part.quoted.values() if name in CALLED]
+        values = used.assign(**stand_ins).drop(columns=hidden)
+        return spec.get_model_matrix(values, context={})
+
+
+def _beyond_a_spline(part: Part, spec: ModelSpec, used: pd.DataFrame) -> str:
+    """Say which row lies beyond the range of a spline, and what to do; nothing if none does.
+
+    Formulaic says neither row nor column.
+    """
+    ranges = {
+        expr: (float(state["lower_bound"]), float(state["upper_bound"]))
+        for expr, state in spec.transform_state.items()
+        if {"lower_bound", "upper_bound"} <= set(state)
+    }
+    if not ranges:
+        return ""
+    # Each row is computed alone, so that some first rows fail if one of them does.
+    good, bad = 0, len(used)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (good, middle) if _fails(part, spec, used.iloc[:middle]) else (middle, bad)
+    row = used.iloc[[good]]
+    if not _fails(part, spec, row):
+        return ""
+    beyond, computed = [], []
+    for expr, (low, high) in ranges.items():
+        name = _of_one_column(part, expr)
+        if name is None:
+            computed.append(expr)
+        elif not low <= float(row[name].iloc[0]) <= high:
+            beyond.append(expr)
+    found = (beyond or computed or [*ranges])[0]
+    low, high = ranges[found]
+    names = [name for name in part.columns if name in part.values and _names(part, found, name)]
+    where = " and ".join(f"{name!r} is {number(float(row[name].iloc[0]), 6)}" for name in names)
+    text = part.plain_name(found)
+    inner = "" if beyond else " of what it is computed from"
+    example = re.sub(r",\s*extrapolation\s*=\s*'\w*'", "", text)[:-1]
+    return (
+        f"{row_words(used.index, good)}, where {where}: the spline {text} has the range from "
+        f"{number(low, 6)} to {number(high, 6)}{inner}, and ends there. Leave such rows out; or "
+        f"write in the formula how it goes on, and train again: {example}, "
+        "extrapolation='extend'), or 'clip' for its value at the end."
+    )
+
+
+def _fails(part: Part, spec: ModelSpec, used: pd.DataFrame) -> bool:
+    try:
+        _matrix(part, spec, used)
+    except _FAILURES:
+        return True
+    return False
+
+
+def _of_one_column(part: Part, expr: str) -> str | None:
+    """Return the column that a spline is of, if it is of one as it is."""
+    match = re.match(r"\w+\(\s*(\w+)\s*[,)]", expr)
+    name = None if match is None else part.quoted.get(match[1], match[1])
+    return name if name in part.values else None
+
+
+def _names(part: Part, expr: str, column: str) -> bool:
+    """Whether an expression uses a column."""
+    stand_ins = [name for name, one in part.quoted.items() if one == column]
+    return any(re.search(rf"\b{re.escape(name)}\b", expr) for name in [column, *stand_ins])
 
 
 def with_levels(part: Part, frame: pd.DataFrame, columns: Mapping[str, Column]) -> pd.DataFrame:

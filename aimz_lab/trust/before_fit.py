@@ -50,6 +50,9 @@ extremes of a few draws."""
 _PARTS = 5  # of the draws, that tell how far their range is known
 _NOTICED_S = 1.0
 
+_ENOUGH = "the trial has seen enough"
+"""Why a trial's run ends: the check's own doing, and no news of the fit."""
+
 _SENTENCES = {
     "green": "Nothing speaks against this fit",
     "amber": "This fit may go wrong",
@@ -186,7 +189,7 @@ class _Probe(Callback):
         self._first = self._first or now
         self._last = now
         if now[0] - self._first[0] >= self._lasts_s:
-            run.control.stop("the trial has seen enough")
+            run.control.stop(_ENOUGH)
 
     @property
     def ended(self) -> float:
@@ -262,8 +265,9 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
         what = what.partition("; the model ")[0]  # the model here is a copy
         findings[0] = Finding("fit", "red", f"the first steps fail: {what}", advice)
     for one in caught:
-        if issubclass(one.category, AimzLabWarning) and not failed:
-            findings.append(Finding("warning", "amber", str(one.message).rstrip(".")))
+        text = str(one.message).rstrip(".")
+        if issubclass(one.category, AimzLabWarning) and not failed and _ENOUGH not in text:
+            findings.append(Finding("warning", "amber", text))
     doing("checking that its rows may be cut into batches")
     findings += _of_batches(preflight, run, rows)
     columns = preflight.trial.input_schema.columns

@@ -359,7 +359,7 @@ def _judge_predictions(
     likelihood: tuple[LikelihoodOfRows, np.ndarray] | None,
     why_not: str,
 ) -> None:
-    weights = evidence.weights
+    weights, guide = evidence.weights, evidence.guide
     by_row = latents_by_row(model, drawn)
     if likelihood is not None and by_row:
         why_not = f"it would have to integrate out each row's own {', '.join(by_row)}"
@@ -369,6 +369,8 @@ def _judge_predictions(
         why_not = "the kernel weighs its rows, so that leaving one out is not as its density says"
     elif likelihood is not None and weights is not None and not weights.is_trusted:
         why_not = "k-hat says that the draws are not those of the posterior"
+    elif likelihood is not None and weights is not None and not guide.has_all_of(drawn):
+        why_not = "the guide has no draws of some sites of the posterior"
     elif likelihood is not None:
         reader, lppd = likelihood
         kept = reader.kept.astype(np.float64)
@@ -377,7 +379,7 @@ def _judge_predictions(
             kept,
             lppd,
             _kept_rows(rows.n_rows),
-            evidence.guide.drawn.log_ratios if weights is not None else None,
+            guide.drawn.log_ratios if weights is not None else None,
             _r_eff(evidence.table, drawn),
         )
     evidence.findings.append(loo_finding(evidence.loo, why_not))

@@ -40,16 +40,19 @@ class GuideExamination:
         n_row_latents: Values of latent sites with one entry per row.
         needs_likelihood: Whether ``drawn.log_p`` lacks the likelihood of the rows, as discrete
             latent sites have to be summed out of it.
+        sites: Names of the kernel's sites.
     """
 
     drawn: GuideDraws | None
     findings: tuple[Finding, ...] = ()
     n_row_latents: int = 0
     needs_likelihood: bool = False
+    sites: frozenset[str] = frozenset()
 
     def has_all_of(self, posterior: Posterior) -> bool:
-        """Whether there are draws of all sites that the posterior has."""
-        return self.drawn is not None and set(posterior.draws) <= set(self.drawn.draws)
+        """Whether there are draws of all sites of the kernel that the posterior has."""
+        wanted = self.sites.intersection(posterior.draws)
+        return self.drawn is not None and wanted <= set(self.drawn.draws)
 
     def with_likelihood(self, total: Float[np.ndarray, " draw"] | None) -> GuideExamination:
         """Add the likelihood of all rows; without it, there is no density."""
@@ -157,7 +160,9 @@ def _judged(
                 return GuideExamination(None, (Finding("k-hat", "unjudged", text),))
             advice = "Draw anew: im.set_posterior_sample(im.sample(return_datatree=False))."
             return GuideExamination(None, (_unknown(why, advice),))
-    return GuideExamination(drawn, (), by_row, needs_likelihood=discrete)
+    return GuideExamination(
+        drawn, (), by_row, needs_likelihood=discrete, sites=frozenset(spec.sites)
+    )
 
 
 def _set_up(svi: SVI, learner: Learner, trained: Trained, rows: ExaminedRows) -> None:

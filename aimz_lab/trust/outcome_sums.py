@@ -210,8 +210,8 @@ class OutcomeSums:
         found = {
             "mean": (total + self._centre, float(its_total + self._centre)),
             "sd": (_root(squares - total**2), float(_root(its_squares - its_total**2))),
-            "least": (self._ends[0, :, group], float(own.min())),
-            "largest": (self._ends[1, :, group], float(own.max())),
+            "minimum": (self._ends[0, :, group], float(own.min())),
+            "maximum": (self._ends[1, :, group], float(own.max())),
             "share of zeros": (zeros, float((own == 0).mean())),
         }
         for one, drawn in zip(self._own, further, strict=True):

@@ -13,7 +13,7 @@ from aimz_lab.types import shown
 Statistic = Callable[[np.ndarray], np.ndarray]
 """A function of values that returns one value for each, such as ``lambda y: y > 10``."""
 
-BUILT_IN = ("mean", "sd", "least", "largest", "share of zeros")
+BUILT_IN = ("mean", "sd", "minimum", "maximum", "share of zeros")
 """Names of the statistics that are always there."""
 
 

@@ -31,6 +31,12 @@ class LeaveOneOut(NamedTuple):
         k: k-hat of each kept row.
         weights: Smoothed weights of each kept row, each column sums to 1.
         sampling_se: Standard error from taking a sample of the rows; 0 where all were taken.
+        draws_se: Standard error from taking as many draws: how far ``elpd`` of other draws would
+            be, in nats.
+        kept: Numbers of the kept rows.
+        gap: What each kept row loses by being left out, in nats: ``lppd`` less ``elpd``.
+        pointwise: ``elpd`` of each row, in nats; that of a row that was not kept is its ``lppd``,
+            less what the kept rows lose on average.
     """
 
     elpd: float
@@ -39,6 +45,10 @@ class LeaveOneOut(NamedTuple):
     k: Float[np.ndarray, " kept"]
     weights: Float[np.ndarray, "draw kept"]
     sampling_se: float
+    draws_se: float
+    kept: Shaped[np.ndarray, " kept"]
+    gap: Float[np.ndarray, " kept"]
+    pointwise: Float[np.ndarray, " row"]
 
     @property
     def bad_share(self) -> float:
@@ -71,6 +81,9 @@ def leave_one_out(
     correction = np.zeros(len(log_likelihood)) if log_ratios is None else log_ratios
     elpd, k = np.empty(n_kept), np.empty(n_kept)
     weights = np.empty(log_likelihood.shape)
+    # By how much each draw moves the sum of the estimates: the derivative by its weight (the delta
+    # method for a ratio of weighted means).
+    moved = np.zeros(len(log_likelihood))
     for at in range(n_kept):
         own = log_likelihood[:, at]
         found = smoothed(correction - own, r_eff)
@@ -79,11 +92,15 @@ def leave_one_out(
         top = terms.max()
         elpd[at] = top + np.log(np.exp(terms - top).sum()) if np.isfinite(top) else -np.inf
         k[at], weights[:, at] = found.k, found.weights
+        if np.isfinite(top):
+            moved += np.exp(terms - elpd[at]) - found.weights
     scale = n_rows / n_kept
     with np.errstate(invalid="ignore"):  # some row has no density: its log is infinite
         gap = lppd[kept] - elpd
         sampling = n_rows * np.sqrt(max(1 - 1 / scale, 0) * gap.var() / n_kept)
         se = np.sqrt(n_rows * elpd.var())
+        pointwise = lppd - gap.mean()
+        pointwise[kept] = elpd
     return LeaveOneOut(
         elpd=float(lppd.sum() - scale * gap.sum()),
         se=float(se),
@@ -91,6 +108,10 @@ def leave_one_out(
         k=k,
         weights=weights,
         sampling_se=float(sampling),
+        draws_se=float(scale * np.sqrt(np.square(moved).sum() / r_eff)),
+        kept=kept,
+        gap=gap,
+        pointwise=pointwise,
     )
 
 
@@ -225,6 +246,6 @@ def p_value_finding(found: dict[str, tuple[float, float, float]]) -> Finding:
             level = bad
             worst = f"the {name} of y is {observed:.3g} and that of predictions {predicted:.3g}"
             worst += f" (p = {p:.3f})"
-    listed = ", ".join(f"{name} {p:.2f}" for name, (p, _, _) in found.items())
+    listed = ", ".join(f"{p:.2f} of the {name}" for name, (p, _, _) in found.items())
     text = worst or f"predictive p-values are {listed}"
     return Finding("p-values", level, text, "" if level == "green" else _WRONG)

@@ -121,6 +121,6 @@ class PredictionsOfRows(_ByRow):
         return {
             "mean": (mean + self.centre, float(seen.mean())),
             "sd": (spread, float(seen.std())),
-            "least": (self.ends[0], float(seen.min())),
-            "largest": (self.ends[1], float(seen.max())),
+            "minimum": (self.ends[0], float(seen.min())),
+            "maximum": (self.ends[1], float(seen.max())),
         }

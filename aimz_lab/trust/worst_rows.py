@@ -21,6 +21,7 @@ class WorstRows(OverDraws):
     Args:
         observed: Whether each row has an observed value; the others are left out.
         r_eff: Effective draws over draws.
+        of_svi: Whether the draws are those of a model with SVI, which nothing here corrects.
 
     Attributes:
         rows: Positions of the rows with leave-one-out, worst first.
@@ -31,8 +32,15 @@ class WorstRows(OverDraws):
 
     on_host = True
 
-    def __init__(self, observed: Shaped[np.ndarray, " row"], r_eff: float = 1.0) -> None:
+    def __init__(
+        self,
+        observed: Shaped[np.ndarray, " row"],
+        r_eff: float = 1.0,
+        *,
+        of_svi: bool = False,
+    ) -> None:
         super().__init__("elpd_waic")
+        self.of_svi = of_svi
         self.by_row = np.arange(len(observed), dtype=np.int64)
         self._observed, self._r_eff = observed, r_eff
         self._reset(0)

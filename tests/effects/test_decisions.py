@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import jax
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -12,6 +13,7 @@ import pytest
 
 from aimz_lab.effects.allocation import allocate
 from aimz_lab.errors import ArgumentError, CallError, DataError
+from aimz_lab.progress import number
 from tests.runs import mean_field_model
 
 N, S = 300, 40
@@ -132,6 +134,54 @@ def test_ties_are_counted_and_go_to_the_first_rows():
     assert allocate(0 * utility, cost, None).choice.tolist() == [0] * 5
     with pytest.raises(DataError, match="does not pay for the cheapest"):
         allocate(utility[1:], cost[1:], 3.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_breaks_no_tie(seed):
+    """Groups of rows gain 4, 3 and 2 each, but for rounding; rows are chosen by their order."""
+    rng = np.random.default_rng(seed)
+    gain = np.repeat([2.0, 4.0, 3.0, -1e-7], [50, 10, 200, 40])
+    order = np.random.default_rng(9).permutation(len(gain))
+    noisy = gain[order] + rng.uniform(-1, 1, len(gain)) * 4e-7
+    utility = np.stack([np.zeros(len(gain)), noisy])
+    cost = np.stack([np.zeros(len(gain)), np.ones(len(gain))])
+    found = allocate(utility, cost, 110.0, rounding=1e-6)
+    first = np.flatnonzero(gain[order] == 3)[:100]
+    assert set(np.flatnonzero(found.choice)) == set(first) | set(np.flatnonzero(gain[order] == 4))
+    assert found.tied == 100
+    assert found.gap == pytest.approx(0, abs=1e-5)
+    assert found.price == pytest.approx(3, abs=1e-6)
+    # What an action gains by rounding alone, it does not gain, even if it costs nothing.
+    assert (allocate(utility, 0 * cost, None, 1e-6).choice == (gain[order] > 1)).all()
+
+
+@pytest.mark.parametrize("rng_seed", range(3))
+def test_ties_of_a_model_are_the_same_in_each_call(im, rng_seed):
+    """The effect is one number within a group; rounding is that of outcomes of 1,000."""
+    level, group = np.float32(1000) + X, np.arange(N) % 3
+    given = {
+        name: {"X": level, "treated": (on * group / (1 + level)).astype(np.float32)}
+        for name, on in {"none": 0, "all": 1}.items()
+    }
+    found = im.decide(given, costs=0.5, budget=65, rng_key=jax.random.key(rng_seed))
+    chosen = np.flatnonzero(found.choice.values == "all")
+    assert set(chosen) == {*np.flatnonzero(group == 2), *np.flatnonzero(group == 1)[:30]}
+    assert found.tied == 70
+    assert "70 rows gain as much per cost as the last one chosen" in found.text
+
+
+def test_text_and_table_compare_with_the_best_action_for_all_rows(im):
+    found = im.decide(actions(), benefits=VALUE, costs={"all": PRICE})
+    added = found.table["added"]
+    assert added["all"] == 0
+    assert added["targeted"] == pytest.approx(
+        found.table.loc["targeted", "utility"] - found.table["utility"].drop("targeted").max()
+    )
+    assert f"is worth {number(added['targeted'], 3)} more per row than that" in found.text
+    assert np.isnan(found.table.loc["targeted", "regret"])  # it is no rival of its own parts
+    alike = im.decide(actions(some=np.ones(N, np.float32) * np.float32(1.0000001)))
+    assert alike.table.loc["all", "p_best"] == alike.table.loc["some", "p_best"]
+    assert alike.text.startswith("Of one action for all rows, 'all' has")
 
 
 @pytest.mark.parametrize(

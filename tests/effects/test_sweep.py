@@ -178,6 +178,8 @@ def test_columns_of_pandas_can_be_nullable_or_numbered():
         ("dose", DOSES, {"contrast": "ratio"}, "pass it as reference="),
         ("dose", DOSES, {"reduce": "ate"}, "reduce= does not go with a sweep"),
         ("dose", ["a"], {}, "'dose' holds numbers, and 'a' is none"),
+        ("dose", [0.01, "a"], {}, "'a' is a text, and 0.01 is none"),
+        ("dose", [0, "a"], {}, "'a' is a text, and 0 is none"),
         ("dose", [1e300], {}, "beyond the range of float32"),
         ("dose", DOSES, {"by": {"dose": np.arange(N) % 2}}, "groups of by= are called 'dose' too"),
     ],

@@ -393,3 +393,31 @@ def test_a_level_of_true_and_false_is_also_1_and_0(formula):
 def test_dims_are_names(dims):
     with pytest.raises(ArgumentError, match="names by site"):
         TableSpec(X="age", dims=dims)
+
+
+@pytest.mark.parametrize(
+    ("formula", "spline", "ends"),
+    [
+        ("bs(age, df=4) + x", "bs(age, df=4)", "20 to 80"),
+        ("bs(`my age`, df=4) + x", "bs(my age, df=4)", "20 to 80"),
+        ("cs(age, df=4, extrapolation='raise') + x", "cs(age, df=4)", "20 to 80"),
+        ("bs(x, df=4) + bs(age, df=4)", "bs(age, df=4)", "20 to 80"),
+        ("x + bs(np.log(age), df=4)", "bs(np.log(age), df=4)", "2.99573 to 4.38203"),
+        ("bs(x, df=4) + bs(scale(age), df=4)", "bs(scale(age), df=4)", "-1.68069 to 1.68069"),
+    ],
+)
+def test_a_value_beyond_a_spline_is_named_with_its_row(formula, spline, ends):
+    name = "my age" if "`" in formula else "age"
+    frame = pd.DataFrame({name: np.linspace(20.0, 80.0, 50), "x": np.arange(50.0) % 7, "y": 1.0})
+    encoder = TableEncoder.learn(TableSpec(X=formula, y="y"), frame)
+    frame.index = frame.index + 100
+    frame.loc[[137, 141], name] = 95.5
+    with pytest.raises(DataError) as caught:
+        encoder.encode(frame)
+    said = str(caught.value)
+    assert said.startswith(f"The formula {formula!r} of 'X' cannot be computed in row 37 (137), ")
+    assert f"where {name!r} is 95.5: the spline" in said
+    assert f"has the range from {ends}" in said
+    assert ("of what it is computed from" in said) == (ends != "20 to 80")
+    assert f"train again: {spline[:-1]}, extrapolation='extend')" in said
+    assert "`extrapolation`" not in said

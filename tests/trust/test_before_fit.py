@@ -173,3 +173,5 @@ def test_tables_loaders_streams_and_chains_are_checked(good):
     sampler = MCMC(NUTS(kernels.regression), num_warmup=50, num_samples=50, progress_bar=False)
     chains = ImpactModel(kernels.regression, jax.random.key(0), sampler).check(X, Y)
     assert chains["forecast"].level == "green", chains
+    # The trial stops its own run in the warm-up, of which nothing is to be told.
+    assert "warning" not in [one.name for one in chains], chains

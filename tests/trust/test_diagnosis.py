@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 
@@ -23,9 +24,17 @@ from numpyro.optim import SGD
 from scipy.stats import multivariate_normal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, lab
-from aimz_lab.errors import ArgumentError, DataError, DataTypeError, FitWarning, TrustError
+from aimz_lab.errors import (
+    ArgumentError,
+    DataError,
+    DataTypeError,
+    FitWarning,
+    OutputWarning,
+    TrustError,
+)
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.trust.loss_checks import loss_finding, loss_trend
+from aimz_lab.trust.predictive_checks import leave_one_out
 from tests import kernels
 from tests.runs import compilations, tell, told_run
 
@@ -122,6 +131,44 @@ def test_leave_one_out_is_that_of_the_closed_form(exact):
         expected += -0.5 * (np.log(2 * np.pi * variance) + (y - x @ mean) ** 2 / variance)
     assert found.elpd == pytest.approx(expected, abs=0.3)
     assert found.bad_share == 0
+    assert found.pointwise.sum() == pytest.approx(found.elpd)
+    assert abs(found.elpd - expected) < 4 * found.draws_se < 0.8
+
+
+def test_the_error_of_leave_one_out_by_its_draws_is_its_spread_over_other_draws():
+    """A normal mean: 30 repetitions of 500 draws, and of a sample of the rows."""
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=60)
+    for kept in (np.arange(30), np.arange(0, 60, 2)):
+        found = []
+        for _ in range(30):
+            means = y.mean() + rng.normal(size=500) / np.sqrt(60)
+            log_likelihood = -0.5 * (y - means[:, None]) ** 2
+            lppd = np.log(np.exp(log_likelihood).mean(0))
+            found.append(leave_one_out(log_likelihood[:, kept], lppd, kept, None))
+        spread = np.std([one.elpd for one in found])
+        assert np.mean([one.draws_se for one in found]) == pytest.approx(spread, rel=0.3)
+        assert all(one.pointwise.sum() == pytest.approx(one.elpd) for one in found)
+
+
+@pytest.mark.slow
+def test_p_values_are_called_by_their_statistics(exact):
+    said = exact.diagnose(X, Y, rng_key=KEY)["p-values"].text
+    assert re.fullmatch(
+        r"predictive p-values are 0\.\d\d of the mean, 0\.\d\d of the sd, 0\.\d\d of the minimum, "
+        r"0\.\d\d of the maximum",
+        said,
+    )
+
+
+@pytest.mark.slow
+def test_a_site_that_the_kernel_lacks_changes_nothing(exact):
+    """The draws that the ratios correct are the guide's, whatever else the posterior holds."""
+    im = copy.deepcopy(exact)
+    with pytest.warns(OutputWarning, match="which the kernel does not have"):
+        im.set_posterior_sample({**exact.posterior, "other": exact.posterior["beta"]})
+    expected = exact.diagnose(X, Y, rng_key=KEY, num_draws=200).loo.elpd
+    assert im.diagnose(X, Y, rng_key=KEY, num_draws=200).loo.elpd == expected
 
 
 def correlated(seed=0, n=640):

@@ -58,8 +58,8 @@ def test_test_statistics_are_those_of_numpy(part):
     for name, function in {
         "mean": np.mean,
         "sd": np.std,
-        "least": np.min,
-        "largest": np.max,
+        "minimum": np.min,
+        "maximum": np.max,
         "above 1": lambda values, axis=None: np.mean(values > 1, axis=axis),
     }.items():
         drawn, own = function(draws, axis=1), function(y)
@@ -263,7 +263,7 @@ def test_ties_of_a_statistic_are_halved_whatever_the_rounding():
     above = {"above the floor": lambda values: values > 0.1}
     tree = tree_of(floor.astype(np.float32))
     found = prediction_checks(tree, y=own, statistics=above).table("test statistics")
-    assert found.loc["least", "p_value"] == 0.5
+    assert found.loc["minimum", "p_value"] == 0.5
     assert found.loc["above the floor", "p_value"] == 0.5
 
 

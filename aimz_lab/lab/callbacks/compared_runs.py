@@ -103,11 +103,13 @@ def compare_runs(
         ``learning_rate``, at the first step, ``scaled``, ``posterior_draws``) where they differ.
         With ``held_out``: ``held_out_elbo``, the negative of the loss that ``fit(validation=...)``
         tells, and ``held_out_lpd``, the log predictive density; in nats per row. With ``trained``:
-        ``k_hat`` and the ``verdict`` of :meth:`aimz_lab.ImpactModel.diagnose`; leave-one-out over
-        all rows, ``elpd_loo``, ``se``, ``p_loo``, the largest ``pareto_k`` of a row and the share
-        of those that are too large, ``bad_k``; and ``loo_rank``, ``elpd_diff`` to the best, its
-        standard error ``dse``, and
-        ``weight`` as ``arviz_stats.compare`` gives them. The picture then has the differences too.
+        ``k_hat``, the ``verdict`` and leave-one-out of :meth:`aimz_lab.ImpactModel.diagnose`, which
+        corrects the draws of a guide: ``elpd_loo``, ``se``, ``p_loo``, ``draws_se`` (how far
+        ``elpd_loo`` of other draws would be), the largest ``pareto_k`` of a row and the share of
+        those that are too large, ``bad_k``; and ``loo_rank``, ``elpd_diff`` to the best, its
+        standard error ``dse``, and ``weight`` as ``arviz_stats.compare`` gives them. Where
+        leave-one-out cannot be computed, a sentence says why. Of more than 1,000 rows a sample is
+        left out, and ``dse`` allows for it. The picture then has the differences too.
 
     Raises:
         ArgumentError: If there is no run, two have the same name, rows are given and no model is

@@ -53,6 +53,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "elpd_loo": ("elpd, leave-one-out", formatting.number),
     "se": ("its standard error", formatting.number),
     "p_loo": ("effective parameters", formatting.number),
+    "draws_se": ("error of elpd by its draws", formatting.number),
     "pareto_k": ("largest k-hat of a row", formatting.number),
     "bad_k": ("rows of too large k-hat", formatting.share),
     "loo_rank": ("rank, from 0", formatting.count),

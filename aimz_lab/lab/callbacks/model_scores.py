@@ -14,11 +14,12 @@ import numpy as np
 from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError, PerformanceWarning
 from aimz_lab.inference.run.events import Run
-from aimz_lab.predictive import Loo
+from aimz_lab.lab import formatting
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
-from aimz_lab.trust.diagnosis import Examined
+from aimz_lab.trust.diagnosis import Examined, TrustReport
 from aimz_lab.trust.held_out import held_out_elbo
+from aimz_lab.trust.predictive_checks import LeaveOneOut
 from aimz_lab.trust.smoothing import trusted_k
 from aimz_lab.types import shown
 
@@ -35,14 +36,12 @@ class Scores:
     Attributes:
         facts: Numbers by name.
         notes: Sentences about what is missing.
-        loo: Leave-one-out of each row, ``(elpd_loo | p_loo | pareto_k, row)``, or ``None``.
-        n_draws: Number of the posterior's draws.
+        loo: Leave-one-out, if it can be compared.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    loo: Any = None
-    n_draws: int = 0
+    loo: LeaveOneOut | None = None
 
 
 def arguments_of_rows(name: str, given: Any, output: str) -> Data:
@@ -83,7 +82,7 @@ def scores(
         key: A typed random key.
         num_draws: Draws of the guide.
     """
-    found = Scores(n_draws=len(next(iter((im.posterior or {"": ()}).values()))))
+    found = Scores()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PerformanceWarning)  # how calls are cut is no concern here
         if held_out is not None:
@@ -141,41 +140,39 @@ def _score_trained(found: Scores, im: Any, rows: Data, key: jax.Array, num_draws
     report = im.diagnose(**rows, num_draws=num_draws, rng_key=key, progress=False)
     found.facts |= {"k_hat": np.nan if report.k_hat is None else report.k_hat}
     found.facts |= {"verdict": report.level}
-    if report.k_hat is not None and report.k_hat > trusted_k(num_draws):
-        found.notes.append(
-            f"k-hat {report.k_hat:.2f} is too large: the draws are those of the guide and not of "
-            "the posterior, and so are its leave-one-out and weight"
-        )
-    posterior = im.posterior_tree
-    if found.n_draws < _LEAST_DRAWS:
+    if report.level != "green":
+        # That of leave-one-out is told below.
+        reasons = [one.text for one in report if one.level == report.level and one.name != "LOO"]
+        found.notes += [f"{report.level}, as {'; '.join(reasons)}"] if reasons else []
+    loo = report.loo
+    if loo is None or not np.isfinite(loo.elpd):
+        found.notes.append(f"{report['LOO'].text}, so that it is not compared by it")
+        return
+    if len(loo.weights) < _LEAST_DRAWS:
         found.notes.append(f"no leave-one-out: it takes {_LEAST_DRAWS} draws at least")
         return
-    tree = im.log_likelihood(**rows, reduce=Loo(_r_eff(posterior)), progress=False)
-    values = next(iter(tree["log_likelihood"].to_dataset().data_vars.values()))
-    found.loo = np.asarray(values.transpose("loo", ...).values, float).reshape(3, -1)
-    elpd, p, k = found.loo
+    found.loo = loo
     found.facts |= {
-        "elpd_loo": float(elpd.sum()),
-        "se": float(np.sqrt(elpd.size * elpd.var(ddof=1))),
-        "p_loo": float(p.sum()),
-        "pareto_k": float(k.max()),
-        "bad_k": float((k > trusted_k(found.n_draws)).mean()),
+        "elpd_loo": loo.elpd,
+        "se": loo.se,
+        "p_loo": loo.p_loo,
+        "draws_se": loo.draws_se,
+        "pareto_k": float(loo.k.max()),
+        "bad_k": loo.bad_share,
     }
-    if found.facts["bad_k"] > 0:
+    if loo.bad_share > 0:
         found.notes.append(
-            f"leave-one-out is not to be trusted for {found.facts['bad_k']:.1%} of the rows, whose "
-            "k-hat is too large"
+            f"leave-one-out is not to be trusted for {formatting.share(loo.bad_share)} of the "
+            "rows, whose k-hat is too large"
         )
+    if report.k_hat is None and (why := _why_uncorrected(report)):
+        found.notes.append(f"leave-one-out takes the draws for those of the posterior, but {why}")
 
 
-def _r_eff(posterior: xr.DataTree) -> float:
-    """Effective draws over draws, as ``arviz_stats.loo`` takes them: 1 of a single chain."""
-    draws = posterior["posterior"].to_dataset()
-    if draws.sizes["chain"] == 1:
-        return 1.0
-    ess = late_import("arviz_stats").ess(draws, method="mean")
-    values = np.concatenate([np.ravel(each) for each in ess.data_vars.values()])
-    return float(values.mean() / (draws.sizes["chain"] * draws.sizes["draw"]))
+def _why_uncorrected(report: TrustReport) -> str:
+    """Return why draws that may not be those of the posterior were not corrected; or nothing."""
+    found = [one for one in report if one.name in ("k-hat", "posterior")]
+    return next((one.text for one in found if one.level in ("amber", "red")), "")
 
 
 def compared_loo(found: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
@@ -190,7 +187,7 @@ def compared_loo(found: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
     with_loo = {name: one for name, one in found.items() if one.loo is not None}
     if len(with_loo) < 2:
         return {}
-    sizes = {name: one.loo.shape[1] for name, one in with_loo.items()}
+    sizes = {name: len(one.loo.pointwise) for name, one in with_loo.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {n:,}" for name, n in sizes.items())
         msg = f"Leave-one-out compares models on the same rows; here they have {listed}."
@@ -200,27 +197,45 @@ def compared_loo(found: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
         warnings.simplefilter("ignore")  # of k-hat, which is in the table
         options = {"round_to": "none"} if "round_to" in signature(stats.compare).parameters else {}
         table = stats.compare({name: _elpd_data(one) for name, one in with_loo.items()}, **options)
-    best = with_loo[str(table.index[0])].loo
-    found = {}
+    best = str(table.index[0])
+    compared = {}
     for rank, (name, weight) in enumerate(zip(table.index, table["weight"], strict=True)):
-        less = with_loo[name].loo[0] - best[0]
-        error = float(np.sqrt(less.size * less.var(ddof=1)))
-        found[str(name)] = {
-            "loo_rank": rank, "elpd_diff": float(less.sum()), "dse": error,
-            "weight": float(weight),
+        less, error = _difference(with_loo[name].loo, with_loo[best].loo)
+        compared[str(name)] = {
+            "loo_rank": rank, "elpd_diff": less, "dse": error, "weight": float(weight),
         }  # fmt: skip
-    return found
+        of_draws = float(np.hypot(with_loo[name].loo.draws_se, with_loo[best].loo.draws_se))
+        if rank and abs(less) < 2 * of_draws:
+            with_loo[name].notes.append(
+                f"elpd is {formatting.number(-less)} below that of {best}, and other draws of "
+                f"both would change this by about {formatting.number(of_draws)}: more draws may "
+                "rank them otherwise"
+            )
+    return compared
+
+
+def _difference(one: LeaveOneOut, best: LeaveOneOut) -> tuple[float, float]:
+    """Return the difference of ``elpd``, and its standard error by the sampling of rows."""
+    less = one.pointwise - best.pointwise
+    n_rows, n_kept = len(less), len(one.kept)
+    error = n_rows * less[one.kept].var(ddof=1)
+    if n_kept < n_rows:
+        # The log of the mean density is known of all rows: only what they lose is of a sample.
+        gaps = (one.gap - best.gap).var(ddof=1)
+        error += n_rows**2 * (1 - n_kept / n_rows) * gaps / n_kept
+    return float(less.sum()), float(np.sqrt(error))
 
 
 def _elpd_data(one: Scores) -> Any:
     """Return leave-one-out as ArviZ holds it."""
-    elpd, _, k = one.loo
+    loo = one.loo
     data_class = late_import("arviz_stats.utils").ELPDData
     values = {
-        "kind": "loo", "elpd": one.facts["elpd_loo"], "se": one.facts["se"],
-        "p": one.facts["p_loo"], "n_samples": one.n_draws, "n_data_points": elpd.size,
-        "scale": "log", "warning": False, "good_k": trusted_k(one.n_draws),
-        "elpd_i": xr.DataArray(elpd, dims="row"), "pareto_k": xr.DataArray(k, dims="row"),
+        "kind": "loo", "elpd": loo.elpd, "se": loo.se, "p": loo.p_loo,
+        "n_samples": len(loo.weights), "n_data_points": len(loo.pointwise),
+        "scale": "log", "warning": False, "good_k": trusted_k(len(loo.weights)),
+        "elpd_i": xr.DataArray(loo.pointwise, dims="row"),
+        "pareto_k": xr.DataArray(loo.k, dims="kept_row"),
     }  # fmt: skip
     taken = signature(data_class.__init__).parameters
     return data_class(**{name: value for name, value in values.items() if name in taken})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from numpyro.infer import SVI
 
 from aimz_lab.data.labels import AxisLabels
 from aimz_lab.data.tables import is_table, native_table
@@ -136,7 +137,9 @@ class PredictedModel:
 
     def likelihood(self) -> tuple[WorstRows | None, str]:
         """Compute leave-one-out; or return why there is none."""
-        worst = WorstRows(has_values(self.outputs), r_eff_of(self._model.posterior_tree))
+        tree = self._model.posterior_tree
+        of_svi = isinstance(self._model.inference, SVI) and tree["posterior"].sizes["chain"] == 1
+        worst = WorstRows(has_values(self.outputs), r_eff_of(tree), of_svi=of_svi)
         try:
             self._model.log_likelihood(
                 self._X,

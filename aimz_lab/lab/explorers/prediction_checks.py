@@ -218,7 +218,7 @@ def prediction_checks(
     Example:
         >>> checks = prediction_checks(im, X, y)
         >>> checks.table("test statistics").index.tolist()
-        ['mean', 'sd', 'least', 'largest']
+        ['mean', 'sd', 'minimum', 'maximum']
     """
     arguments = {**kwargs, **(kernel_kwargs or {})}
     if isinstance(source, ImpactModel):

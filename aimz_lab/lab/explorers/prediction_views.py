@@ -296,6 +296,11 @@ def _worst(
     else:
         kept = f"Leave-one-out is computed for the {len(worst.rows):,} rows that WAIC ranks worst."
         words.insert(0, kept)
+    if worst.of_svi:
+        words.append(
+            "Leave-one-out takes the draws for those of the posterior, which a guide's are not "
+            "quite; im.diagnose(X, y) corrects it for them, or says that it cannot."
+        )
     return charts, words
 
 

@@ -12,6 +12,8 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel, lab
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.lab.callbacks.model_scores import Scores, compared_loo
+from aimz_lab.trust.predictive_checks import LeaveOneOut
 from tests.runs import mean_field_model
 
 azs = pytest.importorskip("arviz_stats", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
@@ -51,28 +53,21 @@ def models():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # of ArviZ, to pandas
-def test_scores_are_those_of_numpyro_and_arviz(models):
+def test_scores_are_those_of_numpyro_and_of_diagnose(models):
     table = lab.compare_runs(
         models, held_out=(NEW_X, NEW_Y), trained={"X": X, "y": Y}, num_draws=400,
         rng_key=jax.random.key(1),
     )  # fmt: skip
-    loglik = {
-        n: im.log_likelihood(X, Y, store="memory", progress=False) for n, im in models.items()
-    }
-    expected = azs.compare(loglik)
     for name, im in models.items():
         facts = table[name]
         assert facts["held_out_elbo"] == pytest.approx(-im.last_run.validation[-1][1], abs=0.02)
         new = im.log_likelihood(NEW_X, NEW_Y, store="memory", progress=False).log_likelihood.y
         density = np.log(np.exp(new.values.astype(float)).mean((0, 1))).mean()
         assert facts["held_out_lpd"] == pytest.approx(density, abs=1e-4)
-        own = azs.loo(loglik[name], pointwise=True)
-        assert facts["elpd_loo"] == pytest.approx(own.elpd, abs=1e-2)
-        assert facts["se"] == pytest.approx(own.se, rel=5e-3)
-        assert facts["p_loo"] == pytest.approx(own.p, abs=1e-2)
-        assert facts["pareto_k"] == pytest.approx(float(own.pareto_k.max()), abs=1e-2)
-        assert facts["dse"] == pytest.approx(expected.loc[name, "dse"], rel=1e-2, abs=1e-6)
-        assert facts["weight"] == pytest.approx(expected.loc[name, "weight"], abs=1e-2)
+        loo = im.diagnose(X, Y, num_draws=400, rng_key=jax.random.key(1)).loo  # corrected by k-hat
+        assert facts["elpd_loo"] == loo.elpd
+        assert (facts["se"], facts["p_loo"]) == (loo.se, loo.p_loo)
+        assert (facts["draws_se"], facts["pareto_k"]) == (loo.draws_se, loo.k.max())
         assert np.isfinite(facts["k_hat"])
     assert table.loc["loo_rank"].tolist() == [0, 1]
     assert table.loc["elpd_diff"].tolist()[0] == 0 > table.loc["elpd_diff"].tolist()[1]
@@ -95,10 +90,83 @@ def test_records_have_no_scores_and_what_is_missing_is_said(models):
     rows = {"line": (NEW_X, NEW_Y), "kept": (NEW_X[:5], NEW_Y[:5])}
     own = lab.compare_runs({"line": models["line"], "kept": kept}, held_out=rows, progress=False)
     assert own.loc["held_out_lpd", "line"] == table.loc["held_out_lpd", "line"]
-    few = mean_field_model(flat).fit(X, Y, epochs=1, num_samples=10, progress=False)
-    short = lab.compare_runs({"few": few, "kept": kept}, trained=(X, Y))
-    assert "elpd_loo" not in short.index
-    assert "few: no leave-one-out: it takes 25 draws at least." in repr(short)
+
+
+@pytest.mark.slow
+def test_what_leave_one_out_cannot_say_is_said(models):
+    """The draws of a guide far from the posterior have none; the verdict comes with its reason."""
+    far = mean_field_model(flat).fit(X, Y, epochs=1, progress=False)
+    table = lab.compare_runs({"far": far, "flat": models["flat"]}, trained=(X, Y))
+    assert table.loc["verdict", "far"] == "red"
+    assert "far: red, as k-hat of the guide is " in repr(table)
+    assert "far: leave-one-out was not computed: k-hat says that the draws are not" in repr(table)
+    assert table["far"][["elpd_loo", "p_loo"]].isna().all()
+    assert table.loc["elpd_loo", "flat"] < 0
+    assert "weight" not in table.index  # there is one model alone to be compared
+    far.set_posterior_sample({"level": np.linspace(0.8, 1.2, 10)})
+    assert "few: no leave-one-out: it takes 25 draws at least." in repr(
+        lab.compare_runs({"few": far}, trained=(X, Y))
+    )
+    far.set_posterior_sample({"level": np.random.default_rng(0).normal(1, 0.07, 200)})
+    uncorrected = repr(lab.compare_runs({"few": far}, trained=(X, Y)))
+    assert "few: leave-one-out takes the draws for those of the posterior, but k-hat" in uncorrected
+
+
+def loo(elpd, lppd, k=0.0):
+    """Return leave-one-out of rows, by 600 draws."""
+    n_rows = len(lppd)
+    return LeaveOneOut(
+        elpd=float(np.sum(elpd)), se=1.0, p_loo=1.0, k=np.full(n_rows, k),
+        weights=np.full((600, n_rows), 1 / 600), sampling_se=0.0, draws_se=0.3,
+        kept=np.arange(n_rows), gap=lppd - elpd, pointwise=elpd,
+    )  # fmt: skip
+
+
+def test_a_share_is_written_alike_everywhere(models, monkeypatch):
+    """The row and the sentence name one share of rows, 1 of 400, by the same digits."""
+    lppd = np.zeros(400)
+    one = loo(lppd - 1, lppd)._replace(k=np.where(np.arange(400) < 1, 0.9, 0.1))
+    report = models["line"].diagnose(X, Y)
+    report.loo = one
+    monkeypatch.setattr(ImpactModel, "diagnose", lambda *args, **kwargs: report)
+    said = repr(lab.compare_runs({"line": models["line"]}, trained=(X, Y)))
+    assert said.count("0.25%") == 2
+    assert "0.2%" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of ArviZ, to pandas
+def test_leave_one_out_of_chains_is_that_of_arviz():
+    models = {}
+    for name, kernel in {"line": line, "flat": flat}.items():
+        chains = MCMC(NUTS(kernel), num_warmup=200, num_samples=300, num_chains=2,
+                      chain_method="vectorized", progress_bar=False)  # fmt: skip
+        im = ImpactModel(kernel, jax.random.key(0), inference=chains)
+        models[name] = im.fit_on_batch(X, Y, progress=False)
+    table = lab.compare_runs(models, trained=(X, Y))
+    trees = {name: im.log_likelihood(X, Y, store="memory") for name, im in models.items()}
+    expected = azs.compare(trees)
+    for name, tree in trees.items():
+        facts, own = table[name], azs.loo(tree, pointwise=True)
+        assert facts["elpd_loo"] == pytest.approx(own.elpd, abs=1e-2)
+        assert facts["se"] == pytest.approx(own.se, rel=5e-3)
+        assert facts["p_loo"] == pytest.approx(own.p, abs=1e-2)
+        assert facts["dse"] == pytest.approx(expected.loc[name, "dse"], rel=1e-2, abs=1e-6)
+        assert facts["weight"] == pytest.approx(expected.loc[name, "weight"], abs=1e-2)
+
+
+def test_differences_within_the_error_of_the_draws_are_said():
+    rng = np.random.default_rng(2)
+    lppd = rng.normal(size=300)
+    scores = {
+        "one": Scores(loo=loo(lppd - 0.001, lppd)),
+        "near": Scores(loo=loo(lppd - 0.002, lppd)),
+        "off": Scores(loo=loo(lppd - 0.1, lppd)),
+    }
+    compared_loo(scores)
+    assert not scores["one"].notes
+    assert not scores["off"].notes
+    assert scores["near"].notes[0].startswith("elpd is 0.3 below that of one, and other draws of")
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,8 @@ def test_the_panel_answers_without_the_model(im, data):
         assert any("350 rows" in one or "350 observed" in one for one in view.sentences) or (
             check == "worst rows"
         )
+        is_said = any("im.diagnose(X, y) corrects it" in one for one in view.sentences)
+        assert is_said == (check == "worst rows")
     explorer.set(check="coverage", level=0.5)
     held = explorer.table()
     explorer.take({"kind": "drag", "name": "level", "value": 0.6512})
