@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -20,6 +20,7 @@ _KEPT_MODELS = 32
 class _PreviousRun:
     label: str
     n_obs: int | None
+    averaged_epoch: int | None
     trace: dict[str, Any]
 
 
@@ -40,7 +41,7 @@ def remember(run: Run) -> None:
         _counts[name] = _counts.get(name, 0) + 1
         label = f"run {_counts[name]}, {time.strftime('%H:%M')}"
         kept = _by_model.pop(name, None) or deque(maxlen=_KEPT_RUNS)
-        kept.append(_PreviousRun(label, run.info.n_obs, trace))
+        kept.append(_PreviousRun(label, run.info.n_obs, run.info.averaged_epoch, trace))
         _by_model[name] = kept  # the latest model comes last
         while len(_by_model) > _KEPT_MODELS:
             _by_model.pop(next(iter(_by_model)))
@@ -52,7 +53,7 @@ def frame(run: Run) -> dict[str, Any]:
         return {"runs": []}
     with _lock:
         kept = list(_by_model.get(run.info.model, ()))
-    return {"runs": [{"label": e.label, "n_obs": e.n_obs, "trace": e.trace} for e in kept]}
+    return {"runs": [asdict(e) for e in kept]}
 
 
 def forget() -> None:

@@ -68,7 +68,7 @@ def loss_figure(
         whole: Whether a linear axis has the whole range, also where the start is far off.
         last_half: Whether only the second half of the steps is drawn.
         per_row: Whether the loss is divided by the number of rows, if it is known.
-        smooth: Whether to draw the exponential moving average as well.
+        smooth: Whether to draw the smoothed curve as well.
 
     Returns:
         A figure of matplotlib without a window; it shows itself at the end of a cell. Its paper is
