@@ -299,9 +299,10 @@ class ImpactModel:
     def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
         """Posterior draws by site, chain by chain on the leading axis; or ``None``.
 
-        While a fit goes on in the background, they are those of its guide as of the last report.
+        Those of a fit in the background come at its end; :attr:`posterior_tree` has those of its
+        present state before.
         """
-        posterior = self._moment().trained.posterior
+        posterior = self._trained.posterior
         return dict(posterior.draws) if posterior else None
 
     @property

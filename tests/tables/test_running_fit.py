@@ -87,7 +87,7 @@ def test_predictions_come_from_the_guide_as_it_is(table, capsys):
         np.testing.assert_allclose(effect.posterior.lift, now.posterior.lift)
         assert im.log_likelihood(table, progress=False).log_likelihood.attrs["fit_step"] == 40
         assert im.is_fitted()
-        np.testing.assert_array_equal(im.posterior["slope"], now.posterior.slope.values[0])
+        assert im.posterior is None  # an attribute that is the same at each look
         tree = im.posterior_tree
         assert tree.posterior.attrs["fit_step"] == 40
         np.testing.assert_array_equal(tree.posterior.slope, now.posterior.slope)

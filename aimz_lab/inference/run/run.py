@@ -73,6 +73,7 @@ class Run:
             a phrase for its ``repr``; otherwise empty.
         chains: The progress of Markov chains, chain by chain; ``None`` for other runs.
         guide: The guide that is trained; ``None`` for other runs.
+        number: Its number in this process, from 1, if a page or a list showed it; else ``None``.
         axis_labels: Returns the labels along the axes of sites, by site, where they are known: the
             names of columns and levels. An axis without labels is ``None``.
 
@@ -109,6 +110,7 @@ class Run:
         self.ending = ""
         self.chains: ChainRecord | None = None
         self.guide: Callable | None = None
+        self.number: int | None = None
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()
         self._best_so_far = BestSoFar()

@@ -40,6 +40,7 @@ class Run(Protocol):
     """What is read of a run; see :class:`aimz_lab.inference.run.run.Run`, which has these words."""
 
     info: RunInfo
+    number: int | None
     status: RunStatus
     reason: str
     epoch: int
@@ -304,8 +305,17 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
 
 def run_html(run: Run) -> str:
     """Describe a run in a small table of facts."""
-    title = f"{run.info.model} · {method_words(run.info.method)}"
-    return html_table(title, (), run_facts(run))
+    return html_table(heading(run), (), run_facts(run))
+
+
+def heading(run: Run) -> str:
+    """Name a run: its kernel, its number if it was shown, and its method."""
+    return " · ".join(filter(None, (run_name(run), method_words(run.info.method))))
+
+
+def run_name(run: Run) -> str:
+    """Name a run by its kernel, and by its number if it was shown."""
+    return run.info.model if run.number is None else f"{run.info.model} · run {run.number}"
 
 
 def method_words(method: str) -> str:

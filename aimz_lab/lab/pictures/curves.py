@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import RateChange
-from aimz_lab.inference.run.run_words import shown_best
+from aimz_lab.inference.run.run_words import run_name, shown_best
 from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
 from aimz_lab.lab.record import loss_trace
@@ -194,7 +194,7 @@ def _other(run: Run, *, per_row: bool) -> Line:
     trace = loss_trace(run)
     rows = _rows(run) if per_row else 1
     return Line(
-        f"{run.info.model}, {run.step:,} steps",
+        f"{run_name(run)}, {run.step:,} steps",
         trace.steps,
         trace.smooth(run.info.averaged_epoch) / rows,
     )
