@@ -89,7 +89,7 @@ from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.running_fit import Moment, RunningFit, held_moment, one_moment
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
-from aimz_lab.inference.trained import Fitted, Trained
+from aimz_lab.inference.trained import Trained
 from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
@@ -297,7 +297,11 @@ class ImpactModel:
 
     @property
     def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
-        """Posterior draws by site, chain by chain on the leading axis; or ``None``."""
+        """Posterior draws by site, chain by chain on the leading axis; or ``None``.
+
+        Those of a fit in the background come at its end; :attr:`posterior_tree` has those of its
+        present state before.
+        """
         posterior = self._trained.posterior
         return dict(posterior.draws) if posterior else None
 
@@ -306,13 +310,16 @@ class ImpactModel:
         """Posterior draws as a labelled tree, as ArviZ reads it.
 
         The group is ``posterior``, with ``sample_stats`` beside it for chains. With a table, axes
-        that run over columns or levels have their names.
+        that run over columns or levels have their names. While a fit goes on in the background, the
+        draws are those of its guide as of the last report, and the attribute ``fit_step`` has its
+        step.
 
         Raises:
             NotFittedError: If there is no posterior.
         """
-        fitted = self._fitted("posterior_tree")
-        return self._labelled(fitted.posterior, fitted.posterior.draws)
+        moment = self._moment()
+        posterior = moment.fitted("A tree of draws", self._running).posterior
+        return self._labelled(posterior, posterior.draws, moment)
 
     @property
     def last_run(self) -> Run | None:
@@ -374,13 +381,15 @@ class ImpactModel:
         return self._temporary.latest
 
     def is_fitted(self) -> bool:
-        """Whether there are posterior draws to predict with.
+        """Whether there are posterior draws to predict with; those of a fit that goes on count.
 
         Example:
             >>> im.is_fitted()
             True
         """
-        return self._trained.fitted is not None
+        running = self._running
+        has_present_state = running is not None and running.has_draws
+        return has_present_state or self._trained.fitted is not None
 
     def fit(
         self,
@@ -1913,7 +1922,9 @@ class ImpactModel:
         Returns:
             The mean, the standard deviation and the ends of the interval; for Markov chains the
             effective sample sizes and R-hat of ArviZ as well. Rows are named as in ArviZ; with a
-            table by its columns and levels, ``"slopes[scale(age)]"``.
+            table by its columns and levels, ``"slopes[scale(age)]"``. While a fit goes on in the
+            background, it is of its guide as of the last report: a line says so, and
+            ``.attrs["fit_step"]`` has the step.
 
         Raises:
             NotFittedError: If there is no posterior.
@@ -1925,9 +1936,15 @@ class ImpactModel:
             >>> im.summary(["slope"], prob=0.9).round(1).columns.tolist()
             ['mean', 'sd', 'hdi_low', 'hdi_high']
         """
-        fitted = self._fitted("summary")
-        are_chains = bool(fitted.posterior.stats) or fitted.posterior.num_chains > 1
-        return summary_table(self.posterior_tree, sites, prob, are_chains=are_chains)
+        moment = self._moment()
+        posterior = moment.fitted("summary", self._running).posterior
+        are_chains = bool(posterior.stats) or posterior.num_chains > 1
+        tree = self._labelled(posterior, posterior.draws, moment)
+        table = summary_table(tree, sites, prob, are_chains=are_chains)
+        table.attrs |= moment.attrs
+        if moment.line is not None:
+            progress_line().close(moment.line)
+        return table
 
     def diagnose(
         self,
@@ -2406,7 +2423,12 @@ class ImpactModel:
             trained, table = moment.trained, moment.table
         named = table.names(trained)._asdict() if table is not None else {}
         return posterior_tree(
-            draws, posterior.num_chains, stats=posterior.stats, spec=trained.spec, **named
+            draws,
+            posterior.num_chains,
+            stats=posterior.stats,
+            spec=trained.spec,
+            attrs={} if moment is None else moment.attrs,
+            **named,
         )
 
     def _group(self, inputs: Any, in_sample: bool | None) -> Group | None:
@@ -2553,9 +2575,6 @@ class ImpactModel:
             return
         with self._keys.for_call(rng_key) as keys:
             yield keys.keys[0]
-
-    def _fitted(self, method: str) -> Fitted:
-        return Moment(self._trained).fitted(method, self._running)
 
     def _moment(self) -> Moment:
         """Return what predictions read: of a fit in the background, its present state."""

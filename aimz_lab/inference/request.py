@@ -312,6 +312,10 @@ class StartedFit(Protocol):
     def results(self) -> Iterator[FitResult]:
         """Yield results after the end of the run; a later one replaces an earlier one."""
 
+    @property
+    def has_reported(self) -> bool:
+        """Whether there is a result of a state before the end."""
+
     def now(self) -> tuple[FitResult, int] | None:
         """Return the result as of the last report with its step, while the run goes on."""
 

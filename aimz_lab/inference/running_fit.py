@@ -37,7 +37,7 @@ class Moment:
         """A line that says so, or ``None``."""
         if not self.attrs:
             return None
-        return f"Predicting with the guide after step {self.attrs['fit_step']:,}; the fit goes on."
+        return f"From the guide after step {self.attrs['fit_step']:,}; the fit goes on."
 
     def fitted(self, method: str, running: RunningFit | None) -> Fitted:
         """Return the posterior, with what belongs to it.
@@ -80,7 +80,7 @@ class RunningFit:
             trained: What the model had learned before.
             table: How it read tables before.
         """
-        found = None if threading.get_ident() == self.thread else self.fit.now()
+        found = self.fit.now() if self.has_draws else None
         if found is None:
             return None
         result, step = found
@@ -88,6 +88,11 @@ class RunningFit:
             table = table.learned(self.encoder)
         attrs = {"fit_status": "running", "fit_step": step}
         return Moment(trained.after(result), table, attrs)
+
+    @property
+    def has_draws(self) -> bool:
+        """Whether there are draws of its present state, for the thread that asks."""
+        return threading.get_ident() != self.thread and self.fit.has_reported
 
     @property
     def why_not_yet(self) -> str:

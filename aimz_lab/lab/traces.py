@@ -14,11 +14,10 @@ from jaxtyping import Float, Int, Shaped
 from numpy.typing import ArrayLike
 
 from aimz_lab.inference.run.buckets import Buckets
-from aimz_lab.inference.run.smoothing import FASTEST_DECAY, default_window, rates
+from aimz_lab.inference.run.smoothing import averaged_steps
 
 CAPACITY = 1024
 _MOST_AT_ONCE = 2**18  # bounds the memory of a long run's losses in double precision
-_LARGEST_EXPONENT = 200.0
 
 
 class Trace:
@@ -128,14 +127,13 @@ class Trace:
         _, _, total, n_finite = self._columns()
         return np.divide(total, n_finite, out=np.full(len(total), np.nan), where=n_finite > 0)
 
-    def smooth(self, window: float | None = None) -> Float[np.ndarray, " bucket"]:
-        """Exponential moving average of the buckets' means.
+    def smooth(self, steps_per_epoch: int | None = None) -> Float[np.ndarray, " bucket"]:
+        """Return the smoothed value at the last step of each bucket, see :func:`smooth`.
 
         Args:
-            window: Time constant in steps; a fiftieth of the steps so far by default.
+            steps_per_epoch: Steps of an epoch; ``None`` if unknown.
         """
-        window = window or default_window(self.n_steps)
-        return smooth(self.mean, self.width, window, self.n_steps)
+        return smooth(self.mean, self.width, self.n_steps, steps_per_epoch)
 
     def coarser(self, capacity: int) -> Trace:
         """Return a copy with at most ``capacity`` buckets, for a picture; it takes no more steps.
@@ -191,51 +189,45 @@ def _reduce(rows: np.ndarray) -> np.ndarray:
 
 
 def smooth(
-    values: Float[np.ndarray, " n"], width: int, window: float, n_steps: int | None = None
+    values: Float[np.ndarray, " n"],
+    width: int,
+    n_steps: int | None = None,
+    steps_per_epoch: int | None = None,
 ) -> Float[np.ndarray, " n"]:
-    """Exponential moving average without a bias toward zero; NaN values weigh nothing.
+    """Return the mean of the last steps up to each value; NaN values weigh nothing.
 
-    It does not drag a high start along: the window is at most an eighth of the steps so far.
+    It is over as many steps as the loss of a run is, see
+    :func:`~aimz_lab.inference.run.smoothing.averaged_steps`, and later values do not change it.
 
     Args:
-        values: Equally spaced values.
+        values: Equally spaced values, each the mean of ``width`` steps.
         width: Steps from one value to the next.
-        window: Time constant in steps, once there are enough of them.
-        n_steps: Steps in all; the last value may stand for fewer than ``width``, and weighs less.
+        n_steps: Steps in all; the last value may stand for fewer than ``width``.
+        steps_per_epoch: Steps of an epoch; ``None`` if unknown.
 
     Returns:
-        The average at each value; NaN before the first finite value.
+        The mean at each value; NaN without a finite value in it.
 
     Example:
-        >>> smooth(np.array([2.0, 2.0, np.nan, 2.0]), 1, 10.0)
-        array([2., 2., 2., 2.])
+        >>> smooth(np.array([2.0, 2.0, np.nan, 2.0]), 1)
+        array([ 2.,  2., nan,  2.])
     """
-    finite = np.isfinite(values)
-    terms = np.stack([np.where(finite, values, 0.0), finite.astype(float)])
-    decay = rates(1, len(values), width / window)
-    if n_steps is not None and len(decay):
-        decay[-1] *= (n_steps - (len(decay) - 1) * width) / width
-    decay = np.minimum(decay, FASTEST_DECAY)
-    terms *= -np.expm1(-decay)
-    exponents = np.cumsum(decay)
-    smoothed, carried, before = [], np.zeros((2, 1)), 0.0
-    # In stretches: weights grow from value to value, and would overflow in the end.
-    borders = np.flatnonzero(np.diff(exponents // _LARGEST_EXPONENT)) + 1
-    for part, exponent in zip(
-        np.split(terms, borders, axis=1), np.split(exponents, borders), strict=True
-    ):
-        if not len(exponent):
-            continue
-        growth = np.exp(exponent - before)
-        sums = carried + np.cumsum(part * growth, axis=1)
-        carried, before = sums[:, -1:] / growth[-1], exponent[-1]
-        smoothed.append(_ratio(sums))
-    return np.concatenate(smoothed) if smoothed else np.empty(0)
-
-
-def _ratio(sums: np.ndarray) -> np.ndarray:
-    weighted, total = sums
-    return np.divide(weighted, total, out=np.full(len(total), np.nan), where=total > 0)
+    n = len(values)
+    ends = width * np.arange(1, n + 1)
+    if n and n_steps is not None:
+        ends[-1] = n_steps
+    begins = np.maximum(ends - averaged_steps(ends, steps_per_epoch), 0)
+    weights = np.diff(ends, prepend=0) * np.isfinite(values)
+    finite = np.where(np.isfinite(values), values, 0.0)
+    found = np.full(n, np.nan)
+    for i, begin in enumerate(begins.tolist()):
+        first = begin // width
+        of_each = weights[first : i + 1].astype(float)
+        # Of the first value, only a part of its steps is within.
+        of_each[0] *= 1 - (begin - first * width) / (ends[first] - first * width)
+        if (total := of_each.sum()) > 0:
+            found[i] = of_each @ finite[first : i + 1] / total
+    return found
 
 
 def thin(

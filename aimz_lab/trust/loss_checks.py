@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from aimz_lab.inference.run.best_state import MonitorWindows, window_steps
+from aimz_lab.inference.run.best_state import MonitorWindows
 from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end, steps_at_rate
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.smoothing import window_steps
 from aimz_lab.trust.report import Finding
 
 PATIENCE = 5

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimz_lab.inference.run.buckets import Buckets
-from aimz_lab.inference.run.smoothing import default_window
+from aimz_lab.inference.run.smoothing import average_at, averaged_steps
 from aimz_lab.lab.traces import Trace, float32, smooth, thin, unpack
 
 floats = st.floats(-1e6, 1e6, width=32) | st.just(np.nan) | st.just(np.inf)
@@ -106,59 +106,54 @@ def test_a_frame_has_the_same_size_after_a_million_steps():
     assert sum(len(frame[name]) for name in ("mean", "low", "high")) <= 3 * 4 * 1025
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=50), st.floats(0.1, 1e3))
-def test_smoothing_is_the_weighted_mean_of_what_came_before(values, window):
-    rates = np.maximum(1 / window, 8 / np.arange(1, len(values) + 1))
-    kept = np.exp(-(np.sum(rates) - np.cumsum(rates)))
-    weights = (1 - np.exp(-rates)) * kept
-    expected = np.sum(weights * values) / np.sum(weights)
-    np.testing.assert_allclose(smooth(np.array(values), 1, window)[-1], expected, atol=1e-6)
+@given(
+    st.lists(floats, min_size=1, max_size=200),
+    st.sampled_from([1, 4, 16]),
+    st.sampled_from([None, 1, 3, 10]),
+)
+def test_smoothing_is_the_mean_of_the_last_steps(values, width, epoch):
+    steps = np.repeat(np.array(values), width)[: width * len(values) - width // 2]
+    found = smooth(np.array(values), width, len(steps), epoch)
+    for i in range(len(values)):
+        expected = average_at(steps, min(width * (i + 1), len(steps)), epoch)
+        np.testing.assert_allclose(found[i], np.nan if expected is None else expected, atol=1e-6)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=300), st.integers(0, 300))
+def test_later_steps_do_not_change_what_is_smoothed(values, more):
+    values = np.array(values)
+    longer = smooth(np.append(values, np.full(more, 7.0)), 1, steps_per_epoch=5)
+    np.testing.assert_array_equal(longer[: len(values)], smooth(values, 1, steps_per_epoch=5))
 
 
 def test_smoothing_a_constant_gives_the_constant_from_the_first_value_on():
-    np.testing.assert_allclose(smooth(np.full(20, 3.5), 4, 100.0), 3.5)
+    np.testing.assert_allclose(smooth(np.full(20, 3.5), 4), 3.5)
 
 
 def test_smoothing_does_not_drag_a_high_start_along():
     losses = np.full(1000, 2.5)
-    losses[:10] = 33
-    smoothed = smooth(losses, 1, default_window(len(losses)))
-    np.testing.assert_allclose(smoothed[:10], 33)
-    np.testing.assert_allclose(smoothed[30:], 2.5, atol=0.05)
+    losses[:10] = 1e30
+    smoothed = smooth(losses, 1)
+    np.testing.assert_array_equal(smoothed[12:], 2.5)
 
 
 def test_a_bucket_of_few_steps_weighs_little():
     trace = Trace(64)
     trace.add(np.full(64 * 128, 2.5))
-    before = trace.smooth()[-1]
     trace.add([3.5])
     assert trace.width > 1
-    assert trace.smooth()[-1] == pytest.approx(before + 1 - np.exp(-1 / default_window(8193)))
+    assert trace.smooth(1)[-1] == pytest.approx(2.5 + 1 / averaged_steps(8193, 1))
 
 
-def test_smoothing_passes_over_gaps_and_has_no_value_before_the_first_one():
-    smoothed = smooth(np.array([np.nan, 1.0, np.inf, 1.0]), 1, 5.0)
-    np.testing.assert_array_equal(smoothed, [np.nan, 1.0, 1.0, 1.0])
+def test_smoothing_passes_over_gaps():
+    values = np.full(100, 1.0)
+    values[[0, 49]] = np.nan, np.inf
+    np.testing.assert_array_equal(smooth(values, 1, 100, 1), [np.nan] + [1.0] * 99)
 
 
-@given(st.lists(floats, min_size=1, max_size=80), st.floats(0.05, 50), st.integers(1, 64))
-def test_smoothing_in_stretches_is_smoothing_step_by_step(values, window, width):
-    average = total = 0.0
-    expected = []
-    for i, value in enumerate(values):
-        weight = 1 - np.exp(-max(width / window, 8 / (i + 1)))
-        finite = np.isfinite(value)
-        average += weight * ((value if finite else 0.0) - average)
-        total += weight * (finite - total)
-        expected.append(average / total if total > 1e-200 else np.nan)
-    found = smooth(np.array(values), width, window)
-    found[np.isnan(expected)] = np.nan  # beyond what a float can tell from nothing
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_the_window_grows_with_the_run():
-    assert default_window(3) == 1.0
-    assert default_window(50_000) == 1000.0
+def test_the_steps_that_are_averaged_grow_with_the_run_in_whole_epochs():
+    assert averaged_steps(np.array([1, 80, 5_000, 50_000]), None).tolist() == [1, 10, 256, 1000]
+    assert averaged_steps(np.array([1, 80, 5_000, 50_000]), 30).tolist() == [1, 10, 90, 990]
 
 
 @given(st.lists(floats, min_size=1, max_size=300), st.integers(2, 60))

@@ -15,6 +15,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Callback, ImpactModel, TableSpec
 from aimz_lab.errors import NotFittedError, OutputWarning
+from aimz_lab.lab import explore_predictions, plot_forest
 
 KEY = jax.random.key(5)
 N = 64
@@ -85,7 +86,18 @@ def test_predictions_come_from_the_guide_as_it_is(table, capsys):
         assert float(abs(noise.mean())) < 1
         np.testing.assert_allclose(effect.posterior.lift, now.posterior.lift)
         assert im.log_likelihood(table, progress=False).log_likelihood.attrs["fit_step"] == 40
-        assert not im.is_fitted()
+        assert im.is_fitted()
+        assert im.posterior is None  # an attribute that is the same at each look
+        tree = im.posterior_tree
+        assert tree.posterior.attrs["fit_step"] == 40
+        np.testing.assert_array_equal(tree.posterior.slope, now.posterior.slope)
+        capsys.readouterr()
+        summary = im.summary(["slope"])
+        assert summary.attrs == {"fit_status": "running", "fit_step": 40}
+        assert summary["mean"].item() == pytest.approx(centre, rel=1e-3)
+        assert line in capsys.readouterr().err
+        assert plot_forest(im) is not None
+        assert explore_predictions(im, table).view is not None
     finally:
         handle.stop()
         hold.go_on.set()
@@ -125,7 +137,7 @@ def test_many_predictions_during_a_fit_never_mix_two_states(table):
 
 
 def test_callbacks_have_the_posterior_of_before(table):
-    seen = []
+    seen, fitted = [], []
 
     class Look(Callback):
         def on_steps_end(self, run, steps):
@@ -133,10 +145,12 @@ def test_callbacks_have_the_posterior_of_before(table):
                 im.predict_on_batch(table)
             except NotFittedError as error:
                 seen.append(str(error))
+                fitted.append(im.is_fitted())
 
     im = model()
     im.fit(table, epochs=2, callbacks=[Look()], progress=False, blocking=False).wait()
     assert "has not reported its first steps" in seen[0]
+    assert not any(fitted)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from aimz_lab.system.paths import naming
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import JsonObject, shown
 
-_FORMAT = 2
+_FORMAT = 3
 _RATE = ".rate"
 """Path in the state of a learning rate that was set; absent if nobody has set one."""
 _NAME = re.compile(r"(\d{6,})-step-(\d+)\.npz")
@@ -112,6 +112,7 @@ class Checkpoint:
                 name: Best(value, step, tree_from(self.arrays, f"best/{i}", template), name)
                 for i, (name, (value, step)) in enumerate(content.best.items())
             }
+            own = self._own_best(state, best, template)
         run.take_over(
             {name: self.arrays[f"history/{name}"] for name in run.columns},
             {name: self.arrays[f"metric/{i}"] for i, name in enumerate(content.metrics)},
@@ -123,7 +124,25 @@ class Checkpoint:
         )
         run.skipped = content.skipped
         run.best.update(best)
+        run.take_over_best(own)
+        if own is not None and run.own_best is None:
+            run.notes.append(
+                "The best state of before the checkpoint was judged by the training loss and is "
+                "not kept: this run judges by the held-out loss."
+            )
         return state
+
+    def _own_best(
+        self, state: TrainerState, others: Mapping[str, Best], template: TrainerState
+    ) -> Best | None:
+        """Return the best state of the run itself; that of a step is written once."""
+        if self.content.best_so_far is None:
+            return None
+        monitor, value, step = self.content.best_so_far
+        if self.content.has_own_best(self.step):
+            return Best(value, step, tree_from(self.arrays, "best_so_far", template), monitor)
+        known = {self.step: state, **{best.step: best.state for best in others.values()}}
+        return Best(value, step, known[step], monitor)
 
     def _reading(self) -> AbstractContextManager[None]:
         return refusing(f"{self.path} cannot be resumed", CheckpointError, _HINT)
@@ -160,6 +179,9 @@ def save_checkpoint(path: Path, run: Run) -> None:
     for i, best in enumerate(run.best.values()):
         # Its rate is of no use, and has the place of the state's.
         arrays |= tree_arrays(f"best/{i}", best.state._replace(rate=state.rate))
+    own = run.own_best
+    if own is not None and own.step not in {run.step, *(best.step for best in run.best.values())}:
+        arrays |= tree_arrays("best_so_far", own.state._replace(rate=state.rate))
     try:
         with naming(path, "checkpoint"):
             write_archive(path, _manifest(run, state), arrays)
@@ -238,6 +260,7 @@ def _load_file(path: Path) -> Checkpoint:
 
 
 def _manifest(run: Run, state: TrainerState) -> JsonObject:
+    own = run.own_best
     return {
         "format": _FORMAT,
         "position": list(run.position),
@@ -245,6 +268,7 @@ def _manifest(run: Run, state: TrainerState) -> JsonObject:
         "skipped": run.skipped,
         "state": tree_facts(state),
         "best": {name: [best.value, best.step] for name, best in run.best.items()},
+        "best_so_far": own and [own.monitor, own.value, own.step],
         "provenance": dict(run.provenance),
         "versions": versions(),
     }

@@ -13,6 +13,7 @@ from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.checkpoint.trees import check_array, check_names
 from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.run.buckets import COUNT, HIGH, LOW, SUM, bucket_sizes
+from aimz_lab.inference.run.records import HELD_OUT, TRAINING
 from aimz_lab.inference.run.step_history import column_forms, metric_form
 from aimz_lab.types import JsonObject, shown
 
@@ -27,6 +28,8 @@ class Content:
         skipped: Steps that were left out because they were not finite.
         state: Types and shapes of the state, by path.
         best: The value of a monitor and its step, by name.
+        best_so_far: What the run itself judged its best state by, the value and the step; ``None``
+            without one.
         facts: Facts that a resumed run must share.
         origin: The keys of the fit.
         versions: Versions of the packages that wrote it.
@@ -37,6 +40,7 @@ class Content:
     skipped: int
     state: dict[str, str]
     best: dict[str, tuple[float, int]]
+    best_so_far: tuple[str, float, int] | None
     facts: JsonObject
     origin: Origin
     versions: dict[str, str]
@@ -58,13 +62,31 @@ class Content:
             skipped=fields["skipped"].whole(),
             state={path: fact.text() for path, fact in fields["state"].named().items()},
             best={name: (value.number(), step.whole()) for name, (value, step) in best.items()},
+            best_so_far=fields["best_so_far"].optional(_best_so_far),
             facts={name: fact.value for name, fact in provenance["facts"].named().items()},
             origin=Origin.of_plain(provenance["origin"]),
             versions={name: v.text() for name, v in fields["versions"].named().items()},
         )
 
+    def has_own_best(self, steps: int) -> bool:
+        """Whether the best state so far has arrays of its own.
 
-_FIELDS = ("position", "metrics", "skipped", "state", "best", "versions")
+        It has none if it is the last state, or one that a callback keeps.
+
+        Args:
+            steps: The steps of the history.
+        """
+        if self.best_so_far is None:
+            return False
+        return self.best_so_far[-1] not in {steps, *(step for _, step in self.best.values())}
+
+
+_FIELDS = ("position", "metrics", "skipped", "state", "best", "best_so_far", "versions")
+
+
+def _best_so_far(plain: Value) -> tuple[str, float, int]:
+    monitor, value, step = plain.listed(3)
+    return monitor.choice((HELD_OUT, TRAINING)), value.number(), step.whole()
 
 
 def check_history(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
@@ -84,6 +106,7 @@ def check_history(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
             *("validation/steps", "validation/losses"),
             *(f"state/{i}" for i in leaves),
             *(f"best/{i}/{j}" for i in range(len(content.best)) for j in leaves),
+            *(f"best_so_far/{j}" for j in leaves if content.has_own_best(steps)),
         ],
     )
     for name, (dtype, shape) in forms.items():
@@ -216,6 +239,10 @@ def _check_steps(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
         (
             all(1 <= step <= steps for _, step in content.best.values()),
             f"best is of steps {[step for _, step in content.best.values()]}",
+        ),
+        (
+            content.best_so_far is None or 1 <= content.best_so_far[-1] <= steps,
+            f"best_so_far is {content.best_so_far}",
         ),
     ):
         if not holds:

@@ -207,6 +207,11 @@ class ChainFit:
                 training=self.training,
             )
 
+    @property
+    def has_reported(self) -> bool:
+        """Whether there is a result of a state before the end: there is none."""
+        return False
+
     def now(self) -> None:
         """Return nothing: chains have a posterior when they end."""
 

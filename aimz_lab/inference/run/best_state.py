@@ -1,4 +1,4 @@
-"""Read the loss window by window, and keep the state with the lowest reading: the best one."""
+"""Read the loss window by window, and keep the best state of a run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from aimz_lab.inference.run.records import Best, RunInfo, TrainerState, ValidationLosses
+from aimz_lab.inference.run.records import (
+    HELD_OUT,
+    TRAINING,
+    Best,
+    RunInfo,
+    TrainerState,
+    ValidationLosses,
+)
+from aimz_lab.inference.run.smoothing import average_at, window_steps
 
 Monitor = Literal["loss", "validation"]
 """``loss``: means over windows of training steps. ``validation``: the held-out loss."""
-
-_LONGEST = 256
-_SHORTEST = 64
 
 
 class ReadRun(Protocol):
@@ -61,20 +66,6 @@ def offer_best(run: ReadRun, name: str, value: float) -> bool:
     return name in run.best and run.best[name].step == run.step
 
 
-def window_steps(steps_per_epoch: int | None) -> int:
-    """Steps of a window by default: whole epochs if they are short, else 256.
-
-    Windows of whole epochs see the same rows: their means differ by noise and progress alone.
-
-    Example:
-        >>> window_steps(6), window_steps(100), window_steps(3_000), window_steps(None)
-        (66, 100, 256, 256)
-    """
-    if steps_per_epoch is None or steps_per_epoch > _LONGEST:
-        return _LONGEST
-    return -(-_SHORTEST // steps_per_epoch) * steps_per_epoch
-
-
 class MonitorWindows:
     """The readings of one monitor, each returned once and in order.
 
@@ -88,7 +79,7 @@ class MonitorWindows:
     def __init__(self, monitor: Monitor, window: int | None = None) -> None:
         self._monitor = monitor
         self._requested = window
-        self._window = window or _LONGEST
+        self._window = window or window_steps(None)
         self._taken = 0
 
     def begin(self, run: ReadRun) -> None:
@@ -142,26 +133,36 @@ class MonitorWindows:
 
 
 class BestSoFar:
-    """The best state of a run so far: by the held-out loss, or else by windows of training steps.
+    """The best state of a run so far: of the lowest held-out loss, or else the lowest loss.
 
-    By the training loss, states are judged after each chunk of steps in which a window ended: by
-    the mean of a window that ends with the state.
+    Whenever steps are recorded, the state after the last one is judged, by the loss of the run at
+    this step: see :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. So the best value is
+    what was shown at its step, stays so, and no loss that is shown later is below it. The first
+    state is judged once a window of steps is done.
     Its memory is that of one more state.
     """
 
     def __init__(self) -> None:
         self._best: Best | None = None
-        self._windows: MonitorWindows | None = None
+        self._judged = 0
         self._has_held_out = False
         self._lock = threading.Lock()  # displays may ask from other threads
 
-    def leave_out_restored(self, run: ReadRun) -> None:
-        """Leave out the steps of an earlier process, whose states are gone."""
-        if run.step:
-            self._windows_of(run).new(run)
+    def take_over(self, best: Best | None, run: ReadRun) -> None:
+        """Begin with the best state of an earlier process, whose history the run has.
+
+        Args:
+            best: That state; ``None`` if there is none.
+            run: The run. If it has held-out losses, a state that was judged by another loss is left
+                out, and the other way round.
+        """
+        self._has_held_out = self._by_held_out(run)
+        is_same = best is not None and best.is_held_out == self._has_held_out
+        self._best = best if is_same else None
+        self._judged = len(run.validation) if self._has_held_out else run.step
 
     def look(self, run: ReadRun) -> Best | None:
-        """Take the readings that are new; keep the present state if the newest is the best.
+        """Judge the present state, if it is new, and keep it if it is the best.
 
         Returns:
             The best state so far, or ``None``.
@@ -169,30 +170,31 @@ class BestSoFar:
         if run.info.is_sampling:
             return None
         with self._lock:
-            windows = self._windows_of(run)
-            values = windows.new(run).mean(axis=1)
-            if len(values):
-                self._offer(run, windows, values)
+            if self._by_held_out(run) != self._has_held_out:
+                self._has_held_out, self._best, self._judged = not self._has_held_out, None, 0
+            done = len(run.validation) if self._has_held_out else run.step
+            if done > self._judged:
+                first, self._judged = self._judged, done
+                if self._has_held_out:
+                    self._offer_held_out(run, first)
+                elif run.step >= window_steps(run.info.steps_per_epoch):
+                    total = average_at(run.losses, run.step, run.info.steps_per_epoch)
+                    value = np.nan if total is None else total / (run.info.n_obs or 1)
+                    self._offer(Best(value, run.step, run.state, TRAINING))
             return self._best
 
-    def _windows_of(self, run: ReadRun) -> MonitorWindows:
-        has_held_out = run.info.validation_every is not None or bool(run.validation)
-        if self._windows is None or has_held_out != self._has_held_out:
-            self._has_held_out, self._best = has_held_out, None
-            self._windows = MonitorWindows("validation" if has_held_out else "loss")
-            self._windows.begin(run)
-        return self._windows
+    @staticmethod
+    def _by_held_out(run: ReadRun) -> bool:
+        return run.info.validation_every is not None or bool(run.validation)
 
-    def _offer(
-        self,
-        run: ReadRun,
-        windows: MonitorWindows,
-        values: Float[np.ndarray, " reading"],
-    ) -> None:
-        state, ends = run.state, windows.ends(run, len(values))
-        if state is not None:  # the present one, whose reading ends now
-            values, ends = np.array([windows.last(run)]), [run.step]
-        if np.isfinite(values).any():
-            at = int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))
-            if self._best is None or values[at] < self._best.value:
-                self._best = Best(float(values[at]), int(ends[at]), state, windows.name)
+    def _offer_held_out(self, run: ReadRun, first: int) -> None:
+        """Offer the lowest of the held-out losses that are new: usually there is one."""
+        values = run.validation.losses[first:]
+        finite = np.where(np.isfinite(values), values, np.inf)
+        at = len(values) - 1 - int(finite[::-1].argmin())
+        state = run.state if at == len(values) - 1 else None
+        self._offer(Best(float(values[at]), int(run.validation.steps[first + at]), state, HELD_OUT))
+
+    def _offer(self, found: Best) -> None:
+        if np.isfinite(found.value) and (self._best is None or found.value < self._best.value):
+            self._best = found

@@ -31,18 +31,28 @@ class LiveRun:
 
     def __init__(self, run: Run, callbacks: Callbacks) -> None:
         self.run, self.callbacks = run, callbacks
-        self._number: int | None = None
 
     @property
     def number(self) -> int:
-        """Its number in this process, from 1; runs that nobody looks at are not counted."""
-        with _numbering:
-            # Those that began before and go on come first.
-            for live in [*live_runs(), self] if self._number is None else []:
-                live._number = live._number or next(_numbers)
-                if live is self:
-                    break
-        return self._number
+        """Its number in this process, from 1, which the run keeps; see :func:`number_of`."""
+        return number_of(self.run)
+
+
+def number_of(run: Run) -> int:
+    """Return the number of a run in this process, from 1; runs that nobody looks at have none.
+
+    It is the same on every page and picture, however the run ended.
+
+    Args:
+        run: The run, which gets the next number if it has none.
+    """
+    with _numbering:
+        # Those that began before and go on come first.
+        for one in [*(live.run for live in live_runs()), run] if run.number is None else []:
+            one.number = one.number or next(_numbers)
+            if one is run:
+                break
+    return run.number
 
 
 def enter(run: Run, callbacks: Callbacks) -> LiveRun:

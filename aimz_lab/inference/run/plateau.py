@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 from jaxtyping import Float
 
-from aimz_lab.inference.run.best_state import window_steps
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.smoothing import window_steps
 
 _BLOCKS = 16
 

@@ -13,6 +13,9 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.inference.run.buckets import Column
 
+HELD_OUT, TRAINING = "validation", "loss"
+"""Names of what the best state of a run is judged by."""
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -58,6 +61,11 @@ class RunInfo:
             return None
         return self.epochs * self.steps_per_epoch
 
+    @property
+    def averaged_epoch(self) -> int | None:
+        """Steps whose loss sees every row once, or ``None`` if unknown; 1 for chains."""
+        return 1 if self.is_sampling else self.steps_per_epoch
+
 
 class TrainerState(Protocol):
     """State of a trainer: a named tuple, a tree of arrays, with the SVI state as a field.
@@ -82,8 +90,8 @@ class Best:
         step: Steps done by then.
         state: The trainer's state; its arrays are shared with the run, not copied. ``None`` where
             nobody has it: in a hand-written loop, and in a run read from a file.
-        monitor: ``"validation"`` for the held-out loss, or ``"loss over 64 steps"``: the mean loss
-            of the last steps by then.
+        monitor: ``"validation"`` for the held-out loss, ``"loss"`` for the loss of the run as it
+            is shown, or ``"loss over 640 steps"`` for the mean over the window of a callback.
     """
 
     value: float
@@ -94,7 +102,7 @@ class Best:
     @property
     def is_held_out(self) -> bool:
         """Whether the value is a held-out loss, and no loss of training steps."""
-        return self.monitor == "validation"
+        return self.monitor == HELD_OUT
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ class Run:
             a phrase for its ``repr``; otherwise empty.
         chains: The progress of Markov chains, chain by chain; ``None`` for other runs.
         guide: The guide that is trained; ``None`` for other runs.
+        number: Its number in this process, from 1, if a page or a list showed it; else ``None``.
         axis_labels: Returns the labels along the axes of sites, by site, where they are known: the
             names of columns and levels. An axis without labels is ``None``.
 
@@ -109,6 +110,7 @@ class Run:
         self.ending = ""
         self.chains: ChainRecord | None = None
         self.guide: Callable | None = None
+        self.number: int | None = None
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()
         self._best_so_far = BestSoFar()
@@ -314,17 +316,18 @@ class Run:
 
     @property
     def best_so_far(self) -> Best | None:
-        """The best state so far, or ``None`` before the first reading of the loss.
+        """The best state so far, or ``None`` before the first is judged.
 
-        With held-out data it is the state of the lowest held-out loss. Without, a state is judged
-        by the mean loss of the steps before it: whole epochs with at least 64 steps, or 256 steps
-        where an epoch is longer. Each such window is followed by one judgement, at the end of its
-        chunk, of the state that the run has there: with ``steps_per_call="auto"``, which goes by
-        the clock, runs that are otherwise the same may judge other states. A callback that keeps a
-        best state by a monitor of its own goes first.
+        With held-out data it is the state of the lowest held-out loss. Without, it is the state of
+        the lowest loss, as the loss of a run is shown: the mean of its last steps, of whole epochs
+        where they fit, see :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. The state that
+        the run has at the end of each report is judged, from the first 64 steps on: with
+        ``steps_per_call="auto"``, which goes by the clock, runs that are otherwise the same may
+        judge other states. A callback that keeps a best state by a monitor of its own goes first.
+        A checkpoint keeps the state, for a run that goes on from it.
         """
         kept = self.best.get("validation") or next(iter(self.best.values()), None)
-        return kept or self._best_so_far.look(self)
+        return kept or self.own_best
 
     @property
     def params(self) -> Mapping[str, jax.Array]:
@@ -402,7 +405,6 @@ class Run:
                 ``None`` for now.
         """
         self.status = "running"
-        self._best_so_far.leave_out_restored(self)
         self.first_learning_rate = None if self.step else self.learning_rate
         self._began = now = time.monotonic()
         if called is not None:
@@ -474,6 +476,19 @@ class Run:
         """
         self._history.restore(columns, metrics)
         self.epoch = int(columns["epoch"][-1]) if self.step else 0
+
+    @property
+    def own_best(self) -> Best | None:
+        """The best state so far, apart from those of callbacks: what a checkpoint keeps."""
+        return self._best_so_far.look(self)
+
+    def take_over_best(self, best: Best | None) -> None:
+        """Begin with the best state of an earlier process, after its history; for trainers.
+
+        Args:
+            best: The :attr:`own_best` there.
+        """
+        self._best_so_far.take_over(best, self)
 
     def spend(self, activity: str, seconds: float) -> None:
         """Add ``seconds`` to an ``activity`` of :attr:`seconds_in`; for trainers."""

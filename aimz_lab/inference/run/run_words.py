@@ -1,14 +1,14 @@
 """A run in a person's words: how it ended, how far it came, and its loss.
 
-*The loss of a run* is one number everywhere: the negative ELBO of its last steps in nats per row,
-an exponential moving average over a fiftieth of the steps. That of its best state is the same
-average at its step, or the held-out loss. Where it helps, the loss of all rows stands beside it.
+*The loss of a run* at a step is one number everywhere: the mean negative ELBO of its last steps in
+nats per row, see :mod:`~aimz_lab.inference.run.smoothing`. That of its best state is this number at
+its step, or the held-out loss. Where it helps, the loss of all rows stands beside it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,8 +17,8 @@ from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.chain_record import ChainRecord
-from aimz_lab.inference.run.records import Best, RunInfo
-from aimz_lab.inference.run.smoothing import average_at, default_window
+from aimz_lab.inference.run.records import TRAINING, Best, RunInfo
+from aimz_lab.inference.run.smoothing import average_at
 from aimz_lab.progress import count, duration, number
 from aimz_lab.types import RunStatus
 
@@ -40,6 +40,7 @@ class Run(Protocol):
     """What is read of a run; see :class:`aimz_lab.inference.run.run.Run`, which has these words."""
 
     info: RunInfo
+    number: int | None
     status: RunStatus
     reason: str
     epoch: int
@@ -61,14 +62,14 @@ class Run(Protocol):
 def total_loss(run: Run, step: int | None = None) -> float | None:
     """Return the loss of a run in nats of all rows; ``None`` without a finite one.
 
-    It is an exponential moving average over a fiftieth of the steps.
+    It is the mean over the last steps up to there; later ones do not change it.
 
     Args:
         run: The run; of chains it is the mean potential energy.
         step: The step of it; by default the last one.
     """
     step = run.step if step is None else step
-    return average_at(run.losses, step, default_window(run.step))
+    return average_at(run.losses, step, run.info.averaged_epoch)
 
 
 def loss_per_row(run: Run, step: int | None = None) -> float | None:
@@ -87,49 +88,51 @@ class ShownBest:
     """The best state of a run, as it is shown.
 
     Attributes:
-        step: Its step.
-        value: Its loss per row: held-out, or else as the smoothed curve has it.
-        is_held_out: Whether it is a held-out loss.
+        best: The state, its step and its value.
         is_last: Whether it is the state after the last step.
     """
 
-    step: int
-    value: float
-    is_held_out: bool
+    best: Best
     is_last: bool
 
     @property
+    def step(self) -> int:
+        """Steps done by then."""
+        return self.best.step
+
+    @property
+    def value(self) -> float:
+        """Its loss per row: held-out, or that of the run at its step."""
+        return self.best.value
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether the value is a held-out loss."""
+        return self.best.is_held_out
+
+    @property
+    def what(self) -> str:
+        """The loss that it is the best by."""
+        if self.is_held_out:
+            return "held-out loss"
+        return "training loss" if self.best.monitor == TRAINING else self.best.monitor
+
+    @property
     def name(self) -> str:
-        """What it is called beside the loss of the run, which is another one if it is held-out."""
-        return "best held-out loss" if self.is_held_out else "best"
+        """What it is called beside the loss of the run, which may be another loss."""
+        return "best" if self.best.monitor == TRAINING else f"best {self.what}"
 
 
-def shown_best(
-    run: Run, loss_at: Callable[[Run, int], float | None] = loss_per_row
-) -> ShownBest | None:
-    """Return the best state with its loss in the statistic in which losses are shown.
+def shown_best(run: Run) -> ShownBest | None:
+    """Return the best state of a run: the one that its model went back to, if it did.
 
-    It is the state that the model went back to, if it did. By the training loss, a state is judged
-    after a window of steps, and the mean of a window lags behind in a steep fall. So the last state
-    is the best one as long as the smoothed loss is lower there: no loss that is shown is below that
-    of the best state.
+    Its value is the one that was shown at its step.
 
     Args:
         run: The run.
-        loss_at: Returns the smoothed loss per row at a step of it.
     """
     best = run.restored or run.best_so_far
-    if best is None:
-        return None
-    is_last = best.step == run.step
-    if best.is_held_out:
-        return ShownBest(best.step, best.value, is_held_out=True, is_last=is_last)
-    now, value = loss_at(run, run.step), loss_at(run, best.step)
-    if value is None:
-        value = best.value
-    if now is not None and now < value and run.restored is None:
-        return ShownBest(run.step, now, is_held_out=False, is_last=True)
-    return ShownBest(best.step, value, is_held_out=False, is_last=is_last)
+    return None if best is None else ShownBest(best, is_last=best.step == run.step)
 
 
 def loss_words(run: Run) -> str:
@@ -168,8 +171,8 @@ def best_words(run: Run) -> str:
     if (best := shown_best(run)) is None:
         return ""
     per = " per row" if run.info.n_obs else ""
-    held_out = ", held-out loss" if best.is_held_out else ""
-    return f"{number(best.value)}{per}{held_out}, at step {count(best.step)}"
+    what = "" if best.name == "best" else f", {best.what}"
+    return f"{number(best.value)}{per}{what}, at step {count(best.step)}"
 
 
 def with_total(run: Run) -> str:
@@ -302,8 +305,17 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
 
 def run_html(run: Run) -> str:
     """Describe a run in a small table of facts."""
-    title = f"{run.info.model} · {method_words(run.info.method)}"
-    return html_table(title, (), run_facts(run))
+    return html_table(heading(run), (), run_facts(run))
+
+
+def heading(run: Run) -> str:
+    """Name a run: its kernel, its number if it was shown, and its method."""
+    return " · ".join(filter(None, (run_name(run), method_words(run.info.method))))
+
+
+def run_name(run: Run) -> str:
+    """Name a run by its kernel, and by its number if it was shown."""
+    return run.info.model if run.number is None else f"{run.info.model} · run {run.number}"
 
 
 def method_words(method: str) -> str:

@@ -1,63 +1,74 @@
-"""The moving average that losses are shown in: its rates, and its value at one step."""
+"""The loss of a run at a step: the mean over the steps up to it.
+
+How many steps that are depends on the step alone, and never on those after it. So the loss at a
+step is one number, during the run, at its end, and in its record.
+"""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-FASTEST_DECAY = 50.0
-"""Highest rate: with a faster one, a float has nothing left of the previous value."""
-
+_LONGEST = 256
+_SHORTEST = 64
+_FORGETTING = 8  # at most one part in so many of the steps so far: a start may be far off
 _SMOOTHED_SHARE = 50
-_FORGETTING = 8.0  # the window is at most one part in so many of the steps so far
-_TERMS = 20  # of the window: what is older weighs less than 1e-8
 
 
-def default_window(n_steps: int) -> float:
-    """Steps over which a curve is smoothed by default: a fiftieth of all, at least one.
+def window_steps(steps_per_epoch: int | None) -> int:
+    """Steps of a window by default: whole epochs if they are short, else 256.
+
+    Windows of whole epochs see the same rows: their means differ by noise and progress alone.
 
     Example:
-        >>> default_window(5_000), default_window(10)
-        (100.0, 1.0)
+        >>> window_steps(6), window_steps(100), window_steps(3_000), window_steps(None)
+        (66, 100, 256, 256)
     """
-    return max(n_steps / _SMOOTHED_SHARE, 1.0)
+    if steps_per_epoch is None or steps_per_epoch > _LONGEST:
+        return _LONGEST
+    return -(-_SHORTEST // steps_per_epoch) * steps_per_epoch
 
 
-def rates(first: int, last: int, share: float) -> Float[np.ndarray, " value"]:
-    """Return the rates at which a moving average forgets: high at first, as a start may be far off.
+def averaged_steps(
+    step: int | Int[np.ndarray, " value"], steps_per_epoch: int | None
+) -> Int[np.ndarray, "*value"]:
+    """Return the number of steps whose mean is the value at a step.
+
+    That is a fiftieth of the steps by then, or the steps of a window if these are more, but at most
+    an eighth of the steps by then. Where that is an epoch or more, it is whole epochs.
 
     Args:
-        first: Number of the first value, from 1.
-        last: Number of the last value.
-        share: Steps from one value to the next, over those of the window.
+        step: The step, from 1, or several.
+        steps_per_epoch: Steps of an epoch; ``None`` if unknown.
 
     Example:
-        >>> rates(1, 4, 0.1), rates(81, 82, 0.1)
-        (array([8.        , 4.        , 2.66666667, 2.        ]), array([0.1, 0.1]))
+        >>> averaged_steps(np.array([5, 100, 1_000, 10_000]), 6)
+        array([  1,  12,  66, 198])
     """
-    return np.maximum(share, _FORGETTING / np.arange(first, last + 1))
+    step = np.asarray(step)
+    short = np.minimum(step // _FORGETTING, window_steps(steps_per_epoch))
+    steps = np.maximum(np.maximum(step // _SMOOTHED_SHARE, short), 1)
+    if steps_per_epoch is None:
+        return steps
+    whole = steps // steps_per_epoch * steps_per_epoch
+    return np.where(whole > 0, whole, steps)
 
 
-def average_at(values: Float[np.ndarray, " step"], step: int, window: float) -> float | None:
-    """Return the moving average of the values of steps at one of them; ``None`` without a finite.
+def average_at(
+    values: Float[np.ndarray, " step"], step: int, steps_per_epoch: int | None
+) -> float | None:
+    """Return the mean of the finite values of the last steps up to a step; ``None`` without any.
 
     Args:
         values: One of each step.
         step: The step, from 1.
-        window: Time constant in steps.
+        steps_per_epoch: Steps of an epoch; ``None`` if unknown.
 
     Example:
-        >>> average_at(np.array([2.0, 2.0, 9.0]), 2, 1.0)
-        2.0
+        >>> average_at(np.array([9.0, 2.0, 3.0]), 3, 1)
+        3.0
     """
-    first = max(step - math.ceil(_TERMS * window), 0)
-    kept = np.asarray(values[first:step], np.float64)
-    finite = np.isfinite(kept)
-    if not finite.any():
-        return None
-    decay = np.minimum(rates(first + 1, first + len(kept), 1 / window), FASTEST_DECAY)
-    age = decay.sum() - np.cumsum(decay)
-    weights = -np.expm1(-decay) * np.exp(-age) * finite
-    return float(weights @ np.where(finite, kept, 0.0) / weights.sum())
+    kept = values[max(step - int(averaged_steps(step, steps_per_epoch)), 0) : step]
+    kept = np.asarray(kept, np.float64)
+    kept = kept[np.isfinite(kept)]
+    return float(kept.mean()) if len(kept) else None

@@ -268,6 +268,11 @@ class SviFit:
             raise SiteError(msg) from None
         yield drawn
 
+    @property
+    def has_reported(self) -> bool:
+        """Whether there is a result of a state before the end."""
+        return self.loop.reported is not None
+
     def now(self) -> tuple[FitResult, int] | None:
         """Return the result as of the last report with its step, while the run goes on."""
         reported = self.loop.reported

@@ -31,9 +31,10 @@ _MOST_PATHS = 1000
 class ModelCheckpoint(Callback):
     """Writes checkpoints of a run at intervals, on request, and at the end.
 
-    ``fit(..., resume=directory)`` continues from the newest complete checkpoint. A process that is
-    killed while it writes one leaves the older ones intact. Use a directory for one run at a time:
-    new checkpoints replace the oldest ones there, also those of a previous run.
+    ``fit(..., resume=directory)`` continues from the newest complete checkpoint, which has the best
+    state so far in it. A process that is killed while it writes one leaves the older ones intact.
+    Use a directory for one run at a time: new checkpoints replace the oldest ones there, also those
+    of a previous run.
 
     Args:
         directory: Where to write; made if it does not exist. Files are named

@@ -17,7 +17,6 @@ from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.run_words import (
-    loss_per_row,
     method_words,
     shown_best,
     total_loss,
@@ -27,7 +26,6 @@ from aimz_lab.lab.callbacks.model_scores import Scores, arguments_of_rows, compa
 from aimz_lab.lab.panels.chains import judged_at_the_end
 from aimz_lab.lab.record import (
     RunSource,
-    loss_trace,
     named_sources,
     padded_share,
     run_of,
@@ -212,9 +210,7 @@ def _add_scores(facts: Mapping[str, dict[str, Any]], found: Mapping[str, Scores]
 
 def _facts(run: Run) -> dict[str, Any]:
     rows = run.info.n_obs or 1
-    trace = loss_trace(run)
-    smoothed = trace.smooth() / rows
-    has_loss = np.isfinite(smoothed).any() and not run.info.is_sampling
+    loss = None if run.info.is_sampling else total_loss(run)
     divergences, best = None if run.chains is None else run.chains.divergences, shown_best(run)
     return {
         "method": method_words(run.info.method),
@@ -227,10 +223,10 @@ def _facts(run: Run) -> dict[str, Any]:
         "paused_s": run.paused_s or None,
         "steps_per_s": formatting.mean_rates(run)[0] or np.nan,
         "padded_share": None if run.info.is_sampling else padded_share(run),
-        "loss": loss_per_row(run) if has_loss else np.nan,
-        "total_loss": total_loss(run) if has_loss and run.info.n_obs else np.nan,
+        "loss": np.nan if loss is None else loss / rows,
+        "total_loss": np.nan if loss is None or not run.info.n_obs else loss,
         "best": best.value if best else np.nan,
-        "best_by": best and ("held-out loss" if best.is_held_out else "training loss"),
+        "best_by": best and best.what,
         "best_step": best.step if best else None,
         "validation": run.validation[-1][1] if run.validation else np.nan,
         "draws": None if run.chains is None else run.chains.draws,

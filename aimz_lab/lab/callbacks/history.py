@@ -30,7 +30,7 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 3
+_VERSION = 4
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
 _FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
@@ -141,6 +141,7 @@ class History(Callback):
         path = local_path("path", path)
         run = run_of(self)
         columns, metrics = run.kept()
+        best = run.restored or run.best_so_far
         content = {
             "version": _VERSION,
             "info": {name: getattr(run.info, name) for name in _INFO},
@@ -153,6 +154,7 @@ class History(Callback):
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
             "validation": [[step, plain_number(loss)] for step, loss in run.validation],
+            "best": best and [best.monitor, best.value, best.step],
             "columns": {name: _plain(kept) for name, kept in {**metrics, **columns}.items()},
         }
         with refusing(f"The history cannot be written to {path}", DataError):

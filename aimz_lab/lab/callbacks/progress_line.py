@@ -15,7 +15,6 @@ from aimz_lab.lab.panels import ConvergencePanel
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import PanelSet
 from aimz_lab.lab.throttle import Throttle
-from aimz_lab.lab.traces import Trace
 from aimz_lab.preparing import Preparing
 from aimz_lab.progress import NotebookLine, StatusLine, progress_line
 from aimz_lab.types import shown
@@ -69,8 +68,6 @@ class ProgressLine(Display):
     def on_fit_begin(self, run: Run) -> None:
         """Begin the line."""
         self._line = self._line or progress_line(self._stream)
-        self._loss = Trace()
-        self._loss.add(run.losses)
         self._throttle = Throttle(self._line.interval_s, share=0.01)
         self._panel_set = PanelSet([ConvergencePanel()] if run.chains else [], share=0.01)
         self._panel_set.begin(run)
@@ -78,9 +75,8 @@ class ProgressLine(Display):
         if self._line.rewrite and not self._due_s:
             self._line.write(f"{run.info.model}: preparing · compiling the first step")
 
-    def on_steps_end(self, run: Run, steps: Steps) -> None:
+    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
         """Update the line, if that is due."""
-        self._loss.add(steps.loss)
         began = time.perf_counter()
         if self._throttle.ready(began):
             self._line.write(self._text(run), _share(run))
@@ -96,12 +92,7 @@ class ProgressLine(Display):
     def _text(self, run: Run) -> str:
         frames = self._panel_set.frames(run, everything=run.finished)
         self._convergence = frames.get("convergence", self._convergence)
-        loss = loss_per_row(run) if run.finished else self._present_loss(run)
-        return formatting.status_line(run, loss, self._line.width, self._convergence)
-
-    def _present_loss(self, run: Run) -> float | None:
-        smoothed = self._loss.smooth()
-        return float(smoothed[-1]) / (run.info.n_obs or 1) if len(smoothed) else None
+        return formatting.status_line(run, loss_per_row(run), self._line.width, self._convergence)
 
 
 def _share(run: Run) -> float | None:

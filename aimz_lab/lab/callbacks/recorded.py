@@ -11,6 +11,7 @@ from aimz_lab.files import Value
 from aimz_lab.files.json_text import NONFINITE
 from aimz_lab.inference.checkpoint.content import check_columns
 from aimz_lab.inference.run.events import RunInfo
+from aimz_lab.inference.run.records import Best
 from aimz_lab.inference.run.step_history import column_forms, metric_form
 from aimz_lab.lab.record import RecordedRun
 from aimz_lab.types import RunStatus
@@ -37,6 +38,7 @@ def recorded_run(plain: Value) -> RecordedRun:
         "notes",
         "checkpoints",
         "validation",
+        "best",
         "columns",
     )
     columns, metrics = _columns(fields["columns"])
@@ -52,10 +54,18 @@ def recorded_run(plain: Value) -> RecordedRun:
     steps = run.step
     pairs = [pair.listed(2) for pair in fields["validation"].listed()]
     run.validation = [(step.whole(most=steps), loss.number(finite=False)) for step, loss in pairs]
+    best = fields["best"].optional(lambda plain: _best(plain, steps))
+    run.take_over_best(None)  # none is judged anew: which states were judged is not in the file
+    run.best = {} if best is None else {best.monitor: best}
     pairs = [pair.listed(2) for pair in fields["checkpoints"].listed()]
     run.checkpoints = [(step.whole(most=steps), where.text()) for step, where in pairs]
     run.notes = list(fields["notes"].texts())
     return run
+
+
+def _best(plain: Value, steps: int) -> Best:
+    monitor, value, step = plain.listed(3)
+    return Best(value.number(), step.whole(1, steps), None, monitor.text())
 
 
 def _seconds(plain: Value) -> float:

@@ -20,7 +20,7 @@ class Plateau:
         patience: Windows without progress to wait for.
         min_delta: Least progress that counts, in nats per row.
         window: Steps of a window of losses; ``None`` for whole epochs, see
-            :func:`~aimz_lab.inference.run.best_state.window_steps`.
+            :func:`~aimz_lab.inference.run.smoothing.window_steps`.
 
     Raises:
         ArgumentError: If a value is not allowed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.live_runs import live_runs
+from aimz_lab.inference.run.live_runs import number_of
 from aimz_lab.inference.run.run_words import method_words
 from aimz_lab.lab.panels import (
     ConvergencePanel,
@@ -36,7 +36,7 @@ def meta(run: Run) -> dict[str, Any]:
     info = run.info
     return {
         "model": info.model,
-        "number": next((live.number for live in live_runs() if live.run is run), None),
+        "number": run.number if run.finished else number_of(run),
         "method": method_words(info.method),
         "n_obs": info.n_obs,
         "batch_size": info.batch_size,

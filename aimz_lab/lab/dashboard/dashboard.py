@@ -13,7 +13,6 @@ from aimz_lab.data.options import check_callable, check_flag, check_progress, re
 from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.inference.run.getting_ready import Display
-from aimz_lab.inference.run.run_words import shown_best
 from aimz_lab.lab import environment
 from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
@@ -44,7 +43,7 @@ class LiveDashboard(Display):
 
     In a notebook: curves, padding, devices, parameters, and buttons that stop, pause and steer
     the run. Restore best stops it too, and gives the model the best state: by the held-out loss, or
-    else the lowest window of training steps. Of chains: energies, divergences, step sizes, R-hat
+    else the lowest loss. Of chains: energies, divergences, step sizes, R-hat
     and effective sample sizes. When the run ends, a still picture with a summary takes their place.
 
     The record outlives the page: one that is loaded again shows the live view again, or the picture
@@ -195,7 +194,7 @@ class LiveDashboard(Display):
         """Show how the run ended, for good, and keep its curve for comparison."""
         best = run.best_so_far
         if self._restore_best and best and best.state is not None:
-            if shown_best(run).is_last:
+            if best.step == run.step:
                 run.notes.append("The model has the best state, the last one.")
             else:
                 run.end_with(best.state)

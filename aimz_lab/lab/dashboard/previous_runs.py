@@ -5,27 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.live_runs import number_of
 from aimz_lab.lab.record import loss_trace
 
 _KEPT_RUNS = 4
 _KEPT_MODELS = 32
 
 
-@dataclass(frozen=True)
-class _PreviousRun:
-    label: str
-    n_obs: int | None
-    trace: dict[str, Any]
-
-
 _lock = threading.Lock()
-_by_model: dict[str, deque[_PreviousRun]] = {}
-_counts: dict[str, int] = {}
+_by_model: dict[str, deque[dict[str, Any]]] = {}
 _remembered: WeakSet[Run] = WeakSet()
 
 
@@ -34,13 +26,11 @@ def remember(run: Run) -> None:
     if run.step < 2 or run.info.is_sampling or run in _remembered:
         return
     _remembered.add(run)
-    trace = loss_trace(run).frame()
+    shown = described(run, f"run {number_of(run)}, {time.strftime('%H:%M')}")
     name = run.info.model
     with _lock:
-        _counts[name] = _counts.get(name, 0) + 1
-        label = f"run {_counts[name]}, {time.strftime('%H:%M')}"
         kept = _by_model.pop(name, None) or deque(maxlen=_KEPT_RUNS)
-        kept.append(_PreviousRun(label, run.info.n_obs, trace))
+        kept.append(shown)
         _by_model[name] = kept  # the latest model comes last
         while len(_by_model) > _KEPT_MODELS:
             _by_model.pop(next(iter(_by_model)))
@@ -52,11 +42,25 @@ def frame(run: Run) -> dict[str, Any]:
         return {"runs": []}
     with _lock:
         kept = list(_by_model.get(run.info.model, ()))
-    return {"runs": [{"label": e.label, "n_obs": e.n_obs, "trace": e.trace} for e in kept]}
+    return {"runs": kept}
+
+
+def described(run: Run, label: str) -> dict[str, Any]:
+    """Describe the loss of a run for the page of another one.
+
+    Args:
+        run: The run.
+        label: Its name in the legend.
+    """
+    return {
+        "label": label,
+        "n_obs": run.info.n_obs,
+        "averaged_epoch": run.info.averaged_epoch,
+        "trace": loss_trace(run).frame(),
+    }
 
 
 def forget() -> None:
     """Drop every curve that was kept."""
     with _lock:
         _by_model.clear()
-        _counts.clear()

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from aimz_lab.calls import public
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
+from aimz_lab.inference.run.run_words import run_name
 from aimz_lab.lab import environment
+from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.panels import ParametersPanel
@@ -56,9 +58,8 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
 
     run, beside_it = run_of(source), [run_of(other) for other in others]
     runs = [
-        {"label": f"{other.info.model} {i}", "n_obs": other.info.n_obs, "trace": trace}
-        for i, other in enumerate(beside_it, start=2)
-        for trace in (frames_of(other)["loss"]["traces"]["loss"],)
+        previous_runs.described(other, _label(other, place))
+        for place, other in enumerate(beside_it, start=2)
     ]
     beside = {"previous_runs": {"runs": runs}}
     for live in live_runs():
@@ -74,6 +75,11 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
     widget = make_widget(frames if run.finished else _as_snapshot(frames))
     widget.show_below = lambda: show_picture_below(widget, *picture_bundle(run, others=beside_it))
     return widget
+
+
+def _label(run: Run, place: int) -> str:
+    """Name a run beside another one, by its number if it has one."""
+    return f"{run.info.model} {place}" if run.number is None else run_name(run)
 
 
 def _follow(live: LiveRun, beside: Frames) -> AnyWidget | None:

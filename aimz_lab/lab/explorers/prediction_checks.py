@@ -13,6 +13,7 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import real_number
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.impact_model import ImpactModel
+from aimz_lab.inference.running_fit import one_moment
 from aimz_lab.lab.explorers.predicted_model import checked_model
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.checked_predictions import PREDICTED, CheckedPredictions
@@ -225,17 +226,19 @@ def prediction_checks(
         if log_likelihood is not None:
             msg = "log_likelihood= goes with a tree; a model computes its own."
             raise ArgumentError(msg)
-        checked = checked_model(
-            source,
-            X,
-            y,
-            columns=columns,
-            statistics=statistics,
-            rng_key=rng_key,
-            output_scale=output_scale,
-            progress=progress,
-            kernel_kwargs=arguments,
-        )
+        # Predictions and likelihoods are of one state, also while a fit goes on.
+        with one_moment(source, source._moment()):
+            checked = checked_model(
+                source,
+                X,
+                y,
+                columns=columns,
+                statistics=statistics,
+                rng_key=rng_key,
+                output_scale=output_scale,
+                progress=progress,
+                kernel_kwargs=arguments,
+            )
         given = ["im", "X", *(["y"] if y is not None else [])]
         given += [f"{name}={name}" for name in kwargs]
         given += ["kernel_kwargs=kernel_kwargs"] if kernel_kwargs else []

@@ -57,6 +57,7 @@ class TracePanel(Panel):
                 trace.follow(run.chains.buckets(ENERGY), chain)
         return {
             "n_obs": None,
+            "averaged_epoch": run.info.averaged_epoch,
             "traces": {name: self._traces[name].frame() for name in names},
             "chains": {ENERGY: [trace.frame() for trace in self._by_chain]},
             "warmup": run.chains.plan.warmup if run.chains else 0,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import ValidationLosses
 from aimz_lab.inference.run.run_words import loss_per_row, shown_best
@@ -43,39 +39,25 @@ class LossPanel(Panel):
         if self._has_rate:
             first, *others = frames.items()
             frames = dict([first, (LEARNING_RATE, rate_frame(run)), *others])
-        shown = present(run, loss)
         if run.finished:
             keep_loss_trace(run, loss)
         return {
             "n_obs": run.info.n_obs,
+            "averaged_epoch": run.info.averaged_epoch,
             "traces": frames,
             "validation": validation_frame(run.validation),
             "rate_changes": [
                 [change.step, change.after] for change in run.rate_changes[-MOST_CHANGES:]
             ],
-            **shown,
+            **present(run),
         }
 
 
-def present(run: Run, trace: Trace) -> Frame:
-    """Return the present smoothed loss and the best state's, per row if the rows are known.
-
-    Args:
-        run: The run.
-        trace: Its losses.
-    """
-    if run.finished:
-        loss_at = loss_per_row
-    else:  # several times a second, of a run of any length
-        smoothed = trace.smooth() / (run.info.n_obs or 1)
-
-        def loss_at(run: Run, step: int) -> float | None:  # noqa: ARG001
-            value = float(np.interp(step, trace.steps, smoothed)) if len(smoothed) else math.nan
-            return value if math.isfinite(value) else None
-
-    best = shown_best(run, loss_at)
+def present(run: Run) -> Frame:
+    """Return the present loss and the best state's, per row if the rows are known."""
+    best = shown_best(run)
     return {
-        "now": loss_at(run, run.step),
+        "now": loss_per_row(run),
         "best": best.value if best else None,
         "best_step": best.step if best else None,
         "best_name": best.name if best else None,

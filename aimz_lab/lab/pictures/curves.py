@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import RateChange
-from aimz_lab.inference.run.run_words import shown_best
+from aimz_lab.inference.run.run_words import run_name, shown_best
 from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
 from aimz_lab.lab.record import loss_trace
@@ -151,7 +151,9 @@ def curve_of(
     is_loss = name == LOSS
     rows = _rows(run) if is_loss and per_row else 1
     trace = trace_of(run, name)
-    smoothed = trace.smooth() / rows if smooth and name != LEARNING_RATE else None
+    smoothed = (
+        trace.smooth(run.info.averaged_epoch) / rows if smooth and name != LEARNING_RATE else None
+    )
     unit = name.replace("_", " ")
     if is_loss:
         unit = "loss per row (nats)" if per_row and run.info.n_obs else "loss (nats)"
@@ -191,4 +193,8 @@ def _validation(run: Run, *, per_row: bool) -> Line | None:
 def _other(run: Run, *, per_row: bool) -> Line:
     trace = loss_trace(run)
     rows = _rows(run) if per_row else 1
-    return Line(f"{run.info.model}, {run.step:,} steps", trace.steps, trace.smooth() / rows)
+    return Line(
+        f"{run_name(run)}, {run.step:,} steps",
+        trace.steps,
+        trace.smooth(run.info.averaged_epoch) / rows,
+    )

@@ -14,6 +14,7 @@ from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag, check_text
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run_words import heading
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.panels.chains import ENERGY
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
@@ -23,7 +24,7 @@ from aimz_lab.lab.pictures.curves import LOSS, Curve, curve_names, curve_of
 from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.energies import draw_energies
 from aimz_lab.lab.pictures.rate_marks import draw_rate_changes
-from aimz_lab.lab.pictures.summary import WIDTH, Summary, heading
+from aimz_lab.lab.pictures.summary import WIDTH, Summary
 from aimz_lab.lab.pictures.vertical_axis import numbers, set_vertical
 from aimz_lab.lab.pictures.vertical_view import vertical_view
 from aimz_lab.lab.record import RunSource, run_of
@@ -68,7 +69,7 @@ def loss_figure(
         whole: Whether a linear axis has the whole range, also where the start is far off.
         last_half: Whether only the second half of the steps is drawn.
         per_row: Whether the loss is divided by the number of rows, if it is known.
-        smooth: Whether to draw the exponential moving average as well.
+        smooth: Whether to draw the smoothed curve as well.
 
     Returns:
         A figure of matplotlib without a window; it shows itself at the end of a cell. Its paper is

@@ -10,7 +10,7 @@ import numpy as np
 
 from aimz_lab.calls import public
 from aimz_lab.effects.outcome_names import column_of
-from aimz_lab.errors import ArgumentError, NotFittedError, OptionalDependencyError
+from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.pictures import ink
 from aimz_lab.system.imports import late_import
@@ -234,9 +234,6 @@ def _output_of(tree: xr.DataTree, draws: xr.Dataset) -> str:
 
 def _with_group(source: ImpactModel | xr.DataTree, group: str) -> xr.DataTree:
     if isinstance(source, ImpactModel):
-        if not source.is_fitted():
-            msg = "The model has no posterior to draw; call fit first."
-            raise NotFittedError(msg)
         return source.posterior_tree
     if not isinstance(source, xr.DataTree) or group not in source:
         msg = f"This picture is of a fitted model, or of a tree with the group {group!r}."

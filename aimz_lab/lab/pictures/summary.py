@@ -13,7 +13,7 @@ from aimz_lab.inference.run.plateau import fall_at_end
 from aimz_lab.inference.run.run_words import (
     best_words,
     ended_words,
-    method_words,
+    heading,
     with_total,
 )
 from aimz_lab.lab import formatting
@@ -111,11 +111,6 @@ def _rates(run: Run) -> str:
         return ""
     steps = f"; {formatting.rate(steps_per_s)} steps/s"
     return f"{steps}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else steps
-
-
-def heading(run: Run) -> str:
-    """Return the name of a run: kernel and method."""
-    return " · ".join(filter(None, (run.info.model, method_words(run.info.method))))
 
 
 def notes(run: Run) -> list[str]:

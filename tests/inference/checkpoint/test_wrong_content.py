@@ -32,6 +32,7 @@ def cut(plain, arrays):
         if name.startswith(("history", "metric", "validation")):
             arrays[name] = arrays[name][:-1]
     plain["best"]["loss over 2 steps"][1] = 2
+    plain["best_so_far"][2] = 2
 
 
 def put(*path):
@@ -96,6 +97,9 @@ RUNS = {
     "state of another type": (array("state/1", lambda a: a.astype("f2")), "array .* is float16"),
     "state of another shape": (array("state/2", lambda a: a[None]), "array .* expected"),
     "no state": (drop("state/0"), "'state/0' is missing"),
+    "best so far later": (put("best_so_far", ["validation", 1.0, 99]), "best_so_far"),
+    "best so far by what": (put("best_so_far", ["x", 1.0, 2]), r"best_so_far\[0\] is 'x'"),
+    "best so far is a number": (put("best_so_far", 3), "best_so_far is 3"),
     "a best of another shape": (array("best/0/2", lambda a: a[None]), "array .* expected"),
     "facts as a list": (put("provenance", "facts", []), "provenance.facts is"),
     "other facts": (put("provenance", "facts", {"a" * 9999: 1}), "another run: a+[.]* is 1 there"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aimz_lab.inference.run.best_state import MonitorWindows, offer_best, window_steps
+from aimz_lab.inference.run.best_state import MonitorWindows, offer_best
+from aimz_lab.inference.run.smoothing import window_steps
 from tests.runs import tell, told_run
 
 

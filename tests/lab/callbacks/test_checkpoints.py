@@ -115,6 +115,38 @@ def test_the_best_state_is_written_and_survives_in_those_after_it(model, tmp_pat
     assert same_bits(resumed.best[name].state, expected)
 
 
+@pytest.mark.parametrize("validation", [None, (X_NEW, Y_NEW)])
+def test_a_run_that_goes_on_has_the_best_state_of_before(model, tmp_path, validation):
+    """As in an unbroken run, although the loss only rises after the checkpoint."""
+
+    class Worsen(Callback):
+        every_epoch = False
+
+        def on_steps_end(self, run, steps):
+            if run.step == 78:
+                run.control.set_learning_rate(3.0)
+
+    options = {"validation": validation, "steps_per_call": 6, "callbacks": [Worsen()]}
+    whole = refit(model, X, Y, epochs=24, **options).last_run
+    best = whole.best_so_far
+    assert 60 < best.step < 96
+    saving = {**options, "callbacks": [Worsen(), ModelCheckpoint(tmp_path, every_epochs=16)]}
+    refit(model, X, Y, epochs=16, **saving)
+    resumed = refit(model, X, Y, epochs=24, resume=tmp_path, **options).last_run
+    found = resumed.best_so_far
+    assert (found.value, found.step, found.monitor) == (best.value, best.step, best.monitor)
+    assert same_bits(found.state.svi, best.state.svi)
+    assert same_bits(resumed.losses, whole.losses)
+
+
+def test_a_best_state_by_another_loss_is_not_kept_and_the_run_says_so(model, tmp_path):
+    refit(model, X, Y, epochs=16, callbacks=[ModelCheckpoint(tmp_path)])
+    assert model.last_run.best_so_far.monitor == "loss"
+    run = refit(model, X, Y, epochs=17, resume=tmp_path, validation=(X_NEW, Y_NEW)).last_run
+    assert run.best_so_far.is_held_out
+    assert "judged by the training loss and is not kept" in run.notes[0]
+
+
 def test_a_run_that_goes_on_can_still_end_with_the_best_state_of_before(model, tmp_path):
     """The held-out loss rises after the checkpoint, so that the best state lies before it."""
 

@@ -16,7 +16,7 @@ from aimz_lab.inference.run.events import Callback, Callbacks
 from aimz_lab.inference.run.getting_ready import getting_ready
 from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.inference.run.records import Best
-from aimz_lab.lab import environment
+from aimz_lab.lab import environment, loss_figure, summary_text
 from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
@@ -49,7 +49,7 @@ def test_first_frame_has_everything_and_comes_before_the_first_step(screen):
     [first] = screen.frames
     assert first["meta"] == {
         "model": "kernel",
-        "number": None,
+        "number": run.number,
         "method": "SVI with AutoNormal",
         "n_obs": 50,
         "batch_size": 10,
@@ -352,21 +352,48 @@ def test_the_dashboard_can_watch_one_run_after_another(screen):
 
 
 def test_previous_runs_of_the_same_model_are_shown_and_others_are_not(screen):
-    play(begun(model="a", n_obs=7), [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
+    first = begun(model="a", n_obs=7)
+    play(first, [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
     play(begun(model="b"), [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
     play(begun(model="a"), [LiveDashboard(view=screen)], [[1.0, 2.0]])
     [run] = screen.frames[0]["previous_runs"]["runs"]
-    assert run["label"].startswith("run 1, ")
+    assert run["label"].startswith(f"run {first.number}, ")
     assert (run["n_obs"], run["trace"]["steps"]) == (7, 2)
 
 
+def test_a_run_has_one_number_in_every_view_in_whatever_order_runs_end(screen):
+    early, late, third = (begun(model="ordered") for _ in range(3))
+    views = RecordingDisplay(), RecordingDisplay()
+    boards = [LiveDashboard(view=view) for view in views]
+    for board, run in zip(boards, (early, late), strict=True):
+        board.on_fit_begin(run)
+        feed(run, [1.0, 2.0])
+    for board, run in zip(boards[::-1], (late, early), strict=True):
+        run.finish("completed", "")
+        board.on_fit_end(run)
+    assert [view.frames[0]["meta"]["number"] for view in views] == [early.number, late.number]
+    assert early.number < late.number
+    LiveDashboard(view=screen).on_fit_begin(third)
+    labels = [run["label"] for run in screen.frames[0]["previous_runs"]["runs"]]
+    assert [label.split(",")[0] for label in labels] == [
+        f"run {late.number}",
+        f"run {early.number}",
+    ]
+    assert third.number > late.number
+    assert f"ordered · run {early.number} · SVI" in summary_text(early)
+    assert loss_figure(early).axes[0].get_title("left").startswith(f"ordered · run {early.number}")
+    drawn = [line.get_label() for line in loss_figure(late, early).axes[0].lines]
+    assert f"ordered · run {early.number}, 2 steps" in drawn
+
+
 def test_few_previous_runs_are_kept_and_the_latest_are():
-    for _ in range(9):
-        play(begun(model="many"), [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
+    runs = [begun(model="many") for _ in range(9)]
+    for run in runs:
+        play(run, [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
     labels = [
         run["label"].split(",")[0] for run in previous_runs.frame(begun(model="many"))["runs"]
     ]
-    assert labels == ["run 6", "run 7", "run 8", "run 9"]
+    assert labels == [f"run {run.number}" for run in runs[-4:]]
 
 
 def test_a_predictive_check_is_done_every_k_epochs(screen, rng):

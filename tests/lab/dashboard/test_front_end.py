@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.inference.run.run_words import no_training
-from aimz_lab.inference.run.smoothing import default_window
+from aimz_lab.inference.run.smoothing import averaged_steps
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard import static
 from aimz_lab.lab.panels import LossPanel, TracePanel
@@ -270,17 +270,19 @@ class TestSameAsPython:
         for name in ("count", "rate", "ratio"):
             assert node(name, value) == getattr(formatting, name)(value)
 
-    @given(st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), max_size=60), st.floats(0.5, 500))
-    def test_smoothing(self, node, values, window):
+    @given(
+        st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), max_size=60),
+        st.none() | st.integers(1, 300),
+    )
+    def test_smoothing(self, node, values, epoch):
         steps = max(4 * len(values) - 3, 0)  # the last value stands for a single step
-        found = np.array(node("smooth", values, 4, window, steps), float)
-        expected = smooth(np.array(values), 4, window, steps)
-        # The smallest floats of all have fewer digits.
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-300)
+        found = np.array(node("smooth", values, 4, steps, epoch), float)
+        expected = smooth(np.array(values), 4, steps, epoch)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
-    @given(st.integers(1, 10**7))
-    def test_the_window(self, node, n_steps):
-        assert node("defaultWindow", n_steps) == default_window(n_steps)
+    @given(st.integers(1, 10**7), st.none() | st.integers(1, 1000))
+    def test_the_steps_that_are_averaged(self, node, step, epoch):
+        assert node("averagedSteps", step, epoch) == averaged_steps(step, epoch)
 
     @settings(max_examples=15)
     @given(st.integers(1, 5000))

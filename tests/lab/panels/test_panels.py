@@ -14,6 +14,7 @@ import pytest
 from aimz_lab.errors import DataError
 from aimz_lab.inference.run.events import Callback, Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.run.loop import Lifecycle
+from aimz_lab.inference.run.run_words import loss_per_row
 from aimz_lab.lab.panels import (
     CheckPanel,
     DevicesPanel,
@@ -25,7 +26,6 @@ from aimz_lab.lab.panels import (
 from aimz_lab.lab.panels.padding import shards
 from aimz_lab.lab.panels.predictive_check import densities
 from aimz_lab.lab.pictures.curves import curve_of
-from aimz_lab.lab.record import loss_trace
 from aimz_lab.lab.traces import unpack
 from tests.lab.runs import begun, chunk, feed
 
@@ -47,29 +47,37 @@ class TestLoss:
         np.testing.assert_array_equal(unpack(frame["traces"]["loss"]["mean"]), [30, 20, 10])
         assert frame["n_obs"] == 10
 
-    def test_now_is_smoothed_and_best_is_the_best_window_both_per_row(self):
+    def test_now_is_smoothed_and_best_is_the_lowest_both_per_row(self):
         run = begun(n_obs=10, steps_per_epoch=100)
-        frame = watched(LossPanel(), run, [{"loss": np.repeat([50.0, 20.0, 30.0], 100)}])
-        assert (frame["best"], frame["best_step"]) == (pytest.approx(2.0, rel=1e-3), 200)
-        assert 2.9 < frame["now"] <= 3.0
+        frame = watched(LossPanel(), run, [{"loss": [loss] * 100} for loss in (50.0, 20.0, 30.0)])
+        assert (frame["best"], frame["best_step"]) == (2.0, 200)
+        assert frame["now"] == 3.0
 
     def test_in_a_steep_fall_the_last_state_is_the_best_and_has_the_loss_that_is_shown(self):
         frame = watched(LossPanel(), begun(n_obs=1), [{"loss": 10 * np.exp(-np.arange(900) / 99)}])
         assert (frame["best"], frame["best_step"]) == (frame["now"], 900)
 
     @pytest.mark.parametrize("n_steps", [700, 5000])
-    def test_the_best_lies_on_the_smoothed_curve_and_no_loss_shown_is_below(self, n_steps, rng):
+    def test_the_best_is_one_number_and_no_loss_shown_is_below(self, n_steps, rng):
+        """Live, and at the end; it only falls, and lies on the smoothed curve."""
         losses = 3 + np.abs(np.linspace(-1, 1, n_steps)) + 0.1 * rng.normal(size=n_steps)
-        run = begun(n_obs=10)
-        frame = watched(LossPanel(), run, [{"loss": losses}])
-        trace = loss_trace(run)
+        run, panel, found = begun(n_obs=10, steps_per_epoch=7), LossPanel(), {}
+        panel.begin(run)
+        for start in range(0, n_steps, 50):
+            feed(run, losses[start : start + 50])
+            frame = panel.frame(run)
+            if frame["best"] is not None:
+                assert frame["best"] == found.setdefault(frame["best_step"], frame["best"])
+                assert frame["best"] == min(found.values()) <= frame["now"]
         assert frame["best_step"] < n_steps
-        on_the_curve = np.interp(frame["best_step"], trace.steps, trace.smooth()) / 10
-        assert frame["best"] == pytest.approx(on_the_curve)
-        assert frame["best"] <= frame["now"]
+        assert len(found) > 3
         run.finish("completed", "")
-        found = curve_of(run, per_row=True, smooth=True).best[2]
-        assert found == pytest.approx(frame["best"], rel=1e-5)  # live, a curve has 1,024 buckets
+        assert panel.frame(run)["best"] == frame["best"] == run.best_so_far.value
+        assert run.best_so_far.value == loss_per_row(run, frame["best_step"])
+        drawn = curve_of(run, per_row=True, smooth=True)
+        assert drawn.best[2] == frame["best"]
+        on_the_curve = np.interp(frame["best_step"], drawn.steps, drawn.smoothed)
+        assert frame["best"] == pytest.approx(on_the_curve, rel=2e-3)  # of 1,024 buckets
 
     def test_without_rows_the_loss_is_total(self):
         frame = watched(LossPanel(), begun(), [{"loss": [20.0] * 256}])

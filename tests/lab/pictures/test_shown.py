@@ -79,7 +79,7 @@ def of_a_user():
 def test_a_picture_shows_its_words_where_jupyterlab_and_nbconvert_read_them():
     shown, metadata = DisplayFormatter().format(of_a_run())
     alt = (
-        "Loss of kernel over 200 steps, completed. Loss 2.035 per row, 20.35 for all 10 rows. The "
+        "Loss of kernel over 200 steps, completed. Loss 2.121 per row, 21.21 for all 10 rows. The "
         "vertical axis shows loss per row (nats)."
     )
     assert metadata["image/png"]["alt"] == alt

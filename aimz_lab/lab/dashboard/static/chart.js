@@ -3,7 +3,6 @@
 import {
   bucketSteps,
   count,
-  defaultWindow,
   extent,
   nearest,
   number,
@@ -63,7 +62,7 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
     low: divided(trace.low, by),
     high: divided(trace.high, by),
     bucket: source.low ? trace.width : 1,
-    smoothed: smoothed && curve !== "learning_rate" ? smooth(mean, trace.width, defaultWindow(trace.total), trace.total) : null,
+    smoothed: smoothed && curve !== "learning_rate" ? smooth(mean, trace.width, trace.total, loss.averaged_epoch) : null,
     validation: isLoss ? validationOf(loss, isPerRow) : null,
     previous: isLoss ? previousRuns.slice(-MOST_PREVIOUS).map((run) => previousOf(run, isPerRow)) : [],
     unit: isLoss ? (isPerRow ? "loss per row (nats)" : "loss (nats)") : curve.replaceAll("_", " "),
@@ -92,7 +91,7 @@ function chainSeries(loss, curve, smoothed) {
     low: trace.low,
     high: trace.high,
     bucket: loss.traces[curve].low ? trace.width : 1,
-    smoothed: isSmooth ? smooth(trace.mean, trace.width, defaultWindow(trace.total), trace.total) : null,
+    smoothed: isSmooth ? smooth(trace.mean, trace.width, trace.total, loss.averaged_epoch) : null,
     validation: null,
     previous: [],
     chains,
@@ -112,7 +111,7 @@ function validationOf(loss, isPerRow) {
 
 function previousOf(run, isPerRow) {
   const trace = readTrace(run.trace);
-  const values = smooth(trace.mean, trace.width, defaultWindow(trace.total), trace.total);
+  const values = smooth(trace.mean, trace.width, trace.total, run.averaged_epoch);
   return {
     label: run.label,
     steps: trace.steps,

@@ -105,7 +105,7 @@ class View {
     const option = (key, text, title) =>
       toggle(text, this.options[key], title, (on) => this.change({ [key]: on }));
     this.toggles = {
-      smooth: option("smooth", "smooth", "Exponential moving average over a fiftieth of the steps"),
+      smooth: option("smooth", "smooth", "Mean of the last fiftieth of the steps, at each step"),
       log: option("log", "log", "Logarithmic axis of the distance to the lowest value"),
       whole: option("whole", "whole", "The whole range, with what lies far above the rest"),
       perRow: option("perRow", "per row", "Loss divided by the number of rows"),

@@ -13,29 +13,37 @@ export function bucketSteps(n, width, total) {
   return Float64Array.from({ length: n }, (_, i) => Math.min(width * (i + 1), total));
 }
 
-/** Steps over which a curve is smoothed by default: a fiftieth of all, at least one. */
-export const defaultWindow = (steps) => Math.max(steps / 50, 1);
+// As in inference/run/smoothing.py, which says why.
+const LONGEST = 256;
+const SHORTEST = 64;
 
-const FORGETTING = 8; // the window is at most one part in so many of the steps so far
+/** Number of steps whose mean is the smoothed value at a step; `epoch` is its steps, or null. */
+export function averagedSteps(step, epoch) {
+  const window = epoch && epoch <= LONGEST ? Math.ceil(SHORTEST / epoch) * epoch : LONGEST;
+  const short = Math.min(Math.floor(step / 8), window);
+  const steps = Math.max(Math.floor(step / 50), short, 1);
+  return epoch && steps >= epoch ? steps - (steps % epoch) : steps;
+}
 
 /**
- * Exponential moving average of bucket means, without a bias toward zero; gaps weigh nothing. It
- * does not drag a high start along. Of `steps` in all, the last value may stand for fewer than
- * `width`, and weighs less.
+ * Mean of the last steps up to each value, the mean of `width` steps; gaps weigh nothing. Later
+ * values do not change it. Of `total` steps in all, the last value may stand for fewer.
  */
-export function smooth(values, width, window, steps = values.length * width) {
-  const out = new Float64Array(values.length);
-  let average = 0;
-  let total = 0;
-  for (let i = 0; i < values.length; i++) {
-    const finite = Number.isFinite(values[i]);
-    const part = i < values.length - 1 ? 1 : (steps - i * width) / width;
-    const weight = 1 - Math.exp(-part * Math.max(width / window, FORGETTING / (i + 1)));
-    average += weight * ((finite ? values[i] : 0) - average);
-    total += weight * ((finite ? 1 : 0) - total);
-    out[i] = total > 0 ? average / total : NaN;
-  }
-  return out;
+export function smooth(values, width, total, epoch) {
+  const n = values.length;
+  const end = (i) => (i < n - 1 ? width * (i + 1) : total);
+  return Float64Array.from({ length: n }, (_, i) => {
+    const begin = Math.max(end(i) - averagedSteps(end(i), epoch), 0);
+    const first = Math.floor(begin / width);
+    let [sum, weight] = [0, 0];
+    for (let j = first; j <= i; j++) {
+      if (!Number.isFinite(values[j])) continue;
+      const steps = end(j) - Math.max(width * j, begin);
+      sum += steps * values[j];
+      weight += steps;
+    }
+    return weight > 0 ? sum / weight : NaN;
+  });
 }
 
 /** Index of the value of an ascending array that is nearest to `x`, or -1. */
