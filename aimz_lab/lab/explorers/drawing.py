@@ -56,7 +56,8 @@ def draw_view(view: View) -> Figure:
         view: What an explorer shows.
 
     Returns:
-        A figure, which shows itself at the end of a cell.
+        A figure. It shows itself at the end of a cell; elsewhere, pass it to
+        :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
         OptionalDependencyError: If matplotlib is missing.

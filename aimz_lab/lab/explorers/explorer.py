@@ -35,8 +35,9 @@ _BUSY_S = 0.4  # of an answer, after which the page says that it is computed
 class Explorer:
     """A panel whose controls are moved by hand, and whose charts, table and words follow.
 
-    In a notebook it shows itself at the end of a cell; a saved notebook keeps its picture. Without
-    a page, :meth:`set` moves the controls and the numbers are the same.
+    In a notebook it shows itself at the end of a cell, and elsewhere by ``display(explorer)``; a
+    saved notebook keeps its picture. Without a page, :meth:`set` moves the controls and the numbers
+    are the same.
 
     Made by functions such as :func:`~aimz_lab.lab.explore_prior`.
 

@@ -48,7 +48,8 @@ def plot_effect(
         prob: Mass of the interval.
 
     Returns:
-        A matplotlib figure; it shows itself at the end of a cell.
+        A matplotlib figure. It shows itself at the end of a cell; elsewhere, pass it to
+        :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
         ArgumentError: If there are no draws, labels do not fit the rows, or there are too many

@@ -71,8 +71,9 @@ def loss_figure(
         smooth: Whether to draw the exponential moving average as well.
 
     Returns:
-        A figure of matplotlib without a window; it shows itself at the end of a cell. Its paper is
-        transparent, and its colours are read on light pages and on dark ones.
+        A figure of matplotlib without a window. It shows itself at the end of a cell; elsewhere,
+        pass it to :func:`~aimz_lab.lab.show_figure`. Its paper is transparent, and its colours are
+        read on light pages and on dark ones.
 
     Raises:
         ArgumentError: If no run is given, it has no such curve, or an option is neither ``True``

@@ -39,7 +39,8 @@ def plot_trust(report: TrustReport) -> Figure:
         report: The result of :meth:`aimz_lab.ImpactModel.diagnose`.
 
     Returns:
-        A matplotlib figure; it shows itself at the end of a cell.
+        A matplotlib figure. It shows itself at the end of a cell; elsewhere, pass it to
+        :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
         ArgumentError: If this is no trust report.

@@ -25,7 +25,8 @@ def plot_uplift(found: Uplift) -> Figure:
         found: The result of :func:`aimz_lab.effects.uplift`.
 
     Returns:
-        A matplotlib figure; it shows itself at the end of a cell.
+        A matplotlib figure. It shows itself at the end of a cell; elsewhere, pass it to
+        :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
         ArgumentError: If this is no uplift.
