@@ -80,6 +80,22 @@ def legend_below(axes: Axes, color: str) -> None:
             return
 
 
+def legend_beside(axes: Axes, title: str | None = None) -> None:
+    """Name the lines right of the axes, where none runs through the names.
+
+    Args:
+        axes: The axes, of a figure whose layout is the constrained one.
+        title: What the names are names of.
+    """
+    legend = axes.legend(
+        title=title, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8,
+        title_fontsize=8, labelcolor=ink.TEXT,
+    )  # fmt: skip
+    for text in (*legend.get_texts(), legend.get_title()):
+        text.set_parse_math(False)
+    legend.get_title().set_color(ink.TEXT)
+
+
 class ShownFigure(Figure):
     """A figure that shows itself at the end of a cell.
 

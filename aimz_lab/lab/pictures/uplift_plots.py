@@ -71,7 +71,7 @@ def _gain(axes: Axes, found: Uplift) -> None:
     axes.plot(at, curve["random"], color=ink.OTHER, linestyle="--", label="at random")
     axes.set_xlabel("% of rows treated")
     axes.set_ylabel("gain per row of all")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def _bins(axes: Axes, found: Uplift) -> None:
