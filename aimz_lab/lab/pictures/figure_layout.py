@@ -104,13 +104,15 @@ class ShownFigure(Figure):
     Attributes:
         alt: The alternative text: what the picture shows, for those who cannot see it.
         shown_width: Its width on the page in pixels; as many as it has, if ``None``.
+        follows: Whether it is darker on light pages and brighter on dark ones.
     """
 
     alt = ""
     shown_width: int | None = None
+    follows = True
 
     def _repr_mimebundle_(self, **_: object) -> Bundle:
-        return shown_bundle(png(self), self.alt, self.shown_width)
+        return shown_bundle(png(self), self.alt, self.shown_width, follows=self.follows)
 
 
 def figure_of_axes(width: float, height: float, dpi: int = 110) -> ShownFigure:

@@ -56,7 +56,8 @@ def show_figure(figure: Figure, alt: str | None = None) -> None:
 
         FigureCanvasAgg(figure)
     ink.adapt(figure)
-    bundle, metadata = shown_bundle(png(figure), words, getattr(figure, "shown_width", None))
+    width, follows = getattr(figure, "shown_width", None), getattr(figure, "follows", False)
+    bundle, metadata = shown_bundle(png(figure), words, width, follows=follows)
     if kernel() is not None:
         from IPython.display import display
 

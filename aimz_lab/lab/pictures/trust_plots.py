@@ -102,7 +102,13 @@ def _wrapped(text: str, width: int = 90) -> str:
 
 def _nothing(axes: Axes, why: str) -> None:
     axes.text(
-        0.5, 0.5, _wrapped(why, 30), ha="center", va="center", color=_GREY, transform=axes.transAxes
+        0.5,
+        0.5,
+        _wrapped(why, 30),
+        ha="center",
+        va="center",
+        color=ink.TEXT,
+        transform=axes.transAxes,
     )
     axes.set_xticks([])
     axes.set_yticks([])

@@ -18,6 +18,8 @@ from PIL import Image
 
 from aimz_lab import lab
 from aimz_lab.errors import ArgumentError, DataTypeError
+from aimz_lab.lab.explorers.charts import View
+from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.explorers.graph_picture import FILLS, LETTERS
 from aimz_lab.lab.explorers.graph_svg import COLOURS
 from aimz_lab.lab.pictures import ink, shown
@@ -45,6 +47,21 @@ def test_lines_are_seen_on_light_pages_and_on_dark_ones(color, paper):
 @pytest.mark.parametrize("paper", PAPERS)
 def test_text_is_read_on_light_pages_and_on_dark_ones(paper):
     assert contrast(ink.TEXT, paper) > 4.1
+
+
+@pytest.mark.parametrize(("light", "paper"), [("true", PAPERS[0]), ("false", PAPERS[1])])
+def test_text_has_full_contrast_where_the_page_says_its_theme(light, paper):
+    html = shown_as(of_a_run())[0]
+    rule = rf'\[data-jp-theme-light="{light}"\] \.([\w-]+) {{ filter: brightness\(([\d.]+)\); }}'
+    name, brightness = re.search(rule, html).groups()
+    assert f'class="{name}"' in html
+    assert contrast(float(brightness) * np.array(to_rgb(ink.TEXT)), paper) > 5.5
+
+
+def test_colours_of_a_user_and_of_nodes_do_not_follow_the_page():
+    of_a_graph = draw_view(View(draw=lambda axes: None, sentences=["A graph."]))
+    assert "brightness" not in shown_as(of_a_graph)[0]
+    assert not hasattr(of_a_user(), "follows")
 
 
 @pytest.mark.parametrize("kind", FILLS)
