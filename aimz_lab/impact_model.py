@@ -912,8 +912,9 @@ class ImpactModel:
                 ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. By default
-                the first; with a table, the first if the rows are those of the training, by their
-                inputs, and by their outcome if the table has it.
+                the first; with a table, the first if its rows are training rows, by their inputs
+                and their outcome. Only all of them, in their order, are recognised if the table has
+                no outcome, if many training rows are alike, of more than 64 MiB, and after pickle.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
@@ -945,8 +946,9 @@ class ImpactModel:
 
         Returns:
             The predictive group, the posterior, and the data: ``constant_data`` of inputs in
-            memory, up to 128 MiB, and ``observed_data`` if the output is known: from a dataset,
-            loader or table ``X``, or because these are the training rows. With ``by``, the draws of
+            memory, up to 128 MiB, and ``observed_data`` beside ``posterior_predictive`` if the
+            output is known: from a dataset, loader or table ``X``, or because these are all
+            training rows, in their order. With ``by``, the draws of
             each group's mean, ``y_mean``; and in ``group_summary`` their mean, standard deviation
             and 94% highest-density interval. A column's name is that of the dimension.
 

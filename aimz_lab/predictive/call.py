@@ -276,7 +276,9 @@ def _known_data(
     known = find_observed_data(
         inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
     )
-    return known if observed is None else known.beside(observed.values, fitted.fingerprint)
+    if observed is None:
+        return known
+    return known.beside(observed.values, data.rows, signature.output, fitted.fingerprint)
 
 
 def _labels(

@@ -37,6 +37,13 @@ effect = im.estimate_effect(
 ).posterior_predictive.y
 print("same", explorer.table()["mean"].iloc[0] == effect.mean().item(), explorer.values["dose"])
 """
+ROOM_OF_READOUTS = """(controls) => Math.min(...[...controls.querySelectorAll(".widget-readout")]
+  .map((readout) => {
+    const text = document.createRange();
+    text.selectNodeContents(readout);
+    const ends = [readout, controls].map((each) => each.getBoundingClientRect().right);
+    return Math.min(...ends) - text.getBoundingClientRect().right;
+  }))"""
 
 
 def picture(nb):
@@ -60,10 +67,17 @@ def wait_for_effect(nb, low, high):
 
 def test_a_slider_and_a_handle_move_the_number_and_a_pin_compares(notebook):
     nb = notebook([SETUP, EXPLORE], name="explored")
+    nb.page.keyboard.press("Control+b")  # the side bar
     nb.run_all()
     nb.wait_until_done(1)
     picture(nb).wait_for()
     wait_for_effect(nb, 2.9, 3.1)
+    wide = nb.page.viewport_size
+    for width in range(800, 1000, 20):  # from controls above the picture to controls beside it
+        nb.page.set_viewport_size({"width": width, "height": 700})
+        nb.page.wait_for_timeout(100)
+        assert nb.page.locator(".aimz-explorer-controls").evaluate(ROOM_OF_READOUTS) > 0
+    nb.page.set_viewport_size(wide)
     nb.save()
     slider = nb.page.locator(".noUi-handle").first
     slider.focus()

@@ -140,10 +140,10 @@ def test_rows_that_are_left_out_leave_their_labels_out(dropping, table):
     model = dropping
     holes = table.assign(age=table.age.where(table.clinic != "elm"))
     with pytest.warns(match="30 of 90 rows were left out"):
-        means = predicted(model, holes, "clinic").predictions.y_mean
+        means = predicted(model, holes, "clinic").posterior_predictive.y_mean
     assert means.clinic.values.tolist() == ["aarau", "chur"]
     with pytest.warns(match="30 of 90"):
-        again = predicted(model, holes, holes.clinic.to_numpy()).predictions.y_mean
+        again = predicted(model, holes, holes.clinic.to_numpy()).posterior_predictive.y_mean
     np.testing.assert_array_equal(means, again)
 
 

@@ -88,7 +88,8 @@ def arrays_of(table, trained):
 
 def test_draws_are_those_of_arrays_encoded_by_hand(im, table):
     key, new = jax.random.key(5), table.sample(30, random_state=1)
-    of_table = im.predict(new, rng_key=key, output_scale="model", progress=False).predictions.y
+    tree = im.predict(new, rng_key=key, output_scale="model", progress=False)
+    of_table = tree.posterior_predictive.y
     arrays = arrays_of(new, table)
     by_hand = im.predict(**arrays, kernel_kwargs={"n_clinics": 3}, rng_key=key, progress=False)
     np.testing.assert_allclose(of_table, by_hand.posterior_predictive.y, atol=1e-5)
@@ -223,7 +224,7 @@ def test_a_saved_model_reads_tables(im, table, tmp_path):
     again = ImpactModel.load(im.save(tmp_path / "model"), kernel, svi=new_svi())
     key, new = jax.random.key(2), table.sample(10, random_state=3)
     one, other = (each.predict(new, rng_key=key, progress=False) for each in (im, again))
-    np.testing.assert_array_equal(one.predictions.y, other.predictions.y)
+    np.testing.assert_array_equal(one.posterior_predictive.y, other.posterior_predictive.y)
     assert other.posterior.lift.coords["clinic"].values.tolist() == LEVELS
     assert again.fit(table, epochs=1, progress=False).is_fitted()
 
@@ -247,7 +248,8 @@ def test_held_out_tables_and_polars(table):
     assert len(im.last_run.validation) == 2
     with pytest.warns(FitWarning, match="the first training table"):
         im.fit_on_batch(frame, num_steps=2, progress=False)
-    assert im.predict(frame[:5], progress=False).predictions.y.shape == (1, 1000, 5)
+    tree = im.predict(frame[:5], progress=False)
+    assert tree.posterior_predictive.y.shape == (1, 1000, 5)
 
 
 def test_what_was_learned_stays(im, table):
@@ -261,7 +263,7 @@ def test_what_was_learned_stays(im, table):
     with pytest.warns(FitWarning, match=r"'scale\(age\).*' of 'X'.*make a new model"):
         model.fit(shifted, epochs=1, progress=False).set_posterior_sample(draws)
     after = model.predict(table.iloc[:5], rng_key=key, output_scale="model", progress=False)
-    np.testing.assert_array_equal(before.predictions.y, after.predictions.y)
+    np.testing.assert_array_equal(before.posterior_predictive.y, after.posterior_predictive.y)
 
 
 def test_refusals_change_nothing(im, table):

@@ -78,6 +78,18 @@ def test_the_outcome_beside_a_prediction_decides_too(im, table):
     assert "observed_data" not in unknown
 
 
+@pytest.mark.parametrize("some", [slice(20), slice(None, None, -1), [3, 3, 1]])
+def test_some_rows_of_the_training_table_show_what_was_observed(im, table, some):
+    rows = table.iloc[some]
+    tree = in_memory(im, rows)
+    np.testing.assert_allclose(tree.observed_data.pay, rows.pay, rtol=1e-5)
+    assert "posterior_predictive" in tree
+    for other in (rows.assign(pay=rows.pay + 1), rows.assign(age=rows.age + 1)):
+        tree = in_memory(im, other)
+        assert "predictions" in tree
+        assert "observed_data" not in tree
+
+
 def two_outcomes(features, pay=None):
     slope = numpyro.sample("slope", dist.Normal(0, 1))
     with numpyro.plate("row", features.shape[0]):

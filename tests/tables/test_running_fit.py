@@ -126,7 +126,7 @@ def test_many_predictions_during_a_fit_never_mix_two_states(table):
             tree = im.predict_on_batch(table[:5], rng_key=KEY)
         except NotFittedError:
             continue
-        step = tree["predictions"].attrs.get("fit_step")
+        step = tree["posterior_predictive"].attrs.get("fit_step")
         if step is not None:
             seen[step] = float(tree.posterior.slope.mean())
     handle.stop()

@@ -141,6 +141,19 @@ class TrainingFingerprint:
         by_chance = len(found) * self._share_of_twins()
         return int(found.sum()) if found.sum() > by_chance + 3 * np.sqrt(by_chance) else 0
 
+    def has_rows(self, rows: Rows) -> bool:
+        """Return whether these, with their outputs, are training rows: all or some, in any order.
+
+        Args:
+            rows: Arrays by kernel argument, output included.
+
+        Returns:
+            ``False`` where that cannot be told, as in :meth:`count_of`, or of more than 64 MiB.
+        """
+        n_rows = len(next(iter(rows.values())))
+        size = sum(array.nbytes for array in rows.values())
+        return 0 < n_rows == (self.count_of(rows) if size <= _LARGEST_BY_ROW else 0)
+
     def _share_of_twins(self) -> float:
         """Share of the training rows that equal another one; new rows equal one as often."""
         if self.row_sums is None:

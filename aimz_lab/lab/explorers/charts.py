@@ -26,6 +26,7 @@ Scale = Literal["linear", "log", "log1p"]
 """Scale of an axis; ``"log1p"`` is the logarithm of one more, for counts from zero on."""
 
 MOST_POINTS = 2_000
+_ROWS_IN_TEXT = 10
 _ROOM = 0.05
 
 
@@ -320,7 +321,7 @@ def _ends(arrays: list[np.ndarray], scale: str, room: float) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class View:
-    """One answer of an explorer.
+    """One answer of an explorer; at the end of a cell it prints its sentences and its numbers.
 
     Attributes:
         charts: Its charts, in the order in which they are read.
@@ -340,6 +341,14 @@ class View:
     alt: str = ""
     draw: Callable[[Axes], None] | None = None
     draw_inches: float = 3.6
+
+    def __repr__(self) -> str:
+        return self.text() or self.words()  # the charts are arrays, by the thousand
+
+    def text(self) -> str:
+        """Return the sentences and the first rows of the table."""
+        table = [] if self.table is None else [self.table.head(_ROWS_IN_TEXT).to_string()]
+        return "\n".join([*self.sentences, *table])
 
     def words(self) -> str:
         """Return the alternative text."""

@@ -44,7 +44,6 @@ _SMALL_IN_A_ROW = 3
 _HEIGHTS = {"large": 2.9, "small": 1.9}  # inches
 _WIDTH = 7.6
 _MOST_NAMES = 40
-_FEW_LABELS = 3
 _DESCENT_PT = 3  # of the letters of a title, below its line
 _MOST_LINED = 40  # cells beside each other; lines around more would hide them
 
@@ -56,7 +55,8 @@ def draw_view(view: View) -> Figure:
         view: What an explorer shows.
 
     Returns:
-        A figure, which shows itself at the end of a cell.
+        A figure. It shows itself at the end of a cell; elsewhere, pass it to
+        :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
         OptionalDependencyError: If matplotlib is missing.
@@ -70,6 +70,7 @@ def draw_view(view: View) -> Figure:
     ]
     figure = figure_of_axes(_WIDTH, max(sum(heights), 1.0), dpi=110)
     figure.alt = view.words()
+    figure.follows = view.draw is None  # such nodes are opaque, with letters that fit them
     if rows:
         grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
     for i, row in enumerate(rows):
@@ -125,12 +126,11 @@ def _chart(axes: Axes, chart: Chart) -> None:
     for spine in axes.spines.values():
         spine.set_color(ink.TEXT)
     if n := len(axes.get_legend_handles_labels()[1]):
-        above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": n, "borderpad": 0.2}
-        is_above = cells or n > _FEW_LABELS
-        place = above if is_above else {"loc": "best"}
-        legend = axes.legend(fontsize=8, labelcolor=ink.TEXT, frameon=False, **place)
-        if is_above:
-            _raise_title(axes, title, legend)
+        legend = axes.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=n, borderpad=0.2, fontsize=8,
+            labelcolor=ink.TEXT, frameon=False,
+        )  # fmt: skip
+        _raise_title(axes, title, legend)
 
 
 def _title(axes: Axes, words: str, pad: float | None = None) -> Text:

@@ -19,6 +19,7 @@ from aimz_lab.lab.explorers.charts import (
     Handle,
     Layer,
     Line,
+    Points,
     Role,
     Rule,
     View,
@@ -239,8 +240,9 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
     text = f"average, {answer.prob:.0%} interval"
     for i, role in zip(range(values.shape[-1]), _LINES, strict=False):
         mean, _, low, high = values[:4, :, i]
-        if len(names) > 1:
-            layers.append(Line(x, mean, label=names[i], role=role))
+        if len(names) > 1:  # there is nothing between two levels
+            drawn = Line if is_number else Points
+            layers.append(drawn(x, mean, label=names[i], role=role))
         elif is_number:
             layers += [Band(x, low, high), Line(x, mean, label=text)]
         else:

@@ -35,8 +35,9 @@ _BUSY_S = 0.4  # of an answer, after which the page says that it is computed
 class Explorer:
     """A panel whose controls are moved by hand, and whose charts, table and words follow.
 
-    In a notebook it shows itself at the end of a cell; a saved notebook keeps its picture. Without
-    a page, :meth:`set` moves the controls and the numbers are the same.
+    In a notebook it shows itself at the end of a cell, and elsewhere by ``display(explorer)``; a
+    saved notebook keeps its picture. Without a page, :meth:`set` moves the controls and the numbers
+    are the same.
 
     Made by functions such as :func:`~aimz_lab.lab.explore_prior`.
 
@@ -146,7 +147,8 @@ class Explorer:
             **values: New value of each control that is moved.
 
         Returns:
-            The answer.
+            The answer. At the end of a cell it prints its sentences and its numbers; the explorer
+            itself shows the panel.
 
         Raises:
             ArgumentError: If there is no such control, or it does not take the value. The controls
@@ -213,9 +215,7 @@ class Explorer:
             self._page.close()
 
     def __repr__(self) -> str:
-        head = [self.title] if self.title else []
-        table = [] if self._view.table is None else [self._view.table.head(10).to_string()]
-        return "\n".join([*head, *self._view.sentences, *table])
+        return "\n".join(filter(None, [self.title, self._view.text()]))
 
     def _ipython_display_(self) -> None:
         from aimz_lab.lab.explorers.page import show

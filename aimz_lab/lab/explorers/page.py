@@ -86,7 +86,8 @@ def _still(explorer: Shown, page_id: str = "") -> Bundle:
     text = repr(explorer)
     if not environment.has_matplotlib() or not (explorer.view.charts or explorer.view.draw):
         return {"text/plain": text}, {}
-    bundle, metadata = shown_bundle(png(draw_view(explorer.view)), explorer.view.words())
+    figure = draw_view(explorer.view)
+    bundle, metadata = shown_bundle(png(figure), figure.alt, follows=figure.follows)
     html = f'<div class="aimz-still-{page_id}">{bundle["text/html"]}</div>'
     html += _without_panel(page_id) if page_id else ""
     return bundle | {"text/plain": text, "text/html": html}, metadata

@@ -53,9 +53,7 @@ def comparison_figure(
     if not differences:
         layout.legend_below(axes, ink.TEXT)
     elif drawn:
-        legend = axes.legend(fontsize=8, labelcolor=ink.TEXT, frameon=False)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        layout.legend_beside(axes)
     figure.alt = _words(drawn, differences)
     return figure
 

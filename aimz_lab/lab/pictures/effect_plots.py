@@ -27,6 +27,9 @@ _BINS = 20
 
 _MOST_GROUPS = 60
 
+_BETWEEN_GROUPS = 0.6
+"""Share of the room between two levels over which the dots of groups are spread."""
+
 
 @public
 def plot_effect(
@@ -48,7 +51,8 @@ def plot_effect(
         prob: Mass of the interval.
 
     Returns:
-        A matplotlib figure; it shows itself at the end of a cell.
+        A matplotlib figure. It shows itself at the end of a cell; elsewhere, pass it to
+        :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
         ArgumentError: If there are no draws, labels do not fit the rows, or there are too many
@@ -114,7 +118,9 @@ def _check_plain(by: object, over: object) -> None:
 
 
 def _dose_response(draws: xr.DataArray, attrs: dict[str, Any], prob: float) -> Figure:
-    """Draw averages over the grid with their bands: one line for each group."""
+    """Draw averages over the grid by group: lines over numbers, dots at levels."""
+    from aimz_lab.lab.pictures.figure_layout import legend_beside
+
     dose, contrast = attrs["swept"], attrs["contrast"]
     others = [dim for dim in draws.dims if dim not in (*SAMPLE_DIMS, dose)]
     lines = draws.stack(line=others) if others else draws.expand_dims("line", -1)
@@ -126,26 +132,48 @@ def _dose_response(draws: xr.DataArray, attrs: dict[str, Any], prob: float) -> F
         raise ArgumentError(msg)
     grid = draws[dose].values
     is_number = grid.dtype.kind in "iufM"
-    at = grid if is_number else np.arange(len(grid))
     figure, axes = _figure()
-    for i in range(lines.sizes["line"]):
+    n_lines = lines.sizes["line"]
+    for i in range(n_lines):
         values = lines.isel(line=i).transpose(*SAMPLE_DIMS, dose).values.reshape(-1, len(grid))
-        for mass, alpha in ((prob, 0.2), (0.5, 0.35)):
-            low, high = hdi(values, mass).T
-            axes.fill_between(at, low, high, color=ink.LINES[i], alpha=alpha, linewidth=0)
         label = ", ".join(map(str, lines.indexes["line"][i])) if others else None
-        axes.plot(at, values.mean(0), color=ink.LINES[i], marker="o", markersize=3, label=label)
+        if is_number:
+            _draw_line(axes, grid, values, prob, ink.LINES[i], label)
+        else:  # there is nothing between two levels
+            beside = _BETWEEN_GROUPS * (i - (n_lines - 1) / 2) / n_lines
+            _draw_dots(axes, np.arange(len(grid)) + beside, values, prob, ink.LINES[i], label)
     if not is_number:
-        axes.set_xticks(at, list(map(str, grid)))
+        axes.set_xticks(np.arange(len(grid)), list(map(str, grid)), parse_math=False)
+        axes.set_xlim(-0.5, len(grid) - 0.5)
     if contrast != "average":
         axes.axhline(NO_EFFECT.get(contrast, 0.0), color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_xlabel(dose)
     axes.set_ylabel(f"{contrast.replace('_', ' ')} of {draws.name}")
     if others:
-        axes.legend(title=", ".join(map(str, others)), frameon=False, fontsize=8)
+        legend_beside(axes, ", ".join(map(str, others)))
     ends = [f"{number(lines.isel({dose: i}).mean().item(), 3)} at {grid[i]}" for i in (0, -1)]
     words = f"{axes.get_ylabel()} over {dose}, with {prob:.0%} HDI: {' and '.join(ends)}."
     return _finished(figure, words)
+
+
+def _draw_line(
+    axes: Axes, at: np.ndarray, values: np.ndarray, prob: float, color: str, label: str | None
+) -> None:
+    """Draw the mean over a number with its bands."""
+    for mass, alpha in ((prob, 0.2), (0.5, 0.35)):
+        low, high = hdi(values, mass).T
+        axes.fill_between(at, low, high, color=color, alpha=alpha, linewidth=0)
+    axes.plot(at, values.mean(0), color=color, marker="o", markersize=3, label=label)
+
+
+def _draw_dots(
+    axes: Axes, at: np.ndarray, values: np.ndarray, prob: float, color: str, label: str | None
+) -> None:
+    """Draw the mean at each place with its intervals."""
+    for mass, width in ((prob, 1.5), (0.5, 4.0)):
+        low, high = hdi(values, mass).T
+        axes.vlines(at, low, high, color=color, linewidth=width)
+    axes.plot(at, values.mean(0), "o", color=color, markersize=5, label=label)
 
 
 def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:

@@ -80,6 +80,22 @@ def legend_below(axes: Axes, color: str) -> None:
             return
 
 
+def legend_beside(axes: Axes, title: str | None = None) -> None:
+    """Name the lines right of the axes, where none runs through the names.
+
+    Args:
+        axes: The axes, of a figure whose layout is the constrained one.
+        title: What the names are names of.
+    """
+    legend = axes.legend(
+        title=title, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8,
+        title_fontsize=8, labelcolor=ink.TEXT,
+    )  # fmt: skip
+    for text in (*legend.get_texts(), legend.get_title()):
+        text.set_parse_math(False)
+    legend.get_title().set_color(ink.TEXT)
+
+
 class ShownFigure(Figure):
     """A figure that shows itself at the end of a cell.
 
@@ -88,13 +104,15 @@ class ShownFigure(Figure):
     Attributes:
         alt: The alternative text: what the picture shows, for those who cannot see it.
         shown_width: Its width on the page in pixels; as many as it has, if ``None``.
+        follows: Whether it is darker on light pages and brighter on dark ones.
     """
 
     alt = ""
     shown_width: int | None = None
+    follows = True
 
     def _repr_mimebundle_(self, **_: object) -> Bundle:
-        return shown_bundle(png(self), self.alt, self.shown_width)
+        return shown_bundle(png(self), self.alt, self.shown_width, follows=self.follows)
 
 
 def figure_of_axes(width: float, height: float, dpi: int = 110) -> ShownFigure:

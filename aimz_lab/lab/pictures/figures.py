@@ -72,8 +72,9 @@ def loss_figure(
         smooth: Whether to draw the smoothed curve as well.
 
     Returns:
-        A figure of matplotlib without a window; it shows itself at the end of a cell. Its paper is
-        transparent, and its colours are read on light pages and on dark ones.
+        A figure of matplotlib without a window. It shows itself at the end of a cell; elsewhere,
+        pass it to :func:`~aimz_lab.lab.show_figure`. Its paper is transparent, and its colours are
+        read on light pages and on dark ones.
 
     Raises:
         ArgumentError: If no run is given, it has no such curve, or an option is neither ``True``
@@ -229,10 +230,11 @@ def _title(axes: Axes, run: Run) -> None:
     if _width(name) + _width(state) + _TITLE_GAP > room:
         _shorten(name, room)
         line = formatting.status_line(run, width=len(line) - 1)  # without its least part
-        if _width(state) > room and line.startswith(begins):
+        while _width(state) > room and line.startswith(begins):
             state.set_text(line[len(begins) :])
-        _shorten(state, room)
-        name.set_text(f"{name.get_text()}\n")
+            line = formatting.status_line(run, width=len(line) - 1)
+        _wrap(state, room)
+        name.set_text(name.get_text() + "\n" * (1 + state.get_text().count("\n")))
 
 
 def _width(text: Text) -> float:
@@ -246,6 +248,18 @@ def _shorten(text: Text, room: float) -> None:
         if _width(text) <= room:
             return
         text.set_text(f"{whole[:length].rstrip()}…")
+
+
+def _wrap(text: Text, room: float) -> None:
+    """Write the parts of a status in lines of at most ``room`` pixels."""
+    lines = [""]
+    for part in text.get_text().split(" · "):
+        text.set_text(f"{lines[-1]} · {part}" if lines[-1] else part)
+        if lines[-1] and _width(text) > room:
+            lines.append(part)
+        else:
+            lines[-1] = text.get_text()
+    text.set_text("\n".join(lines))
 
 
 def picture_bundle(

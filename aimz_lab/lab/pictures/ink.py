@@ -1,8 +1,9 @@
 """Colours of pictures on transparent paper, which are read on light pages and on dark ones.
 
-A picture does not know the theme of its page. Text has a contrast of at least 4.1 on white and on
-JupyterLab's dark paper, and lines one of at least 3.4 (WCAG 2). The hues are Okabe and Ito's, as on
-the live page.
+A picture does not know the theme of its page. By itself, text has a contrast of at least 4.1 on
+white and on JupyterLab's dark paper, and lines one of at least 3.4 (WCAG 2); where the page says
+its theme, :mod:`~aimz_lab.lab.pictures.encoding` makes that of text 4.5 or more. The hues are
+Okabe and Ito's, as on the live page.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ def plot_posterior(
         prob: Mass of the interval.
 
     Returns:
-        A matplotlib figure; it shows itself at the end of a cell.
+        A matplotlib figure. It shows itself at the end of a cell; elsewhere, pass it to
+        :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
         ArgumentError: If there is no posterior, a site is not in it, or there are too many panels.

@@ -39,7 +39,8 @@ def plot_trust(report: TrustReport) -> Figure:
         report: The result of :meth:`aimz_lab.ImpactModel.diagnose`.
 
     Returns:
-        A matplotlib figure; it shows itself at the end of a cell.
+        A matplotlib figure. It shows itself at the end of a cell; elsewhere, pass it to
+        :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
         ArgumentError: If this is no trust report.
@@ -101,7 +102,13 @@ def _wrapped(text: str, width: int = 90) -> str:
 
 def _nothing(axes: Axes, why: str) -> None:
     axes.text(
-        0.5, 0.5, _wrapped(why, 30), ha="center", va="center", color=_GREY, transform=axes.transAxes
+        0.5,
+        0.5,
+        _wrapped(why, 30),
+        ha="center",
+        va="center",
+        color=ink.TEXT,
+        transform=axes.transAxes,
     )
     axes.set_xticks([])
     axes.set_yticks([])

@@ -25,7 +25,8 @@ def plot_uplift(found: Uplift) -> Figure:
         found: The result of :func:`aimz_lab.effects.uplift`.
 
     Returns:
-        A matplotlib figure; it shows itself at the end of a cell.
+        A matplotlib figure. It shows itself at the end of a cell; elsewhere, pass it to
+        :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
         ArgumentError: If this is no uplift.
@@ -70,7 +71,7 @@ def _gain(axes: Axes, found: Uplift) -> None:
     axes.plot(at, curve["random"], color=ink.OTHER, linestyle="--", label="at random")
     axes.set_xlabel("% of rows treated")
     axes.set_ylabel("gain per row of all")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def _bins(axes: Axes, found: Uplift) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Shaped
 
 from aimz_lab.data import ArrayDataset, ArrayLoader, AxisLabels, BatchSource
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
@@ -23,7 +24,7 @@ class ObservedData(NamedTuple):
     Attributes:
         observed: The observed output, or ``None``.
         constant: The kernel's per-row inputs by name; empty for a stream, and for large inputs.
-        are_trained: Whether the inputs are the training rows.
+        are_trained: Whether these are training rows.
     """
 
     observed: ArrayLike | None
@@ -31,18 +32,29 @@ class ObservedData(NamedTuple):
     are_trained: bool = False
 
     def beside(
-        self, outputs: ArrayLike | None, trained: TrainingFingerprint | None
+        self,
+        outputs: Shaped[np.ndarray, "row ..."] | None,
+        rows: Rows | BatchSource,
+        output: str,
+        trained: TrainingFingerprint | None,
     ) -> ObservedData:
         """Return the same with the outputs that the user's table has.
 
-        Rows with other outputs than in training are others.
+        Rows with other outputs than in training are others. With their outputs, some of the
+        training rows are recognised too, and all of them in another order.
 
         Args:
             outputs: One for each row; ``None`` if they are not all there.
+            rows: The kernel's per-row arrays, or a source of them.
+            output: Name of the output.
             trained: Recognises the training rows; ``None`` before a training.
         """
-        same = outputs is not None and trained is not None and trained.has_outputs(outputs)
-        return self._replace(observed=outputs, are_trained=self.are_trained and same)
+        if outputs is None or trained is None:
+            return self._replace(observed=outputs, are_trained=False)
+        same = self.are_trained and trained.has_outputs(outputs)
+        if not same and isinstance(rows, Mapping):
+            same = trained.has_rows({**rows, output: outputs})
+        return self._replace(observed=outputs, are_trained=same)
 
 
 def find_observed_data(

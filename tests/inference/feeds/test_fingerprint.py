@@ -35,3 +35,12 @@ def test_a_single_row_is_known_where_no_two_are_alike(rng):
     trained = TrainingFingerprint.of(rows_of(values[:300]), "y")
     assert trained.count_of(rows_of(values[300:])) == 0
     assert trained.count_of(rows_of(values[299:])) == 1
+
+
+def test_some_rows_of_training_are_recognised_unless_others_may_be_alike():
+    values = np.random.default_rng(0).normal(size=(300, 3))
+    trained = TrainingFingerprint.of(rows_of(values), "y")
+    assert trained.has_rows(rows_of(values[[7, 7, 2]]))
+    assert not trained.has_rows(rows_of(np.vstack([values[:9], values[:1] + 1])))
+    alike = TrainingFingerprint.of(rows_of(np.resize([0.0, 1.0], (300, 3))), "y")
+    assert not alike.has_rows(rows_of(np.resize([0.0, 1.0], (20, 3))))

@@ -27,3 +27,8 @@ def test_a_legend_above_a_chart_does_not_cover_its_title(title):
     assert words.get_fontsize() == 9
     assert to_hex(words.get_color()) == ink.TEXT
     assert box.y1 <= figure.bbox.y1
+
+
+def test_a_legend_of_one_name_stands_above_the_chart():
+    (axes,) = draw_view(View([Chart([Line(X, X, label="average")], title="y")])).axes
+    assert axes.get_legend().get_window_extent().y0 >= axes.bbox.y1

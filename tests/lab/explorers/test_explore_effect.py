@@ -13,6 +13,7 @@ pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz
 
 from aimz_lab import ImpactModel, TableSpec, lab, summarize_effect
 from aimz_lab.errors import ArgumentError, SiteError
+from aimz_lab.lab.explorers.charts import Points
 from tests.runs import mean_field, mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion
@@ -275,6 +276,8 @@ def test_the_first_question_sets_what_is_0_or_1(table_model):
     # A handle of a category that is left as it is stands at none of its levels.
     view = explorer.set(curve="region")
     assert [handle.at for handle in view.charts[1].handles] == [-0.5, -0.5]
+    layers = explorer.set(curve="region", by="treated").charts[1].layers
+    assert [type(each) for each in layers[:2]] == [Points, Points]  # a line would join levels
     asked = lab.explore_effect(table_model, FRAME, vary=["region", "treated"])
     assert asked.view.sentences[0] == "Baseline: as observed. Intervention: region = west."
     explorer.close()

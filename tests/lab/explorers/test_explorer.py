@@ -47,6 +47,12 @@ def test_set_moves_controls_and_waits_for_the_answer():
     assert len(one.times) == 1  # one question, though two controls were moved
 
 
+def test_an_answer_prints_its_sentences_and_numbers_and_no_arrays():
+    answer = squares().set(n=3)
+    assert repr(answer).splitlines() == ["9.0", "   result", "0     9.0"]
+    assert repr(View([Chart([Area(X, X)], title="a density")])) == "a density"
+
+
 @pytest.mark.parametrize(
     ("bad", "error", "said"),
     [

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import threading
-from itertools import pairwise
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -73,6 +73,15 @@ class TestFigure:
         assert [50.0, 50.0] in [list(line.get_xdata()) for line in axes.lines]
         assert "rate 5" in [text.get_text() for text in axes.texts]
 
+    def test_three_changes_of_the_rate_have_their_rates(self):
+        run = begun()
+        for n_steps, rate in ((415, 0.001), (512, 0.002), (1_378, 0.003), (2_163, 0.0)):
+            feed(run, np.full(n_steps, 2.0), rate=rate)
+            run.rate_changed(rate + 0.001)
+        texts = [text.get_text() for text in loss_figure(run).axes[0].texts]
+        assert {"rate 0.001", "rate 0.002", "rate 0.003", "rate 0.004"} >= set(texts)
+        assert len(texts) == 4
+
     @pytest.mark.parametrize("longer", [0, 400])
     def test_rates_of_changes_side_by_side_do_not_lie_on_each_other(self, longer):
         run = begun()
@@ -87,9 +96,9 @@ class TestFigure:
         labels = {t.get_text(): t.get_window_extent() for t in axes.texts}
         assert {"rate 0.1", "rate 0.7"} <= labels.keys()
         assert "rate 0.4" not in labels
-        ends = sorted((box.x0, box.x1) for box in labels.values())
-        assert all(right < left for (_, right), (left, _) in pairwise(ends))
-        assert ends[-1][1] <= axes.bbox.x1
+        boxes = list(labels.values())
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        assert max(box.x1 for box in boxes) <= axes.bbox.x1
         marks = [line for line in axes.lines if len(set(line.get_xdata())) == 1]
         assert len(marks) == 7
 
@@ -211,6 +220,26 @@ class TestFigure:
         width, height = Image.open(io.BytesIO(content)).size
         assert width >= 1.3 * WIDTH  # sharp also where a pixel of a page has several
         assert 0.3 < height / width < 0.5
+
+
+@pytest.mark.parametrize("draws", [3_000, 3 * 10**9, 3 * 10**15])
+def test_the_title_of_a_run_of_chains_keeps_its_time(draws):
+    run = begun(is_sampling=True, model="visits_model")
+    run.chains = ChainRecord(ChainPlan(4, 1, draws), {}, lambda *chosen: None)
+    sizes = np.resize([0.4, 0.46], (4, 4))
+    reported = {"potential_energy": 1.0 + sizes, "step_size": sizes, "diverging": 0 * sizes}
+    run.chains.extend(reported, 4)
+    feed(run, np.ones(4))
+    run.spend("preparing", 6.7)
+    run.finish("completed", "")
+    figure = loss_figure(run)
+    figure.canvas.draw()
+    title = figure.axes[0]._right_title
+    assert title.get_text().startswith("completed · draw")
+    assert " · in " in title.get_text().replace("\n", " · ")
+    assert "…" not in title.get_text()
+    box = title.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize("sd", [0.5, 2.0, 3.0])

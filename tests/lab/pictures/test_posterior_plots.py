@@ -164,3 +164,37 @@ def test_crossed_groups_have_a_row_each():
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert labels == ["a, f", "a, m", "a, x", "b, f", "b, m", "b, x"]
     assert axes.get_xlabel() == "effect on pay"
+
+
+def swept(values):
+    """Averages of a sweep over values, of two groups."""
+    draws = RNG.normal(np.arange(len(values))[:, None] * [1, -1], 0.1, (1, 50, len(values), 2))
+    average = xr.DataArray(
+        draws,
+        dims=("chain", "draw", "of", "group"),
+        coords={"of": values, "group": ["first", "second"]},
+    )
+    attrs = {"swept": "of", "contrast": "average"}
+    return xr.DataTree.from_dict({"predictions": xr.Dataset({"y": average}, attrs=attrs)})
+
+
+def test_a_sweep_over_levels_has_dots_and_no_lines_between_them():
+    tree = swept(["west", "isle", "north"])
+    (axes,) = lab.plot_effect(tree).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["west", "isle", "north"]
+    for i, dots in enumerate(axes.lines):
+        assert dots.get_linestyle() == "None"
+        at, mean = dots.get_data()
+        np.testing.assert_allclose(mean, tree.predictions.y.mean(("chain", "draw"))[:, i])
+        assert (np.abs(at - np.arange(3)) < 0.3).all()
+    assert (axes.lines[0].get_xdata() != axes.lines[1].get_xdata()).all()
+
+
+@pytest.mark.parametrize("values", [[20.0, 40.0, 60.0], ["west", "isle", "north"]])
+def test_the_names_of_groups_stand_beside_the_picture(values):
+    figure = lab.plot_effect(swept(values))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    names = axes.get_legend().get_window_extent()
+    assert axes.bbox.x1 <= names.x0
+    assert names.x1 <= figure.bbox.x1

@@ -18,9 +18,11 @@ from PIL import Image
 
 from aimz_lab import lab
 from aimz_lab.errors import ArgumentError, DataTypeError
+from aimz_lab.lab.explorers.charts import View
+from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.explorers.graph_picture import FILLS, LETTERS
 from aimz_lab.lab.explorers.graph_svg import COLOURS
-from aimz_lab.lab.pictures import ink
+from aimz_lab.lab.pictures import ink, shown
 from aimz_lab.lab.pictures.figure_layout import figure_of_axes
 from tests.lab.runs import begun, feed
 
@@ -45,6 +47,21 @@ def test_lines_are_seen_on_light_pages_and_on_dark_ones(color, paper):
 @pytest.mark.parametrize("paper", PAPERS)
 def test_text_is_read_on_light_pages_and_on_dark_ones(paper):
     assert contrast(ink.TEXT, paper) > 4.1
+
+
+@pytest.mark.parametrize(("light", "paper"), [("true", PAPERS[0]), ("false", PAPERS[1])])
+def test_text_has_full_contrast_where_the_page_says_its_theme(light, paper):
+    html = shown_as(of_a_run())[0]
+    rule = rf'\[data-jp-theme-light="{light}"\] \.([\w-]+) {{ filter: brightness\(([\d.]+)\); }}'
+    name, brightness = re.search(rule, html).groups()
+    assert f'class="{name}"' in html
+    assert contrast(float(brightness) * np.array(to_rgb(ink.TEXT)), paper) > 5.5
+
+
+def test_colours_of_a_user_and_of_nodes_do_not_follow_the_page():
+    of_a_graph = draw_view(View(draw=lambda axes: None, sentences=["A graph."]))
+    assert "brightness" not in shown_as(of_a_graph)[0]
+    assert not hasattr(of_a_user(), "follows")
 
 
 @pytest.mark.parametrize("kind", FILLS)
@@ -77,15 +94,15 @@ def of_a_user():
 
 
 def test_a_picture_shows_its_words_where_jupyterlab_and_nbconvert_read_them():
-    shown, metadata = DisplayFormatter().format(of_a_run())
+    bundle, metadata = DisplayFormatter().format(of_a_run())
     alt = (
         "Loss of kernel over 200 steps, completed. Loss 2.121 per row, 21.21 for all 10 rows. The "
         "vertical axis shows loss per row (nats)."
     )
     assert metadata["image/png"]["alt"] == alt
-    assert f'alt="{alt}"' in shown["text/html"]
-    assert shown["text/plain"] == alt
-    assert f"base64,{shown['image/png']}" in shown["text/html"]
+    assert f'alt="{alt}"' in bundle["text/html"]
+    assert bundle["text/plain"] == alt
+    assert f"base64,{bundle['image/png']}" in bundle["text/html"]
 
 
 @pytest.mark.parametrize("make", [of_a_run, of_a_user])
@@ -101,8 +118,8 @@ def test_paper_is_transparent_and_no_ink_is_black(make):
 
 
 def test_the_png_keeps_the_paper_transparent():
-    shown, _ = DisplayFormatter().format(of_a_run())
-    image = Image.open(io.BytesIO(base64.b64decode(shown["image/png"]))).convert("RGBA")
+    bundle, _ = DisplayFormatter().format(of_a_run())
+    image = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).convert("RGBA")
     assert image.getpixel((1, 1))[3] == 0
 
 
@@ -133,7 +150,17 @@ def test_colours_that_a_user_chose_stay():
     assert figure.axes[0].title.get_color() == ink.TEXT
 
 
+def test_a_picture_in_the_midst_of_a_cell_is_shown_as_at_its_end(monkeypatch):
+    seen = []
+    monkeypatch.setattr(shown, "kernel", lambda: object())
+    monkeypatch.setattr("IPython.display.display", lambda *args, **options: seen.append(args[0]))
+    lab.show_figure(of_a_run())
+    assert seen == [DisplayFormatter().format(of_a_run())[0]]
+
+
 def test_what_is_no_figure_or_no_words_is_refused():
+    with pytest.raises(ArgumentError, match="The figure has no words of its own"):
+        lab.show_figure(of_a_user())
     with pytest.raises(DataTypeError, match="a figure of matplotlib; got list"):
         lab.show_figure([], "words")
     with pytest.raises(ArgumentError, match="alt=3"):
