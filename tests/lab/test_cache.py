@@ -41,17 +41,19 @@ def test_a_second_session_reads_what_the_first_compiled(tmp_path):
     assert any((tmp_path / "kept").iterdir())
 
 
-@pytest.mark.slow
-def test_it_can_be_switched_off(tmp_path):
-    assert run("off") == ("None", 0)
-
-
 @pytest.fixture
 def restored():
     """JAX's setting as it was, afterwards."""
     before = jax.config.jax_compilation_cache_dir
     yield
     jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_it_can_be_switched_off(monkeypatch, restored):
+    monkeypatch.setenv(cache.VARIABLE, "off")
+    jax.config.update("jax_compilation_cache_dir", None)
+    assert cache.enable_compilation_cache() is None
+    assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_the_folder_that_jax_was_told_of_stays_the_one(tmp_path, restored):
