@@ -209,7 +209,7 @@ def compared_loo(found: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
             with_loo[name].notes.append(
                 f"elpd is {formatting.number(-less)} below that of {best}, and other draws of "
                 f"both would change this by about {formatting.number(of_draws)}: more draws may "
-                "rank them otherwise"
+                "rank and weigh them otherwise"
             )
     return compared
 

@@ -155,6 +155,26 @@ def test_leave_one_out_of_chains_is_that_of_arviz():
         assert facts["weight"] == pytest.approx(expected.loc[name, "weight"], abs=1e-2)
 
 
+def test_a_sample_of_the_rows_gives_the_difference_of_all_within_its_error():
+    rng = np.random.default_rng(3)
+    lppd = {name: rng.normal(-1, 0.3, 2000) for name in "ab"}
+    lost = {name: rng.gamma(2.0, 0.05, 2000) for name in "ab"}
+    every = {name: Scores(loo=loo(lppd[name] - lost[name], lppd[name])) for name in "ab"}
+    kept = np.arange(0, 2000, 4)
+    some = {}
+    for name in "ab":
+        pointwise = lppd[name] - lost[name][kept].mean()
+        pointwise[kept] = (lppd[name] - lost[name])[kept]
+        some[name] = Scores(loo=loo(pointwise, lppd[name])._replace(
+            kept=kept, gap=lost[name][kept]
+        ))  # fmt: skip
+    whole, part = compared_loo(every), compared_loo(some)
+    worse = max(whole, key=lambda name: whole[name]["loo_rank"])
+    far = abs(part[worse]["elpd_diff"] - whole[worse]["elpd_diff"])
+    assert 0 < far < 3 * 2000 * np.sqrt(0.75 * 2 * 0.05**2 * 2 / 500)
+    assert whole[worse]["dse"] < part[worse]["dse"] < 1.3 * whole[worse]["dse"]
+
+
 def test_differences_within_the_error_of_the_draws_are_said():
     rng = np.random.default_rng(2)
     lppd = rng.normal(size=300)
