@@ -146,6 +146,8 @@ def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
         if plan.chains > 1 or convergence["r_hat"] is not None:
             parts["R-hat"] = f"R-hat {ratio(convergence['r_hat'])}"
         parts["ESS"] = f"ESS {count(convergence['ess'])}"
+        if convergence["read"] is not None:
+            parts["ESS"] += f" of {count(convergence['read'])} draws read"
     return parts | _time(run)
 
 

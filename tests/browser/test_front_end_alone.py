@@ -112,6 +112,23 @@ def test_fields_and_choices_of_two_widgets_are_their_own(page):
     )
 
 
+def test_the_tile_of_an_ess_says_of_how_many_draws_it_is(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.put('meta', {is_sampling: true}); a.render() }")
+    row = {"name": "b", "mean": 0, "sd": 1, "r_hat": 1, "ess_bulk": 3900, "ess_tail": 3652}
+    judged = {"draws": 22433, "judged": 1, "total": 1, "r_hat": 1, "r_hat_of": "b", "rows": [row]}
+    judged |= {"ess": 3652, "ess_of": "b", "read": 4000}
+    page.evaluate("(frame) => a.put('convergence', frame)", judged)
+    page.clock.run_for(300)
+    tile = page.locator(".aimz-stats div", has_text="least ESS")
+    assert tile.inner_text().split("\n")[1:] == ["≥ 3,652", "of 4,000 draws read"]
+    assert page.get_by_text("ESS at least 3,652 of the 4,000 draws read (b)").is_visible()
+    page.evaluate("() => a.put('convergence', {ess: 55148, read: null})")
+    page.evaluate("() => a.put('sampling', {})")
+    page.clock.run_for(300)
+    assert tile.inner_text().split("\n")[1:] == ["55,148"]
+
+
 def test_a_curve_that_is_drawn_before_it_has_a_place_is_not_black(page):
     make(page, "a", frames("a"))
     page.evaluate("() => { window.view = a.render(null) }")  # as while a page is loaded

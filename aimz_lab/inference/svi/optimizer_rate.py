@@ -31,8 +31,8 @@ _NAME = "step_size"
 _AT_ONCE = 1024
 
 _HOW = (
-    "Such rates have the optimizers of numpyro.optim, as numpyro.optim.Adam(0.01), and "
-    "optax.inject_hyperparams(optax.adam)(learning_rate=0.01)."
+    "To set one during a run, train with an optimizer of numpyro.optim, as "
+    "numpyro.optim.Adam(0.01), or with optax.inject_hyperparams(optax.adam)(learning_rate=0.01)."
 )
 
 

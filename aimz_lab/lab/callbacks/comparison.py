@@ -131,7 +131,8 @@ class Comparison(pd.DataFrame):
             words, write = _WORDS[name]
             cells = ["" if _is_missing(value) else write(value) for value in values]
             if any(cells):
-                rows.append([words, *cells])
+                # A table is read by people and by `.loc`.
+                rows.append([words if words == name else f"{words} ({name})", *cells])
         return [["", *map(str, self.columns)], *rows]
 
     def _picture(self) -> str:

@@ -160,12 +160,14 @@ def _described(run: Run, most: int, most_draws: int | None = None) -> Frame:
     if not judged:
         return {}
     least = min(judged, key=lambda row: math.inf if math.isnan(row.ess) else row.ess)
+    every = thinning(total * chains.plan.chains, chains.draws, most, most_draws)
     shown = judged[:MOST_ROWS]
     if least not in shown:
         shown[-1] = least
     return {
         "draws": chains.draws,
-        "is_thinned": thinning(total * chains.plan.chains, chains.draws, most, most_draws) > 1,
+        # Their number bounds the effective sample size, which then does not grow with the run.
+        "read": chains.plan.chains * -(-chains.draws // every) if every > 1 else None,
         "judged": len(judged),
         "total": total,
         "r_hat": _finite(judged[0].r_hat),

@@ -32,7 +32,7 @@ class VerticalView:
         low: Lower end; of the distances, if it is logarithmic.
         high: Upper end, likewise.
         base: The value whose distance a logarithmic axis shows; 0 for the values themselves.
-        above: The highest value, if it lies above the axis.
+        above: The highest value, likewise, if it lies above the axis.
     """
 
     kind: Literal["linear", "log"]
@@ -57,8 +57,9 @@ class VerticalView:
         """
         if self.kind == "log":
             if self.base == 0:
-                return f"{unit}, log scale"
-            return f"{unit} above its lowest, {formatting.number(self.base)}; log scale"
+                unit = f"{unit}, log scale"
+            else:
+                unit = f"{unit} above its lowest, {formatting.number(self.base)}; log scale"
         if self.above is None:
             return unit
         return f"{unit}, up to {formatting.number(self.above)} above the picture"
@@ -84,24 +85,25 @@ def vertical_view(
     Args:
         shown: The curve.
         log: Whether the axis is the logarithmic one.
-        whole: Whether a linear axis has the whole range.
+        whole: Whether the axis has the whole range; it is a linear one unless ``log``.
         was_log: Whether the data chose the logarithmic axis a moment ago.
     """
     first, last = (float(shown.steps[i]) if len(shown.steps) else 0.0 for i in (0, -1))
     every = _span(shown, -np.inf)
     if every is None:
         return VerticalView("linear", 0.0, 1.0)
+    highest = _extent(shown.high, np.array([every.high]))[1]
     if log:
-        return _log_view(shown, every)
+        return _log_view(shown, every, highest, whole=whole)
     half, end = (_span(shown, first + share * (last - first)) for share in (0.5, 0.75))
-    top = highest = _extent(shown.high, np.array([every.high]))[1]
+    top = highest
     if not whole and half and end and len(shown.steps) >= _FEW_STEPS:
         height, full = half.usual - every.low, highest - every.low
         if full > _WHOLE * height:
             flat = _FLAT * max(abs(every.low), abs(half.usual))
             falls = _FELL if was_log else _FALLS
             if height <= flat or height > falls * (end.usual - every.low):
-                return _log_view(shown, every)
+                return _log_view(shown, every, highest)
             # From the whole to a cut without a jump.
             top = every.low + max(2 * _WHOLE * height - full, _CUT * height)
     above = highest if top < highest else None
@@ -139,13 +141,13 @@ def linear_view(low: float, high: float, above: float | None = None) -> Vertical
     )
 
 
-def _log_view(shown: Curve, every: _Span) -> VerticalView:
+def _log_view(shown: Curve, every: _Span, highest: float, *, whole: bool = False) -> VerticalView:
     line = shown.line
     held = shown.validation.values if shown.validation else np.empty(0)
     near, far = _nearby(shown.others, every.low, every.high)
     lowest = min(near, _extent(shown.low, line, held)[0])
     base = lowest if shown.name == LOSS or lowest <= 0 else 0.0
-    high = max(far, _extent(line, held)[1]) - base
+    high = max(far, _extent(line, held)[1], highest if whole else -np.inf) - base
     least = max(1e-7 * abs(base), 1e-9 * high)  # single precision has no more
     distances = line - base
     usual = _quantile(distances[distances > 0], 0.01)
@@ -154,7 +156,8 @@ def _log_view(shown: Curve, every: _Span) -> VerticalView:
         low = high / 10 if high > 0 else abs(base or 1.0) / 10
     top = max(high, low * 1.5)
     room = (top / low) ** _LOG_ROOM
-    return VerticalView("log", low / room, top * room, base)
+    above = highest - base if highest - base > top * room else None
+    return VerticalView("log", low / room, top * room, base, above)
 
 
 def _span(shown: Curve, step: float) -> _Span | None:

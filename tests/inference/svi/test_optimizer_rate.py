@@ -142,6 +142,7 @@ def test_a_constant_rate_is_the_one_that_was_set():
 def test_where_the_rate_cannot_be_set_it_says_why(optimizer, why):
     rate = OptimizerRate(optimizer)
     assert why in rate.why_fixed
+    assert "To set one during a run, train with an optimizer of numpyro.optim" in rate.why_fixed
     assert "numpyro.optim.Adam(0.01)" in rate.why_fixed
     params = {"a": jnp.zeros(2)}
     state = TrainState(numpyro.infer.svi.SVIState(optimizer.init(params), None, None))

@@ -525,7 +525,10 @@ class TestVerticalView:
             "previous": [{"steps": o.steps, "values": o.values} for o in curve.others],
         }
 
-    @pytest.mark.parametrize("options", [{}, {"log": True}, {"whole": True}, {"wasLog": True}])
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"log": True}, {"whole": True}, {"wasLog": True}, {"log": True, "whole": True}],
+    )
     @pytest.mark.parametrize("name", LOSSES)
     def test_the_page_and_the_picture_have_the_same_ends_and_words(self, node, name, options):
         held = [(step, 1.5) for step in range(400, 4000, 400)]

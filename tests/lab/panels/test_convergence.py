@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
-from aimz_lab.lab.panels import chain_statistics
+from aimz_lab.lab import formatting
+from aimz_lab.lab.panels import ConvergencePanel, chain_statistics
 from aimz_lab.lab.panels.convergence import judge
+from tests.lab.runs import begun
 
 
 def autoregressive(rng, rho, chains, draws, apart=0.0):
@@ -131,6 +133,20 @@ def test_of_many_draws_some_of_each_chain_are_judged():
     assert row.r_hat == pytest.approx(azs.rhat(thinned))
     assert row.ess_bulk == pytest.approx(azs.ess(thinned))
     assert row.ess_bulk < judge(chains, 10**6)[0][0].ess_bulk
+
+
+def test_the_ess_of_a_part_of_the_draws_says_of_how_many():
+    run = begun(is_sampling=True)
+    run.chains, _ = record({"a": ()}, draws=3_000)
+    frame = ConvergencePanel().frame(run)
+    assert frame["read"] == 2 * 1_000 >= frame["ess"]
+    words = f"ESS {frame['ess']:,.0f} of 2,000 draws read"
+    assert words in formatting.status_line(run, None, None, frame)
+    run.finish("completed", "")
+    at_the_end = ConvergencePanel().frame(run)
+    assert at_the_end["read"] is None
+    assert at_the_end["ess"] > frame["ess"]
+    assert "draws read" not in formatting.status_line(run, None, None, at_the_end)
 
 
 def test_few_draws_are_not_judged():

@@ -8,6 +8,7 @@ import pytest
 from aimz_lab.lab.pictures.curves import curve_of
 from aimz_lab.lab.pictures.figures import loss_figure
 from aimz_lab.lab.pictures.vertical_view import vertical_view
+from aimz_lab.progress import number
 from tests.lab.runs import begun, feed
 
 N = 4000
@@ -71,6 +72,19 @@ def test_other_curves_are_shown_whole(name):
     view = vertical_view(curve(values, smooth=False))
     assert (view.kind, view.above, view.words("loss")) == ("linear", None, "loss")
     assert view.low <= np.quantile(values, 0.01) <= np.quantile(values, 0.99) <= view.high
+
+
+def test_a_logarithmic_axis_too_says_what_lies_above_it_or_shows_the_whole():
+    values = LOSSES["spike"]
+    shown = curve(values)  # the smoothed line is far below the highest step
+    cut = vertical_view(shown, log=True)
+    assert cut.above == pytest.approx(values.max() - cut.base, rel=1e-5)
+    assert cut.high < cut.above
+    assert cut.words("loss").endswith(f"; log scale, up to {number(cut.above)} above the picture")
+    whole = vertical_view(shown, log=True, whole=True)
+    assert whole.kind == "log"
+    assert whole.above is None
+    assert whole.low < cut.above < whole.high
 
 
 def test_the_whole_range_can_be_asked_for():

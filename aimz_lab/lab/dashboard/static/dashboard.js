@@ -147,14 +147,16 @@ class View {
 
   drawSampling() {
     const { chains, draws, divergences, by_chain: each } = this.model.get("sampling");
-    const { r_hat: worst, ess } = this.model.get("convergence");
+    const { r_hat: worst, ess, read } = this.model.get("convergence");
     setText(this.stats.draws, chains > 1 ? `${count(draws)} × ${count(chains)}` : count(draws));
     setText(this.stats.divergences, count(divergences));
     const sizes = (each ?? []).map((chain) => chain.step_size).filter(Number.isFinite);
     const ends = sizes.length ? [Math.min(...sizes), Math.max(...sizes)].map((v) => number(v, 2)) : ["-"];
     setText(this.stats.step_size, [...new Set(ends)].join("–"));
     setText(this.stats.r_hat, ratio(worst));
-    setText(this.stats.ess, count(ess));
+    // Of a part of the draws, it is bounded by their number, and does not grow with the run.
+    const part = read ? h("small", { class: "aimz-beside" }, `of ${count(read)} draws read`) : "";
+    this.stats.ess.replaceChildren(read ? `≥ ${count(ess)}` : count(ess), part);
   }
 
   listen() {

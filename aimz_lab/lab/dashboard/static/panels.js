@@ -193,7 +193,7 @@ export const convergencePanel = () => panel("Convergence", true, (frame, { headl
   const agree = frame.r_hat !== null && frame.r_hat > GOOD_R_HAT ? "the chains do not agree yet" : "";
   const some = frame.judged < frame.total ? `of ${count(frame.judged)} of ${plural(frame.total, "value")}` : "";
   setText(headline, [some, frame.r_hat !== null && `R-hat at most ${ratio(frame.r_hat)} (${frame.r_hat_of})`,
-    `ESS at least ${count(frame.ess)} (${frame.ess_of})`, agree].filter(Boolean).join(" · "));
+    `ESS at least ${count(frame.ess)}${frame.read ? ` of the ${count(frame.read)} draws read` : ""} (${frame.ess_of})`, agree].filter(Boolean).join(" · "));
   extra.replaceChildren();
   body.replaceChildren(
     table("Values that fare worst", ["value", "mean", "sd", "R-hat", "ESS bulk", "ESS tail"],
@@ -202,7 +202,7 @@ export const convergencePanel = () => panel("Convergence", true, (frame, { headl
     h("p", { class: "aimz-note" }, `After ${plural(frame.draws, "draw")} of each chain; ` +
       (frame.judged < frame.total ? `${count(frame.judged)} of ${count(frame.total)} values were judged.`
         : `${plural(frame.total, "value")} judged.`) +
-      (frame.is_thinned ? " While it runs, a part of the draws is read; the whole has a higher ESS." : "")));
+      (frame.read ? ` While it runs, ${count(frame.read)} of the draws of all chains are read; the whole has a higher ESS, and it is known at the end.` : "")));
 });
 
 /** Observed against replicated data. */

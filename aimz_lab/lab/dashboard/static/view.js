@@ -45,10 +45,10 @@ function nearby(lines, low, high) {
  * The ends follow the data without a jump, and the kind of axis has two thresholds: the picture does
  * not turn over for a little noise.
  * @param shown steps, mean, low, high, smoothed or null, validation or null, previous, curve.
- * @param options log: the logarithmic axis; whole: the whole range on a linear one;
+ * @param options log: the logarithmic axis; whole: the whole range, on a linear one unless `log`;
  *   wasLog: the data chose the logarithmic axis a moment ago.
  * @returns kind "linear" or "log"; low and high, of the distances to `base` if it is "log"; and
- *   `above`, the highest value if it lies above the axis, or null.
+ *   `above`, the highest value or distance if it lies above the axis, or null.
  */
 export function verticalView(shown, { log, whole, wasLog }) {
   const first = shown.steps[0] ?? 0;
@@ -56,17 +56,17 @@ export function verticalView(shown, { log, whole, wasLog }) {
   const at = (share) => first + share * (last - first);
   const all = span(shown, -Infinity);
   if (all === null) return { kind: "linear", low: 0, high: 1, base: 0, above: null };
-  if (log) return logView(shown, all);
+  const highest = extent([shown.high, [all.high]])[1];
+  if (log) return logView(shown, all, highest, whole);
   const half = span(shown, at(0.5));
   const end = span(shown, at(0.75));
-  const highest = extent([shown.high, [all.high]])[1];
   let top = highest;
   if (!whole && half && end && shown.steps.length >= FEW_STEPS) {
     const [height, full] = [half.usual - all.low, highest - all.low];
     if (full > WHOLE * height) {
       const flat = FLAT * Math.max(Math.abs(all.low), Math.abs(half.usual));
       const falls = wasLog ? FELL : FALLS;
-      if (height <= flat || height > falls * (end.usual - all.low)) return logView(shown, all);
+      if (height <= flat || height > falls * (end.usual - all.low)) return logView(shown, all, highest);
       top = all.low + Math.max(2 * WHOLE * height - full, CUT * height); // from the whole to a cut without a jump
     }
   }
@@ -81,12 +81,12 @@ export function linearView([low, high], above = null) {
   return { kind: "linear", low: low - room, high: top, base: 0, above: above > top ? above : null };
 }
 
-function logView(shown, all) {
+function logView(shown, all, highest, whole = false) {
   const lines = [shown.smoothed ?? shown.mean, shown.validation?.values ?? []];
   const [near, far] = nearby(shown.previous ?? [], all.low, all.high);
   const lowest = Math.min(near, extent([shown.low, ...lines])[0]);
   const base = shown.curve === "loss" || lowest <= 0 ? lowest : 0;
-  const high = Math.max(far, extent(lines)[1]) - base;
+  const high = Math.max(far, extent(lines)[1], whole ? highest : -Infinity) - base;
   const least = Math.max(1e-7 * Math.abs(base), 1e-9 * high); // single precision has no more
   const distances = Array.from(lines[0], (value) => value - base).filter((value) => value > 0);
   const usual = quantile(distances, 0.01);
@@ -94,11 +94,13 @@ function logView(shown, all) {
   if (!(low > 0 && low < high)) low = high > 0 ? high / 10 : Math.abs(base || 1) / 10;
   const top = Math.max(high, low * 1.5);
   const room = (top / low) ** LOG_ROOM;
-  return { kind: "log", low: low / room, high: top * room, base, above: null };
+  const above = highest - base > top * room ? highest - base : null;
+  return { kind: "log", low: low / room, high: top * room, base, above };
 }
 
 /** What an axis shows. */
 export function axisWords(unit, { kind, base, above }) {
-  if (kind === "log") return base === 0 ? `${unit}, log scale` : `${unit} above its lowest, ${number(base)}; log scale`;
-  return above === null ? unit : `${unit}, up to ${number(above)} above the picture`;
+  const more = above === null ? "" : `, up to ${number(above)} above the picture`;
+  if (kind !== "log") return unit + more;
+  return (base === 0 ? `${unit}, log scale` : `${unit} above its lowest, ${number(base)}; log scale`) + more;
 }
