@@ -98,6 +98,7 @@ def test_the_best_value_is_that_of_the_steps_before_the_state(chunk):
     assert best.step == best.state.after == run.final_state.after
     assert best.value == losses[best.step - 64 : best.step].mean()
     assert run.best_so_far is best
+    assert "state" not in repr(best)  # arrays, by the page
     assert f"per row, at step {best.step}" in summary_text(run)
 
 
