@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from aimz_lab.errors import DataError
+from aimz_lab.progress import number
 
 _HALVINGS = 200
 
@@ -66,7 +67,10 @@ def allocate(
         return Allocation(free, _spent(cost, free), 0.0, 0.0, 0)
     least = float(cost.min(0).sum())
     if least > budget:
-        msg = f"budget={budget:.6g} does not pay for the cheapest actions, which cost {least:.6g}."
+        msg = (
+            f"budget={number(budget, 6)} does not pay for the cheapest actions, which cost "
+            f"{number(least, 6)}."
+        )
         raise DataError(msg)
     price = _price(utility, cost, budget)
     choice = _at_price(utility, cost, price, rounding)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from aimz_lab.data.html import html_table
+from aimz_lab.progress import number
 from aimz_lab.trust.report import Finding, Level, Report
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Overlap(Report):
         return " ".join([*found, *self.next_steps])
 
     def __str__(self) -> str:
-        table = self.columns.to_string(float_format="{:.3g}".format, na_rep="")
+        table = self.columns.to_string(float_format=number, na_rep="")
         return f"{super().__str__()}\n\n{table}"
 
     def _repr_html_(self) -> str:
@@ -116,7 +117,7 @@ def _level(share: float, few: float) -> Level:
 
 
 def _cell(value: str | float) -> str:
-    return value if isinstance(value, str) else "" if np.isnan(value) else f"{value:.3g}"
+    return value if isinstance(value, str) else "" if np.isnan(value) else number(value)
 
 
 def rows_finding(columns: pd.DataFrame, share: float, together: float) -> Finding:

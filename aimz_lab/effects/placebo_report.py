@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
+from aimz_lab.progress import number
 from aimz_lab.trust.report import Finding, Level, Report, of_left_out
 
 if TYPE_CHECKING:
@@ -96,11 +97,11 @@ class Placebo(Report):
         return " ".join([*found, *self.next_steps])
 
     def __str__(self) -> str:
-        table = self.table.to_string(float_format="{:.4g}".format)
+        table = self.table.to_string(float_format=number)
         return f"{super().__str__()}\n\n{table}"
 
     def _repr_html_(self) -> str:
-        cells = [[str(n), *(f"{v:.4g}" for v in row)] for n, *row in self.table.itertuples()]
+        cells = [[str(n), *map(number, row)] for n, *row in self.table.itertuples()]
         return super()._repr_html_() + html_table("Effects", ["", *self.table.columns], cells)
 
 
@@ -124,7 +125,7 @@ def _of_placebos(found: Placebo, n: int, chances: list[float]) -> Finding:
 
 def _of_the_real(p: float, n: int, mean: float) -> Finding:
     text = (
-        f"{p:.0%} of all effects, the real one of {mean:.3g} among them, are at least as "
+        f"{p:.0%} of all effects, the real one of {number(mean, 3)} among them, are at least as "
         "far from 0 as it"
     )
     is_alike = p > max(0.1, 1 / (n + 1))

@@ -381,10 +381,21 @@ class ModelTable:
             return output
         if scale == "model" or self.encoder is None:
             return output if part.text == output else f"{output} = {part.text}"
-        back = self.encoder.outcome_scale(output)
-        if not isinstance(back, OutcomeScale) or back.column == output:
+        column = self.output_column(scale)
+        return output if column == output else f"{output} in units of {column}"
+
+    def output_column(self, scale: OutputScale) -> str:
+        """Return the column whose values the output's are; the output's name if there is none.
+
+        Args:
+            scale: As in :meth:`output_label`.
+        """
+        output = self.signature.output
+        part = self.spec.parts.get(output)
+        if scale == "model" or self.encoder is None or part is None or part.kind != "formula":
             return output
-        return f"{output} in units of {back.column}"
+        back = self.encoder.outcome_scale(output)
+        return back.column if isinstance(back, OutcomeScale) else output
 
     def check_means(self) -> None:
         """Raise :class:`ArgumentError` if the output is a level, whose mean says nothing."""

@@ -26,12 +26,14 @@ class CheckedPredictions:
         table: The rows' names and columns.
         notes: What there is to know beside the numbers, in words.
         labels: Names of outcomes with what their values are, where the name alone does not say it.
+        of_columns: Columns that outcomes stand for, by outcome.
     """
 
     outcomes: Mapping[str, OutcomeChecks]
     table: RowTable
     notes: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    of_columns: Mapping[str, str] = field(default_factory=dict)
     _columns: dict[str, dict[str, RowColumn]] = field(default_factory=dict, repr=False)
 
     def of(self, outcome: str | None = None) -> OutcomeChecks:
@@ -45,6 +47,10 @@ class CheckedPredictions:
         """
         known = tuple(self.outcomes)
         return self.outcomes[_one_of("outcome", known[0] if outcome is None else outcome, known)]
+
+    def called(self, outcome: str) -> str:
+        """Return what an outcome is called: by its column, where a table has one."""
+        return self.of_columns.get(outcome, outcome)
 
     def number_of(self, checks: OutcomeChecks, group: str) -> int:
         """Return the number of a group of rows.

@@ -59,6 +59,7 @@ def test_a_prior_is_dragged_typed_and_pinned(notebook):
     scale.fill("-1")
     scale.press("Enter")
     panel.get_by_role("alert").get_by_text("base.scale cannot be -1: it is above 0.").wait_for()
+    panel.get_by_role("alert").get_by_text("The picture is still that of base.scale = ").wait_for()
     assert picture.evaluate(PIXELS) == kept
     scale.fill("2")
     scale.press("Enter")

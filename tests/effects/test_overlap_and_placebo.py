@@ -61,6 +61,8 @@ def test_rows_that_are_beyond_the_trained_ones_are_named(im):
     assert "10.0% of the scenario's rows lie outside" in report.text
     elsewhere = im.overlap(FRAME, FRAME.assign(site="c"))
     assert elsewhere.columns.loc["site", "outside"] == 1.0
+    report.columns.loc["age", "to"] = 7_664.2
+    assert all("7,664" in text for text in (str(report), report._repr_html_()))
     x = _rng.normal(size=N)
     pairs = np.stack([x, x + 0.1 * _rng.normal(size=N)], axis=1)
     crossed = np.array([[1.5, -1.5], [1.5, 1.5]])

@@ -15,6 +15,7 @@ from aimz_lab.data.wrapped_source import WrappedSource
 from aimz_lab.errors import OutputWarning
 from aimz_lab.files import Value
 from aimz_lab.inference.feeds.columns import check_columns
+from aimz_lab.progress import number
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array, Batch, Columns, JsonObject, Rows
 
@@ -260,8 +261,9 @@ def _described(
 ) -> str:
     at = tuple(place)
     return (
-        f"{_name_of(name, place, columns)} goes from {new.low[at]:.4g} to {new.high[at]:.4g}, in "
-        f"training from {trained.low[at]:.4g} to {trained.high[at]:.4g}"
+        f"{_name_of(name, place, columns)} goes from {number(new.low[at])} to "
+        f"{number(new.high[at])}, in training from {number(trained.low[at])} to "
+        f"{number(trained.high[at])}"
     )
 
 

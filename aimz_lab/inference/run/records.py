@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self, overload
 
 import jax
@@ -96,7 +96,7 @@ class Best:
 
     value: float
     step: int
-    state: TrainerState | None
+    state: TrainerState | None = field(repr=False)  # arrays, by the page
     monitor: str
 
     @property

@@ -23,6 +23,7 @@ from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.explorers.static import module, style
 from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
 from aimz_lab.system.imports import late_import
+from aimz_lab.types import shown
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -168,10 +169,11 @@ class Page:
             self.picture.view = as_sent(self._explorer, number)
 
     def tell_problem(self) -> None:
-        """Send the explorer's problem in words; the picture stays."""
+        """Send the explorer's problem in words, and what the picture, which stays, is of."""
         error = self._explorer.problem
         named = isinstance(error, AimzLabError) or type(error) is ValueError
-        self.picture.problem = str(error) if named else f"{type(error).__name__}: {error}"
+        text = str(error) if named else f"{type(error).__name__}: {error}"
+        self.picture.problem = "\n".join([text, *_still_of(self._explorer)])
 
     def tell_busy(self) -> None:
         """Say that the answer takes a while."""
@@ -196,6 +198,14 @@ class Page:
             self._explorer.take(message)
         elif (asked_at := self._asked_at.pop(message.get("value"), None)) is not None:
             self._explorer.drawn.append(1000 * (time.monotonic() - asked_at))
+
+
+def _still_of(explorer: Shown) -> list[str]:
+    """Say which values the picture is of, where the controls have others that were refused."""
+    kept = explorer.values
+    refused = [name for name, one in explorer.controls.items() if one.value != kept.get(name)]
+    values = ", ".join(f"{name} = {shown(kept[name])}" for name in refused)
+    return [f"The picture is still that of {values}."] if refused else []
 
 
 def _boxed(explorer: Shown, picture: AnyWidget) -> Widget:

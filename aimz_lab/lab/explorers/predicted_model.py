@@ -223,9 +223,12 @@ def checked_model(
             outcomes[one.name] = OutcomeChecks(one, worst if site == call.output else None)
         notes += _notes(tree, site)
     notes += [why_not] if why_not else []
-    of_table = model._table is not None and call.output in outcomes
-    labels = {call.output: model._table.output_label(output_scale)} if of_table else {}
-    return CheckedPredictions(outcomes, table, tuple(dict.fromkeys(notes)), labels)
+    told = tuple(dict.fromkeys(notes))
+    if model._table is None or call.output not in outcomes:
+        return CheckedPredictions(outcomes, table, told)
+    labels = {call.output: model._table.output_label(output_scale)}
+    of_columns = {call.output: model._table.output_column(output_scale)}
+    return CheckedPredictions(outcomes, table, told, labels, of_columns)
 
 
 def _has_missing(values: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import real_number
+from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.running_fit import one_moment
@@ -19,7 +21,7 @@ from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.checked_predictions import PREDICTED, CheckedPredictions
 from aimz_lab.trust.outcome_checks import Residual
 from aimz_lab.trust.own_statistics import Statistic
-from aimz_lab.trust.predicted_tree import checked_tree
+from aimz_lab.trust.predicted_tree import GROUPS, checked_tree
 from aimz_lab.types import Arguments, OutputScale, check_choice, shown
 
 if TYPE_CHECKING:
@@ -251,6 +253,7 @@ def prediction_checks(
         checked = checked_tree(
             source, X, y, columns=columns, log_likelihood=log_likelihood, statistics=statistics
         )
+        checked = replace(checked, of_columns=_columns_of(source, checked.outcomes))
         given = ["tree", *(["X"] if X is not None else []), *(["y=y"] if y is not None else [])]
     else:
         msg = f"This takes a fitted ImpactModel or a tree of predictions; got {shown(source)}."
@@ -258,6 +261,12 @@ def prediction_checks(
     named = {"columns": columns, "log_likelihood": log_likelihood, "statistics": statistics}
     given += [f"{name}={name}" for name, value in named.items() if value is not None]
     return PredictionChecks(checked, ", ".join(given))
+
+
+def _columns_of(tree: xr.DataTree, outcomes: Iterable[str]) -> dict[str, str]:
+    """Return the columns that outcomes stand for, by outcome."""
+    draws = next(tree[name].to_dataset() for name in GROUPS if name in tree)
+    return {name: column_of(draws, name) for name in outcomes}
 
 
 def _share(level: float) -> float:

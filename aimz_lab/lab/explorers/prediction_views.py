@@ -91,7 +91,7 @@ def _density(
     y_label = "density of its log" if log else "density"
     chart = Chart(
         layers,
-        _title(one, asked),
+        _title(checks, one, asked),
         _label(checks, one),
         y_label,
         x_scale=grid.scale,
@@ -111,7 +111,11 @@ def _ecdf(
         Line(x, table["observed"], label="observed", role="data"),
     ]
     chart = Chart(
-        layers, _title(one, asked), _label(checks, one), "share below", x_scale=one.sums.grid.scale
+        layers,
+        _title(checks, one, asked),
+        _label(checks, one),
+        "share below",
+        x_scale=one.sums.grid.scale,
     )
     return [chart], [_rows(one, group), *_outside(one, group)]
 
@@ -130,19 +134,18 @@ def _statistics(
         Rule(own, label="observed"),
         *(Rule(row[end], role="quiet") for end in ("low", "high")),
     ]
-    what = f"{name} of {one.name}"
+    what = f"{name} of {checks.checked.called(one.name)}"
     words = (
         f"The {what} is {number(own)}; {asked['level']:.0%} of {one.sums.n_draws:,} draws are "
         f"between {number(row['low'])} and {number(row['high'])}; p = {row['p_value']:.3f}."
     )
     label = f"{name} of {_label(checks, one)}"
-    return [Chart(layers, _title(one, asked), label, "draws")], [words, _rows(one, group)]
+    return [Chart(layers, _title(checks, one, asked), label, "draws")], [words, _rows(one, group)]
 
 
 def _pit(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
-    del checks
     values = one.pit[one.sums.members(group)]
     heights, edges = np.histogram(values, bins=_PIT_BINS, range=(0, 1))
     apart = [
@@ -155,8 +158,8 @@ def _pit(
     of = f" (a random sample of {MOST_PIT:,})" if len(values) > MOST_PIT else ""
     words = f"The curve {inside} the band of a calibrated model{of}; p = {found.p_value:.2g}."
     charts = [
-        Chart(apart, _title(one, asked), "PIT", "ECDF less uniform"),
-        Chart(shares, "Density of the PIT", "PIT", "density"),
+        Chart(apart, _title(checks, one, asked), "PIT", "ECDF less uniform"),
+        Chart(shares, "Histogram of the PIT", "PIT", "density"),
     ]
     return charts, [words, _rows(one, group)]
 
@@ -177,7 +180,7 @@ def _coverage(
     handle = Handle("level", level, lambda at: float(np.clip(round(at, 2), 0.01, 0.99)))
     charts = [
         Chart(
-            layers, _title(one, asked), "level of the interval", "share inside",
+            layers, _title(checks, one, asked), "level of the interval", "share inside",
             handles=[handle], x_range=(0, 1), y_range=(0, 1.02),
         )
     ]  # fmt: skip
@@ -194,7 +197,6 @@ def _coverage(
             Bars(names, own, own, own, label="observed"),
         ]  # fmt: skip
         charts.append(Chart(bars, f"By {asked['column']}", asked["column"], "share inside"))
-    del checks
     return charts, [words]
 
 
@@ -210,7 +212,10 @@ def _calibration(
         Points(x, table["observed"]),
     ]
     chart = Chart(
-        layers, _title(one, asked), f"predicted mean of {_label(checks, one)}", "mean observed"
+        layers,
+        _title(checks, one, asked),
+        f"predicted mean of {_label(checks, one)}",
+        "mean observed",
     )
     inside = ((table["low"] <= x) & (x <= table["high"])).sum()
     words = f"The predicted mean is within the interval in {inside} of {_sets(table)}."
@@ -232,7 +237,7 @@ def _residuals(
     else:
         names = list(table.index)
         layers = [zero, Bars(names, table["mean"], table["low"], table["high"], label="mean, 95%")]
-    chart = Chart(layers, _title(one, asked), column.name, y_label)
+    chart = Chart(layers, _title(checks, one, asked), column.name, y_label)
     off = ((table["low"] > 0) | (table["high"] < 0)).sum()
     words = (
         f"The 95% interval of the mean residual leaves out 0 in {off} of {_sets(table)} "
@@ -265,7 +270,7 @@ def _worst(
         words = f"Rows are ranked by how many sds they are off.{_no_loo(checks)}"
         x, y, y_label = table["predicted"], table["sds_off"], "sds off"
         layers: list[Layer] = [Points(x, y, names=list(table.index), role="bad", label="worst")]
-        chart = Chart(layers, _title(one, asked), "predicted mean", y_label)
+        chart = Chart(layers, _title(checks, one, asked), "predicted mean", y_label)
         return [chart], [words, _rows(one, group)]
     at = np.flatnonzero(one.sums.members(group)[worst.rows])[:MOST_POINTS]
     rows, few = worst.rows[at], at[: len(table)]
@@ -282,7 +287,7 @@ def _worst(
             title, "predicted mean", y_label,
         )
         for values, title, y_label, further in (
-            (worst.elpd, _title(one, asked), "elpd of the row, nats", []),
+            (worst.elpd, _title(checks, one, asked), "elpd of the row, nats", []),
             (worst.k, "Can the row's value be trusted?", "k-hat",
              [Rule(limit, axis="y", role="data", label=f"{limit:.2f}")]),
         )
@@ -334,10 +339,12 @@ def _chosen(asked: Mapping[str, Any]) -> str:
     return PREDICTED if asked["column"] == NO_COLUMN else asked["column"]
 
 
-def _title(one: OutcomeChecks, asked: Mapping[str, Any]) -> str:
+def _title(checks: PredictionChecks, one: OutcomeChecks, asked: Mapping[str, Any]) -> str:
     of = "" if asked["group"] == "all rows" else f", {asked['group']}"
-    check = asked["check"]
-    return f"{check[0].upper()}{check[1:]} of {one.name}{of}"
+    check, called = asked["check"], checks.checked.called(one.name)
+    if check == "density":  # as the vertical axis says
+        return f"Observed and predicted {called}{of}"
+    return f"{check[0].upper()}{check[1:]} of {called}{of}"
 
 
 def _label(checks: PredictionChecks, one: OutcomeChecks) -> str:

@@ -113,7 +113,7 @@ def explore_predictions(
         controls,
         lambda asked: view_of(checks, asked),
         lambda asked: _code(checks, asked),
-        title=f"Predictions of {', '.join(checks.outcomes)}",
+        title=f"Predictions of {', '.join(map(checks.checked.called, checks.outcomes))}",
     )
 
 

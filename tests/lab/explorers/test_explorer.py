@@ -12,6 +12,7 @@ import pytest
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab.explorers.charts import Area, Chart, Handle, Line, Points, Steps, View
 from aimz_lab.lab.explorers.explorer import Explorer
+from aimz_lab.lab.explorers.page import Page
 
 ipywidgets = pytest.importorskip("ipywidgets")
 
@@ -81,6 +82,19 @@ def test_a_bad_value_of_the_page_leaves_the_last_good_answer_and_its_code():
     one.controls["n"].value = 8
     assert one.wait().sentences == ["64.0"]
     assert one.problem is None
+
+
+def test_the_page_says_which_value_holds_where_another_is_refused():
+    one = squares()
+    page = Page(one)
+    one._page = page
+    one.controls["n"].value = 7
+    with pytest.raises(ValueError, match="no sevens"):
+        one.wait()
+    assert page.picture.problem == "no sevens\nThe picture is still that of n = 2."
+    one.controls["n"].value = 8
+    one.wait()
+    assert page.picture.problem == ""
 
 
 def test_changes_while_it_computes_wait_as_one_and_none_overtakes():

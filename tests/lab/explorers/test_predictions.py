@@ -197,11 +197,14 @@ def test_a_table_is_compared_on_its_own_scale_row_by_row(sales):
     assert list(rows["shop"]) == list(complete["shop"].loc[rows.index])
     explorer = lab.explore_predictions(found)
     assert explorer.view.charts[0].x_label == "y in units of sales"
+    assert explorer.title == "Predictions of sales"
+    assert explorer.view.charts[0].title == "Observed and predicted sales"
     tree = model.predict(complete, rng_key=jax.random.key(0), progress=False)
     draws = tree.posterior_predictive.y.values.reshape(-1, len(complete))
     at = complete.index.get_indexer(rows.index)
     np.testing.assert_allclose(rows["predicted"], draws.mean(0)[at], rtol=1e-4)
     same(found, lab.prediction_checks(tree, complete), group="shop: b")
+    assert lab.explore_predictions(tree, complete).title == "Predictions of sales"
     scaled = lab.prediction_checks(model, table, output_scale="model", progress=False)
     assert abs(scaled.table("test statistics").loc["mean", "observed"]) < 1e-5
     assert lab.explore_predictions(scaled).view.charts[0].x_label == "y = scale(log(sales))"
