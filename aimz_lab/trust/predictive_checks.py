@@ -245,16 +245,10 @@ def p_value_finding(found: dict[str, tuple[float, float, float]]) -> Finding:
             bad = "amber" if side < 0.002 and abs(observed - predicted) > sd else "green"
         if bad == "red" or (bad == "amber" and level == "green"):
             level = bad
-<<<<<<< HEAD
-            worst = f"the {name} of y is {observed:.3g} and that of predictions {predicted:.3g}"
-            worst += f" (p = {p:.3f})"
-    listed = ", ".join(f"{p:.2f} of the {name}" for name, (p, _, _) in found.items())
-=======
             worst = (
                 f"the {name} of y is {number(observed, 3)} and that of predictions "
                 f"{number(predicted, 3)} (p = {p:.3f})"
             )
-    listed = ", ".join(f"{name} {p:.2f}" for name, (p, _, _) in found.items())
->>>>>>> w-pictures
+    listed = ", ".join(f"{p:.2f} of the {name}" for name, (p, _, _) in found.items())
     text = worst or f"predictive p-values are {listed}"
     return Finding("p-values", level, text, "" if level == "green" else _WRONG)

@@ -98,12 +98,8 @@ def test_the_best_value_is_that_of_the_steps_before_the_state(chunk):
     assert best.step == best.state.after == run.final_state.after
     assert best.value == losses[best.step - 64 : best.step].mean()
     assert run.best_so_far is best
-<<<<<<< HEAD
-    assert f"per row, loss over 64 steps, at step {best.step}" in summary_text(run)
-=======
     assert "state" not in repr(best)  # arrays, by the page
-    assert f"per row, at step {best.step}" in summary_text(run)
->>>>>>> w-pictures
+    assert f"per row, loss over 64 steps, at step {best.step}" in summary_text(run)
 
 
 def test_a_best_state_by_the_training_loss_is_not_called_held_out():
