@@ -642,6 +642,7 @@ def short_fit():
     return model().fit_on_batch(X, Y, num_steps=2, num_samples=3, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "call", "says"),
     [

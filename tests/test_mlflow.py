@@ -185,6 +185,7 @@ def test_consent_reads_the_pickle(tampered, monkeypatch):
     assert not trace.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [flavor.load_model, flavor.load_pyfunc])
 def test_with_your_own_code_nothing_of_the_model_runs(im, tampered, load):
     path, trace = tampered
@@ -281,6 +282,7 @@ def test_environments_are_described_as_mlflow_does(im, tmp_path):
     assert (tmp_path / "b" / "constraints.txt").read_text() == "flax==1.0\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -614,6 +616,7 @@ def test_autolog_follows_chains_and_loaders():
     assert all(len(run.inputs.dataset_inputs) == 1 for run in runs())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "silent"),
     [

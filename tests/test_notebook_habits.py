@@ -37,6 +37,7 @@ def test_fits_of_other_lengths_and_epochs_compile_nothing(im):
         assert not seen
 
 
+@pytest.mark.slow
 def test_predictions_of_other_lengths_batches_and_places_compile_nothing(im):
     with compilations() as seen:
         for n_rows in (2_999, 2_700):
@@ -55,6 +56,7 @@ def test_few_programs_serve_all_lengths(im):
         assert len(seen) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["price", "shop"])
 def test_values_to_set_compile_once_however_they_are_written(im, site):
     im.predict(X, intervention={site: 3.0}, store="memory", **QUIET)

@@ -42,6 +42,7 @@ warnings.warn("another package's")
 """
 
 
+@pytest.mark.slow
 def test_a_notice_is_escaped_and_no_error():
     """In a process of its own, as pytest records all warnings of this one."""
     done = subprocess.run(

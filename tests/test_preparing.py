@@ -45,6 +45,7 @@ def slow_model():
     return ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
 
 
+@pytest.mark.slow
 def test_it_is_told_twice_a_second_until_the_end():
     told = []
     with Preparation("sales", told.append).under_way() as preparation:
@@ -68,6 +69,7 @@ def test_a_quick_call_is_not_told_and_costs_little():
     assert told == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["svi", "chains"])
 def test_the_time_of_a_run_is_that_of_its_call(method):
     if method == "svi":
@@ -103,6 +105,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.slow
 def test_a_fit_tells_its_display_before_there_is_a_run_and_the_run_goes_on_there():
     screen, terminal, plain = RecordingDisplay(), Terminal(), io.StringIO()
     displays = [
@@ -141,6 +144,7 @@ def test_a_loop_by_hand_is_told_of_until_its_first_loss():
     assert [each.activity for each in screen.preparing] == ["computing the first step"]
 
 
+@pytest.mark.slow
 def test_a_prediction_shows_a_line_until_its_first_result(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
@@ -186,6 +190,7 @@ SLOW_CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", SLOW_CALLS)
 def test_every_slow_call_has_one_line_from_its_beginning(monkeypatch, stage):
     shown = []

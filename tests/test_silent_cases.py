@@ -124,6 +124,7 @@ def test_a_batch_is_no_larger_than_the_data():
     im.train_on_batch(X, Y, n_obs=30, n_pad=10)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_end_before_it_begins(tmp_path):
     saved = [lab.ModelCheckpoint(tmp_path)]
     model().fit(X, Y, epochs=3, callbacks=saved, **QUIET)
@@ -138,6 +139,7 @@ def test_a_density_takes_no_complex_numbers(im):
             call(X.astype(complex), Y, **({} if call.__name__ == "<lambda>" else QUIET))
 
 
+@pytest.mark.slow
 def test_complex_arguments_are_taken_where_the_sites_are_real():
     def of_spectrum(X, y=None):
         wider(jnp.abs(X), y)
@@ -182,6 +184,7 @@ class HeldAtItsBeginning(Callback):
         self.go_on.wait(60)
 
 
+@pytest.mark.slow
 def test_the_first_fit_in_the_background_is_waited_for():
     im, held = model(), HeldAtItsBeginning()
     handle = im.fit(X, Y, epochs=100_000, blocking=False, callbacks=[held], **QUIET)
@@ -258,6 +261,7 @@ def test_sites_that_cannot_fit_are_refused_before_they_are_made(monkeypatch):
             model(kernel).fit(X, Y, num_samples=samples, **QUIET)
 
 
+@pytest.mark.slow
 def test_what_is_not_free_is_not_asked_for(im, monkeypatch):
     monkeypatch.setattr("aimz_lab.data.memory.free_bytes", lambda: 2**20)
     monkeypatch.setattr("aimz_lab.data.memory._SMALL", 2**20)
@@ -276,6 +280,7 @@ def test_memory_that_runs_out_says_where_else_the_draws_can_go(im, monkeypatch):
         im.predict(X, **QUIET)
 
 
+@pytest.mark.slow
 def test_held_out_rows_that_are_trained_on_now_or_before_are_told(tmp_path):
     new = np.linspace(2, 3, 10, dtype=np.float32)
     im = ImpactModel(linear, jax.random.key(0), svi=SVI(

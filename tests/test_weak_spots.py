@@ -158,6 +158,7 @@ class TestCovarianceOfAllRows:
         steps = np.diff(self.times) / self.length[:, None]
         np.testing.assert_allclose(got["steps"].values[0], steps, rtol=1e-5)
 
+    @pytest.mark.slow
     def test_it_is_reduced(self):
         whole = self.predicted("draw", store="memory")["covariance"].mean(["chain", "draw"])
         reduced = self.predicted("obs", reduce="mean")["covariance_mean"]

@@ -203,6 +203,7 @@ class Centred(Mean):
         return super().block(values - self.by_row.mean(), valid, by_row)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
 def test_labels_of_rows_travel_with_their_part(im, threads):
     class Weighing:
@@ -310,6 +311,7 @@ def test_code_that_cannot_travel_is_refused(threads):
         im.predict(X, executor=threads, rows="independent", shard_axis="draw", progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
 def test_a_result_that_is_lost_on_its_way_is_waited_for_again(im, threads, monkeypatch):
     """Its worker died after it had ended: Dask computes it again."""
@@ -414,6 +416,7 @@ def test_an_interrupt_waits_until_no_worker_writes(im, threads, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
 @pytest.mark.parametrize("by", [None, np.arange(N_ROWS) % 3])
 def test_effects_are_the_same(im, threads, by):
@@ -447,6 +450,7 @@ def shops():
     return im, frame
 
 
+@pytest.mark.slow
 @pytest.mark.allow_rank_promotion
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:dask")
 @pytest.mark.filterwarnings("ignore:The inplace keyword")

@@ -137,6 +137,7 @@ def test_tensors_convert(duck_torch):
     assert to_host("y", DuckTensor(values, "torch.bfloat16")) is values
 
 
+@pytest.mark.slow
 def test_real_tensors_convert():
     torch = pytest.importorskip("torch")
     tensor = torch.arange(3.0, requires_grad=True)

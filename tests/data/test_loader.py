@@ -60,6 +60,7 @@ def test_a_process_alone_brings_the_whole_of_each_batch():
         ArrayLoader(dataset, random.key(0), device=jax.devices()[0], process_shard=True)
 
 
+@pytest.mark.slow
 @given(SIZES, BATCH_SIZES, SEEDS, st.booleans(), st.booleans(), st.booleans())
 def test_every_row_comes_exactly_once(n, batch_size, seed, shuffle, to_jax, place):
     dataset = ArrayDataset(X=np.arange(2 * n).reshape(n, 2), y=np.arange(n), to_jax=to_jax)

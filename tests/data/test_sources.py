@@ -190,6 +190,7 @@ def test_a_data_loader_knows_its_rows_by_its_sampler():
     assert as_source(DuckDataLoader(range(9), range(7), *batches), n_obs=5).n_obs == 5
 
 
+@pytest.mark.slow
 def test_a_real_data_loader():
     torch = pytest.importorskip("torch")
     data = torch.utils.data

@@ -63,6 +63,7 @@ def shares(values):
     return values / (1 + values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", ["obs", "draw"])
 @pytest.mark.parametrize("contrast", FORMULAS)
 def test_the_contrast_of_the_averages(im, contrast, axis):
@@ -78,6 +79,7 @@ def test_the_contrast_of_the_averages(im, contrast, axis):
     assert effect.attrs["contrast"] == contrast
 
 
+@pytest.mark.slow
 def test_groups_weights_and_a_part_of_the_rows_in_one_pass_and_of_trees(im, key):
     given = sides()
     options = {
@@ -102,6 +104,7 @@ def test_groups_weights_and_a_part_of_the_rows_in_one_pass_and_of_trees(im, key)
     np.testing.assert_array_equal(plain.share, again.share)
 
 
+@pytest.mark.slow
 def test_a_row_far_away_takes_no_digits_from_other_groups(im):
     outlier = X.copy()
     outlier[0] = 30.0  # its rate is a million times that of the others

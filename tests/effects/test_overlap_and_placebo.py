@@ -216,6 +216,7 @@ def trained(im, **options):
     return im.fit(**rows, batch_size=40, num_samples=200, progress=False, **options), rows
 
 
+@pytest.mark.slow
 def test_copies_are_trained_as_the_model_was():
     im, rows = trained(mean_field_model(kernel, numpyro.optim.Adam(0.05)), epochs=60)
     trained(im, epochs=20)  # training goes on
@@ -239,6 +240,7 @@ def test_copies_are_trained_as_the_model_was():
     assert runs.seen == [(120, 5)] * 2
 
 
+@pytest.mark.slow
 def test_a_run_that_went_back_to_its_best_state_is_repeated_up_to_it():
     im, rows = trained(mean_field_model(kernel, numpyro.optim.Adam(0.05)), epochs=1)
     early = lab.EarlyStopping(monitor="validation", patience=3, restore_best=True)
@@ -250,6 +252,7 @@ def test_a_run_that_went_back_to_its_best_state_is_repeated_up_to_it():
     assert runs.seen == [(40, 3), (40, im.last_run.restored.step)] * 2
 
 
+@pytest.mark.slow
 def test_chains_are_run_for_each_copy():
     chains = MCMC(NUTS(kernel), num_warmup=50, num_samples=50, progress_bar=False)
     im = ImpactModel(kernel, jax.random.key(0), inference=chains)
@@ -259,6 +262,7 @@ def test_chains_are_run_for_each_copy():
     assert found.table.loc["real", "mean"] == pytest.approx(1, abs=0.8)
 
 
+@pytest.mark.slow
 def test_of_a_table_with_gaps_the_same_rows_are_in_each_training_and_effect():
     """Else a shuffle moves gaps to other rows, and an effect has rows without an outcome too."""
     few = FRAME.iloc[:60].assign(y=np.arange(60.0))
@@ -297,6 +301,7 @@ def given(im):
     return im, rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "options", "said"),
     [

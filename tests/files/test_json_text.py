@@ -31,6 +31,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(content=st.dictionaries(st.text(st.characters(codec="ascii")), PLAIN, min_size=1))
 def test_what_is_sealed_comes_back(content):
     content.pop("sha256", None)

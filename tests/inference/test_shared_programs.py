@@ -37,6 +37,7 @@ def run_cells(offset, above=""):
     return im.last_run.losses.copy(), np.asarray(im.posterior["beta"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("above", ["", "# a comment\n\n"])
 def test_cells_that_run_again_compile_nothing(above):
     offset = np.full(4, 0.5, np.float32)
@@ -48,6 +49,7 @@ def test_cells_that_run_again_compile_nothing(above):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_reads_another_value_trains_on_it():
     offset = np.zeros(4, np.float32)
     before, _ = run_cells(offset)

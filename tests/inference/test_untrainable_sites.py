@@ -53,6 +53,7 @@ def test_a_latent_count_without_a_largest_value_is_refused_by_name(guide):
     assert not im.is_fitted()
 
 
+@pytest.mark.slow
 def test_a_sampler_without_a_starting_point_is_refused():
     with pytest.raises(KernelError, match="No starting point.*init_to_value"):
         model(nowhere_finite).fit_on_batch(X, X, **QUIET)

@@ -207,6 +207,7 @@ def ways_of_running(kernel):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "arguments", "line", "advice"),
     MISTAKES,
@@ -224,6 +225,7 @@ def test_what_a_kernel_cannot_do_is_refused_by_its_line(kernel, arguments, line,
     assert caught.value.__cause__ is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["train_on_batch", "chains", "prior", "predict", "log_likelihood"])
 @pytest.mark.parametrize("kernel", [branches, numpy_in_a_helper, wrong_length])
 def test_in_every_call(kernel, call):

@@ -35,6 +35,7 @@ def kernel(X, y=None):
         numpyro.sample("y", dist.Normal(X @ beta, 1), obs=y)
 
 
+@pytest.mark.slow
 def test_training_and_predictions_compute_products_of_float32_in_float32(as_on_a_gpu):
     im = mean_field_model(kernel)
     im.fit(X, Y, batch_size=10, epochs=2, num_samples=5, progress=False)

@@ -76,6 +76,7 @@ def test_a_mixture_has_the_density_of_its_closed_form(kernel, axis):
     np.testing.assert_allclose(by_draw(kernel, shard_axis=axis), closed_form(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_summed_density():
     draws = {"m": np.repeat(MEANS, 20, 0), "p": np.repeat(PROBS, 20, 0)}
     draws["m"] = draws["m"] + RNG.normal(scale=0.05, size=draws["m"].shape).astype(np.float32)
@@ -108,6 +109,7 @@ def test_predictions_draw_the_latent_site_of_new_rows():
     np.testing.assert_allclose(y.mean(), MEANS[0] @ PROBS[0], atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_single_row():
     got = by_draw(mixture, Y[:1], X[:1])
     np.testing.assert_allclose(got, closed_form()[:, :1], rtol=1e-5)

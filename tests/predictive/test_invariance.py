@@ -219,6 +219,7 @@ def test_devices_change_no_noise(repository):
             np.testing.assert_allclose(got[name], here[name], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_generators_of_keys_keep_the_promise():
     X, key = inputs(600), jax.random.key(3, impl="rbg")
     whole, cut = noise_of(X, key=key), noise_of(X[:300], key=key, batch_size=1)

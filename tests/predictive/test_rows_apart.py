@@ -126,6 +126,7 @@ def test_a_kernel_that_asks_for_the_number_of_rows_gets_that_of_the_call(what, n
     np.testing.assert_allclose(got, on_all_rows(kernel, X), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_site_that_only_some_numbers_of_rows_have_is_returned_for_these():
     def kernel(X, y=None):
         slope = numpyro.sample("slope", dist.Normal())
@@ -344,6 +345,7 @@ def test_rows_beyond_a_plate_of_a_fixed_size_are_refused():
         predicted(kernel, batches(inputs(90)), rows="independent")
 
 
+@pytest.mark.slow
 def test_what_shows_in_a_single_draw_is_found_on_few_rows():
     def kernel(X, y=None):
         t = numpyro.sample("t", dist.Normal(0, 1))

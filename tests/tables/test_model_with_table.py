@@ -86,6 +86,7 @@ def arrays_of(table, trained):
     }
 
 
+@pytest.mark.slow
 def test_draws_are_those_of_arrays_encoded_by_hand(im, table):
     key, new = jax.random.key(5), table.sample(30, random_state=1)
     tree = im.predict(new, rng_key=key, output_scale="model", progress=False)
@@ -95,6 +96,7 @@ def test_draws_are_those_of_arrays_encoded_by_hand(im, table):
     np.testing.assert_allclose(of_table, by_hand.posterior_predictive.y, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_batch", [False, True])
 def test_outputs_come_back_on_the_scale_of_their_column(im, table, on_batch):
     predict = im.predict_on_batch if on_batch else im.predict
@@ -136,6 +138,7 @@ def test_each_way_to_predict_gives_either_scale(im, table):
         np.testing.assert_allclose(own[group].y, wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_summaries_and_stores_have_that_scale_too(im, table, tmp_path):
     key = jax.random.key(5)
     draws = im.predict(table, rng_key=key, progress=False).posterior_predictive.y
@@ -145,6 +148,7 @@ def test_summaries_and_stores_have_that_scale_too(im, table, tmp_path):
     np.testing.assert_array_equal(stored.posterior_predictive.y, draws)
 
 
+@pytest.mark.slow
 def test_the_rows_decide_the_group(im, table):
     trained = im.predict(table, progress=False)
     assert "posterior_predictive" in trained
@@ -155,6 +159,7 @@ def test_the_rows_decide_the_group(im, table):
     assert "predictions" in im.predict(table, in_sample=False, progress=False)
 
 
+@pytest.mark.slow
 def test_names_of_columns_levels_and_rows_come_back(im, table):
     tree = im.predict(table, progress=False)
     assert tree.posterior.slopes.coords["X"].values.tolist() == ["scale(age)", "scale(income)"]
@@ -181,6 +186,7 @@ def test_a_summary_by_name(im):
     assert type(summary.T) is pd.DataFrame
 
 
+@pytest.mark.slow
 def test_effects_are_in_units_of_the_outcome_by_group(im, table):
     by = Mean(over="row", by=table.clinic)
     effect = im.estimate_effect(table.assign(treated=0), table.assign(treated=1), reduce=by)
@@ -193,6 +199,7 @@ def test_effects_are_in_units_of_the_outcome_by_group(im, table):
     assert ((low - 150 < truth) & (truth < high + 150)).all()
 
 
+@pytest.mark.slow
 def test_scenarios_with_and_without_one_pass_agree(im, table):
     key = jax.random.key(8)
     sides = [{"X": table.assign(treated=value), "rng_key": key} for value in (0, 1)]
@@ -213,6 +220,7 @@ def test_the_log_likelihood_is_that_of_the_kernel(im, table):
     np.testing.assert_allclose(tree.log_likelihood.y, by_hand.log_likelihood.y, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_priors_before_a_training(table):
     im = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
     tree = im.sample_prior_predictive(table, num_samples=50, progress=False)
@@ -220,6 +228,7 @@ def test_priors_before_a_training(table):
     assert not im.is_fitted()
 
 
+@pytest.mark.slow
 def test_a_saved_model_reads_tables(im, table, tmp_path):
     again = ImpactModel.load(im.save(tmp_path / "model"), kernel, svi=new_svi())
     key, new = jax.random.key(2), table.sample(10, random_state=3)
@@ -252,6 +261,7 @@ def test_held_out_tables_and_polars(table):
     assert tree.posterior_predictive.y.shape == (1, 1000, 5)
 
 
+@pytest.mark.slow
 def test_what_was_learned_stays(im, table):
     """Another training table does not move the scale or the levels, and the model says so."""
     model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=TableSpec(**FORMULAS))
@@ -311,6 +321,7 @@ def test_rows_that_are_left_out_keep_their_labels(table):
     assert len(given) == 1  # though both scenarios leave it out
 
 
+@pytest.mark.slow
 def test_an_effect_between_two_scales_is_refused(im, table):
     arrays = {**arrays_of(table, table), "kernel_kwargs": {"n_clinics": 3}}
     own = im.predict(table, progress=False)
@@ -351,6 +362,7 @@ def test_a_model_of_arrays_does_not_learn_from_the_table_to_predict(table):
             call()
 
 
+@pytest.mark.slow
 def test_a_value_of_the_output_and_a_formula_without_inverse_need_the_kernels_scale(im, table):
     for role in ("intervention", "condition"):
         with pytest.raises(ArgumentError, match="in units of the kernel"):

@@ -278,6 +278,7 @@ def test_scenarios_that_leave_out_different_rows_are_not_compared(table):
     assert same.posterior_predictive.pay.sizes["row"] == N - 1
 
 
+@pytest.mark.slow
 def test_reports_have_the_rows_of_the_training(table):
     """Rows without an input or without an outcome are left out of each call of a report alike."""
     im = model(spec=TableSpec(features="scale(age)", pay="scale(pay)", missing="drop"))

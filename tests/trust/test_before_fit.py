@@ -118,6 +118,7 @@ def test_columns_scaling_and_prior_are_judged():
     assert "large is spread" in columns
 
 
+@pytest.mark.slow
 def test_an_output_of_one_value_has_no_range_to_compare_with():
     prior = model().check(X, np.full_like(Y, 0.1), batch_size=len(Y), epochs=1)["prior"]
     assert prior.level == "green"
@@ -130,6 +131,7 @@ def counts(X, y=None):
         numpyro.sample("y", dist.Poisson(jnp.exp(X @ slopes)), obs=y)
 
 
+@pytest.mark.slow
 def test_one_prior_and_table_have_one_verdict_and_no_run_of_the_page():
     few = {"num_steps": 5, "progress": False, "num_samples": 10}
     y = np.random.default_rng(0).poisson(2, len(X))

@@ -130,6 +130,7 @@ def test_chains_have_uniform_ranks_and_too_short_ones_have_not():
     assert "Run longer chains" in stuck.next_steps[0]
 
 
+@pytest.mark.slow
 def test_replications_of_fewer_steps_than_the_model_had_are_told():
     rows, y = X[:4], np.ones((4, 4), np.float32)
     im = model_of_four_means()
@@ -142,6 +143,7 @@ def test_replications_of_fewer_steps_than_the_model_had_are_told():
     assert "training" not in {one.name for one in same}
 
 
+@pytest.mark.slow
 def test_replications_begin_apart_and_their_entries_have_the_names_of_levels():
     def by_region(X, region, n_regions, y=None):
         base = numpyro.sample("base", dist.Normal(0, 1).expand([n_regions]).to_event(1))
@@ -197,6 +199,7 @@ def test_replications_tell_how_far_they_are():
     assert told[5] == ("fitting replications 129 to 130 of 130", pytest.approx(2.5 / 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inference", ["svi", "mcmc"])
 def test_each_group_of_replications_tells_its_steps_once(monkeypatch, inference):
     seen = []

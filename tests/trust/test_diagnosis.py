@@ -333,6 +333,7 @@ def test_nuts_begins_at_the_guide_and_stands_beside_it():
     assert "those of chains" in after["k-hat"].text
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_is_red_and_says_why_once():
     svi = SVI(kernels.regression, AutoNormal(kernels.regression), SGD(1e4), Trace_ELBO())
     im = ImpactModel(kernels.regression, jax.random.key(0), svi=svi)
@@ -357,6 +358,7 @@ def test_after_more_training_nothing_is_compiled_again():
     assert not seen
 
 
+@pytest.mark.slow
 def test_importance_resampling_needs_ratios_that_can_be_trusted(exact, hasty):
     report = exact.diagnose(X, Y, refine="importance", rng_key=KEY)
     theirs = kernels.regression_posterior(X, Y)
@@ -459,6 +461,7 @@ def test_chains_are_judged_by_r_hat_ess_divergences_and_energy():
     assert im.diagnose(X, Y)["R-hat"].level == "red"
 
 
+@pytest.mark.slow
 def test_one_chain_is_judged_by_its_halves_and_never_fully_trusted():
     sampler = MCMC(NUTS(kernels.regression), num_warmup=200, num_samples=400, progress_bar=False)
     im = ImpactModel(kernels.regression, jax.random.key(0), sampler)
@@ -531,6 +534,7 @@ def test_bad_calls_are_refused_and_change_nothing(exact):
     assert (exact.rng_key == before).all()
 
 
+@pytest.mark.slow
 def test_a_report_shows_itself_and_its_verdict_in_the_summary_of_the_run(exact):
     fresh = trained(kernels.regression, AutoLaplaceApproximation, steps=10)
     assert "trust" not in lab.summary_text(fresh.last_run)
@@ -569,6 +573,7 @@ def three_times_too_wide(X, y=None):
     numpyro.sample("mean", dist.Normal(loc, 3 / 300**0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "is_named"), [("none", True), ("auto", False)])
 def test_a_wide_posterior_is_blamed_on_batches_unless_they_were_scaled(scale, is_named):
     im = model(of_mean, three_times_too_wide)

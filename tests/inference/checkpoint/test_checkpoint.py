@@ -151,6 +151,7 @@ def test_a_long_run_goes_on_too_from_a_checkpoint_of_bounded_size(model, tmp_pat
     assert newest.stat().st_size < 4 * 150_000 + 110 * len(run.bucket_steps)
 
 
+@pytest.mark.slow
 def test_a_new_model_with_another_key_goes_on_the_same(model, tmp_path):
     saver = SaveEachChunk(tmp_path)
     whole = refit(model, X, Y, callbacks=[saver], steps_per_call=5)
@@ -178,6 +179,7 @@ def test_a_finished_run_with_nothing_left_to_do_is_the_run(model, tmp_path):
     assert same_bits(again.posterior, posterior)
 
 
+@pytest.mark.slow
 def test_a_run_in_the_background_resumes_one_that_was_not(tmp_path):
     def treated(X, treat, y=None):  # its rows are read as X, y, treat: not in alphabetical order
         effect = numpyro.sample("effect", dist.Normal(0.0, 1.0))

@@ -197,6 +197,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_a_file_claims_takes_no_memory(name, tmp_path):
     path = tmp_path / "000001-step-1.npz"
@@ -247,6 +248,7 @@ def test_arrays_of_another_model_are_refused(model, tmp_path):
         load(model)
 
 
+@pytest.mark.slow
 def test_every_byte_of_a_model_counts(model):
     """One bit of each byte; unused fields of a zip file aside, each flip is refused."""
     expected = load(model)
@@ -269,6 +271,7 @@ def test_every_byte_of_a_model_counts(model):
     assert identical < 60
 
 
+@pytest.mark.slow
 def test_every_byte_of_a_history_counts(tmp_path):
     run = begun(n_obs=20, batch_size=10)
     feed(run, [40.0, np.nan], grad_norm=[3.0, 2.0])

@@ -23,6 +23,7 @@ def draws():
     return np.random.default_rng(0).normal(size=(3, 20, 2, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "int32", "bool", "bfloat16"])  # NumPy lacks the last
 @pytest.mark.parametrize("chain_axis", LAYOUTS)
 @pytest.mark.parametrize("rows", [range(14), range(0, 14, 3), range(0)])

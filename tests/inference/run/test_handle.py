@@ -56,6 +56,7 @@ def test_it_gives_what_the_foreground_gives():
     np.testing.assert_array_equal(there.posterior["beta"], here.posterior["beta"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* rows in validation= are rows that the model is trained")
 @pytest.mark.parametrize("batch_size", [20, 90])
 def test_arrays_may_be_changed_while_it_runs(batch_size):

@@ -91,6 +91,7 @@ def test_every_event_goes_round_in_the_order_of_the_kinds(model):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", [event for event in EVENTS if event != "on_checkpoint"])
 def test_a_display_that_fails_is_switched_off_and_the_run_goes_on(model, event):
     losses = fit(model, []).vi_result.losses.copy()
@@ -111,6 +112,7 @@ def test_a_display_that_fails_is_switched_off_and_the_run_goes_on(model, event):
     assert same_bits(run.losses, losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["metric", "user", "checkpoint"])
 @pytest.mark.parametrize(
     ("event", "steps"),
@@ -278,6 +280,7 @@ def test_a_schedule_holds_from_the_first_step_of_each_epoch(model):
     np.testing.assert_allclose(rates, [0.1] * 6 + [0.05] * 6, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "callback", [ReduceLROnPlateau(), LearningRateScheduler(lambda epoch: 0.1)]
 )

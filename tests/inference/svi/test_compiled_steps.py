@@ -69,6 +69,7 @@ def test_full_batches_are_numpyros_own_steps():
     np.testing.assert_allclose(im.last_run.losses, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_first_fit_compiles_setup_steps_parameters_and_draws_and_nothing_twice():
     def kernel(X, y=None):  # of names that no other test has compiled programs for
         first = numpyro.sample("first", numpyro.distributions.Normal(0, 2.0))
@@ -81,6 +82,7 @@ def test_a_first_fit_compiles_setup_steps_parameters_and_draws_and_nothing_twice
     assert len(seen) == 4
 
 
+@pytest.mark.slow
 def test_a_second_fit_with_the_same_shapes_compiles_nothing():
     im = model()
     losses(im, num_samples=50)
@@ -395,6 +397,7 @@ def test_held_out_values_that_are_not_finite_are_refused(form):
         losses(validation=form(X=X, y=np.where(np.arange(N) == 7, np.nan, Y)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [False, True])
 def test_held_out_rows_of_another_shape_are_refused_before_the_first_step(trained):
     im = model()

@@ -51,6 +51,7 @@ def updates(optim, steps=6):
     return optim.get_params(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_rate_that_is_set_makes_the_steps_of_an_optimizer_with_that_rate(name):
     make = OPTIMIZERS[name]
@@ -106,6 +107,7 @@ def test_training_is_that_of_numpyro_while_nobody_sets_the_rate(scheduled):
     assert run.first_learning_rate == pytest.approx(RATE)
 
 
+@pytest.mark.slow
 def test_a_schedule_keeps_its_shape_and_a_resumed_run_goes_on_with_it(scheduled, tmp_path):
     save = At(_8=lambda run: run.control.checkpoint())
     keep = ModelCheckpoint(tmp_path)

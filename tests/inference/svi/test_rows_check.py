@@ -230,6 +230,7 @@ def test_a_scale_of_the_users_does_not_answer_the_question(scale):
     assert "across rows" in str(refusal(autoregression, scale=scale))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_what_shows_only_late_in_a_long_data_set_is_found(shuffle):
     x = _RNG.normal(size=5000).astype(np.float32)

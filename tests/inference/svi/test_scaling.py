@@ -96,6 +96,7 @@ def test_another_scale_is_refused(scale):
         losses_and_points(kernels.regression, batch_size=B, scale=scale)
 
 
+@pytest.mark.slow
 def test_a_stream_is_told_how_many_rows_there_are():
     svi = SVI(
         kernels.regression,

@@ -75,6 +75,7 @@ def test_padded_rows_do_not_count():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_batch_that_is_not_finite_is_refused(trained, value, first):

@@ -178,6 +178,7 @@ MEANT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", LOOK_UPS)
 def test_an_index_in_range_passes_and_one_out_of_range_is_refused(how):
     look_up, good, bad = LOOK_UPS[how]

@@ -203,6 +203,7 @@ def test_rows_that_cannot_be_scored_are_refused(models, given, error, words):
         lab.compare_runs(models, **given)
 
 
+@pytest.mark.slow
 def test_rows_of_the_training_are_not_held_out(models):
     with pytest.raises(DataError, match="90 of 90 held-out rows .* trained= scores models"):
         lab.compare_runs(models, held_out=(X[50:140], Y[50:140]))
@@ -223,6 +224,7 @@ def test_rows_of_the_training_are_not_held_out(models):
     assert "trained on" not in repr(table)
 
 
+@pytest.mark.slow
 def test_chains_are_compared_by_what_they_have():
     mcmc = MCMC(NUTS(line), num_warmup=100, num_samples=100, num_chains=2,
                 chain_method="vectorized", progress_bar=False)  # fmt: skip

@@ -525,6 +525,7 @@ class TestVerticalView:
             "previous": [{"steps": o.steps, "values": o.values} for o in curve.others],
         }
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [{}, {"log": True}, {"whole": True}, {"wasLog": True}, {"log": True, "whole": True}],

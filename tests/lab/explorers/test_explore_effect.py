@@ -129,6 +129,7 @@ def test_a_tables_effect_and_curve_are_those_of_the_code_to_the_last_bit(table_m
     )
 
 
+@pytest.mark.slow
 def test_arguments_sites_and_a_pinned_scenario(im):
     explorer = lab.explore_effect(
         im,
@@ -195,6 +196,7 @@ def test_only_what_changed_is_computed_again(im, monkeypatch):
     assert explorer.set(dose=2).table["mean"]["mean"] < moved
 
 
+@pytest.mark.slow
 def test_far_values_are_noted_and_a_running_fit_is_waited_for(im):
     frame = pd.DataFrame({"dose": DOSE, "w": np.ones(N)})
     line = ImpactModel(whole, jax.random.key(0), svi=mean_field(whole))
@@ -269,6 +271,7 @@ def test_the_code_sets_an_argument_that_was_given_as_a_list(im, capsys):
     assert f"{explorer.table()['mean'].iloc[0]:.3g}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_first_question_sets_what_is_0_or_1(table_model):
     explorer = lab.explore_effect(table_model, FRAME[["region", "dose", "visits", "treated"]])
     assert explorer.view.sentences[0] == "Baseline: treated = 0. Intervention: treated = 1."

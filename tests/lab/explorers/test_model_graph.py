@@ -71,6 +71,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_arrows_plates_and_observed_sites_are_those_that_numpyro_finds(call):
     graph = model_graph(call)

@@ -218,6 +218,7 @@ def test_a_table_is_compared_on_its_own_scale_row_by_row(sales):
         lab.prediction_checks(tree, y=np.log(complete["sales"]))
 
 
+@pytest.mark.slow
 @panels
 def test_the_panel_answers_without_the_model(im, data):
     X, y, _ = data

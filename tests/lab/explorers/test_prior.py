@@ -205,6 +205,7 @@ def test_the_error_of_a_quantile_is_how_far_it_moves_with_other_draws(rng):
     assert 0.8 < np.mean(errors) / np.std(ends) < 1.3
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_prior_are_told_with_the_error_of_the_draws():
     said = explore_prior(model(counts), X, COUNTS).view.sentences
     end = r"lies from 0 to \d+ ± \d+ \(± is the standard error of 200 draws\)\."
@@ -385,6 +386,7 @@ def test_families_that_are_not_tried_are_the_same_when_made_anew(family):
     assert arguments_of(remade(one, {(names[0],): 0.4}))[names[0]] == 0.4
 
 
+@pytest.mark.slow
 def test_whole_numbers_stay_whole_and_a_wide_prior_is_drawn():
     def counts(X, y=None):
         wide = numpyro.sample("wide", dist.LogNormal(0.0, 20.0))

@@ -97,6 +97,7 @@ class TestOrder:
 
 
 class TestCallbacksThatRaise:
+    @pytest.mark.slow
     @pytest.mark.parametrize("in_block", [False, True])
     @pytest.mark.parametrize("event", EVENTS)
     def test_the_run_has_failed_and_every_callback_sees_it(self, event, in_block):

@@ -167,6 +167,7 @@ class TestFigure:
         assert "prepare" not in title
         assert "…" not in title
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("length", [1, 30, 55, 70, 200])
     @pytest.mark.parametrize("reason", ["completed", "stopped"])
     def test_titles_of_any_length_stay_apart_and_within_the_picture(self, length, reason):

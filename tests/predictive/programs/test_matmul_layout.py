@@ -42,6 +42,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 def test_values_are_those_of_the_kernel(name):
     def one_draw(draw):

@@ -117,6 +117,7 @@ def after(monkeypatch, where, name):
     monkeypatch.setattr(where, name, interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "name"),
     [

@@ -107,6 +107,7 @@ def all_kinds(X, group, flags, y=None):
     numpyro.deterministic("above", (X @ b + group > 0) & flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["counted", "text"])
 def test_a_small_result_is_stored_by_its_bytes_as_zarr_and_xarray_store_it(
     tmp_path, monkeypatch, labels
@@ -396,6 +397,7 @@ def test_temporary_store_lives_as_long_as_something_reads_it(temporary):
     assert not files_in(temporary)
 
 
+@pytest.mark.slow
 def test_temporary_store_of_a_loaded_tree_goes_with_it(temporary):
     tree = PREDICTOR.predict(a_request(store="persistent"))
     assert Path(tree.attrs["artifact_path"]).exists()
