@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ from aimz_lab.inference.run.run_words import no_training
 from aimz_lab.inference.run.smoothing import averaged_steps
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard import static
+from aimz_lab.lab.explorers import static as explorers
 from aimz_lab.lab.panels import LossPanel, TracePanel
 from aimz_lab.lab.pictures.vertical_view import linear_view, vertical_view
 from aimz_lab.lab.traces import Trace, float32, smooth, unpack
@@ -634,16 +636,21 @@ def test_energies_have_the_same_ends_on_the_page_and_in_the_picture(node):
     assert (view.low, view.high) == (1.88, 4.12)
 
 
-def test_the_joined_module_is_one_that_a_widget_can_load(tmp_path):
-    (tmp_path / "joined.mjs").write_text(static.module())
+@pytest.mark.parametrize(
+    "module",
+    [static.module, partial(static.module, "running"), partial(static.module, "worker_map"),
+     explorers.module],
+    ids=["dashboard", "running", "workers", "explorer"],
+)  # fmt: skip
+def test_a_joined_module_is_one_that_a_widget_can_load(module, tmp_path):
+    """Names of its parts are unique, else it does not load."""
+    (tmp_path / "joined.mjs").write_text(module())
     code = "import('./joined.mjs').then(m => console.log(typeof m.default.render))"
     done = subprocess.run(
         [NODE, "-e", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "function"
-    assert "import " not in "".join(
-        line for line in static.module().splitlines() if line.startswith("import ")
-    )
+    assert not any(line.startswith("import ") for line in module().splitlines())
 
 
 def test_the_front_end_fetches_nothing():

@@ -14,12 +14,12 @@ export function bucketSteps(n, width, total) {
 }
 
 // As in inference/run/smoothing.py, which says why.
-const LONGEST = 256;
-const SHORTEST = 64;
+const LONGEST_WINDOW = 256;
+const SHORTEST_WINDOW = 64;
 
 /** Number of steps whose mean is the smoothed value at a step; `epoch` is its steps, or null. */
 export function averagedSteps(step, epoch) {
-  const window = epoch && epoch <= LONGEST ? Math.ceil(SHORTEST / epoch) * epoch : LONGEST;
+  const window = epoch && epoch <= LONGEST_WINDOW ? Math.ceil(SHORTEST_WINDOW / epoch) * epoch : LONGEST_WINDOW;
   const short = Math.min(Math.floor(step / 8), window);
   const steps = Math.max(Math.floor(step / 50), short, 1);
   return epoch && steps >= epoch ? steps - (steps % epoch) : steps;

@@ -63,10 +63,10 @@ export function place(chart, width, measure, xLimits = null) {
     box: { width, height, left, right: width - RIGHT, top, bottom: height - bottom } };
 }
 
-const LONGEST = 18;
+const LONGEST_LABEL = 18;
 
 /** A name that is short enough for an axis. */
-export const clip = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST - 1)}…` : text);
+export const clip = (text) => (text.length > LONGEST_LABEL ? `${text.slice(0, LONGEST_LABEL - 1)}…` : text);
 
 const READERS = {
   line: (layer, x) => valueAt(layer.x, layer.y, x),
