@@ -507,7 +507,8 @@ class ImpactModel:
                 callbacks.
             DataError: If the data does not fit together or is not finite, or the loss of held-out
                 rows cannot be computed.
-            InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs.
+            InferenceError: If the model does MCMC, which :meth:`fit_on_batch` runs, or the learning
+                rate is negative or no number.
             KernelError: If the kernel computes across rows (lags, sums, statistics or numbers of
                 rows), and the batches are smaller than the data. If it does not observe its output,
                 a plate does not fit the rows, or a scale of its own depends on a batch's rows.
@@ -626,6 +627,7 @@ class ImpactModel:
             NonFiniteLossError: With ``on_nonfinite="raise"``.
             KeyboardInterrupt: With ``on_interrupt="raise"``, or at a second interrupt.
             SiteError: If draws are NaN or infinite.
+            InferenceError: If the learning rate is negative or no number.
             ArgumentError: If a value is not allowed.
 
         Warns:

@@ -288,12 +288,20 @@ def check_finite(argument: str, names: Sequence[str], values: np.ndarray, index:
     if not bad.any():
         return
     row, column = map(int, np.argwhere(bad)[0])
-    msg = (
-        f"{names[column]!r} of {argument!r} is {values.reshape(len(values), -1)[row, column]} in "
-        f"{row_words(index, row)}, and not finite in {bad[:, column].sum()} rows. Correct these "
-        "values, or change the formula; the logarithm of 0 and the scale of a constant column are "
-        "not finite."
-    )
+    value = values.reshape(len(values), -1)[row, column]
+    where = f"{names[column]!r} of {argument!r} is {value} in {row_words(index, row)}, and"
+    if bad[:, column].all():
+        msg = (
+            f"{where} finite in no row. Either each row is at fault, as by the logarithm of 0; or "
+            "the formula has the mean or the scale of a column that is constant, or where a single "
+            "row is at fault. Look at the least and the largest value of its columns; correct "
+            "them, or change the formula."
+        )
+    else:
+        msg = (
+            f"{where} not finite in {bad[:, column].sum():,} rows. Correct these values, or change "
+            "the formula; the logarithm of 0 is not finite."
+        )
     raise DataError(msg)
 
 

@@ -168,8 +168,24 @@ def test_rows_with_missing_values_are_left_out_and_counted(table):
 
 
 def test_a_constant_column_has_no_scale(table):
-    with pytest.raises(DataError, match="scale of a constant column"):
+    with pytest.raises(
+        DataError, match="'scale.income.' of 'X' is nan.*finite in no row.*constant"
+    ):
         TableEncoder.learn(TableSpec(X="scale(age) + scale(income)"), table.assign(income=3.0))
+
+
+def test_one_value_that_spoils_the_scale_of_all_rows_blames_no_row(table):
+    held = table.assign(income=[-1.0, *np.linspace(1, 2, N - 1)])
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(DataError, match="finite in no row.*where a single row is at fault"),
+    ):
+        TableEncoder.learn(TableSpec(X="scale(np.log(income))"), held)
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(DataError, match="is nan in row 0.* in 1 rows"),
+    ):
+        TableEncoder.learn(TableSpec(X="np.log(income)"), held)
 
 
 @pytest.mark.parametrize(

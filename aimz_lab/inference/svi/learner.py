@@ -180,12 +180,14 @@ class SviLearner:
             KernelError: If the kernel computes across rows that are cut into batches.
             GuideError: If the guide cannot be trained on such batches, or has no values for the
                 held-out rows.
+            InferenceError: If the learning rate is negative or no number.
             Exception: Any error of the kernel. After an error the learner is as before.
 
         Warns:
             FitWarning: If batches of a stream of unknown length are not scaled, or all rows are
                 trained on at once, not in batches of the default size.
         """
+        self._rate.check()
         read = read_fit_data(self._kernel, self._svi, request, self._indices, self._rows_check)
         data = read.training
         undo = restorer(*self._changeable)

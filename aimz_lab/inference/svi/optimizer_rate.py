@@ -20,6 +20,7 @@ from jaxtyping import Float, PyTree
 from numpyro.infer.svi import SVIState
 from numpyro.optim import Minimize, _NumPyroOptim
 
+from aimz_lab.errors import InferenceError
 from aimz_lab.inference.compiling import QUICKEST, compiler_options, named, on_host
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 
@@ -64,6 +65,20 @@ class OptimizerRate:
         self._optimizer = optimizer
         self._schedule = _schedule_in(getattr(optimizer, "update_fn", None))
 
+    def check(self) -> None:
+        """Refuse a rate that no step can use.
+
+        Raises:
+            InferenceError: If it is the same for all steps, and no number, negative, or not finite.
+        """
+        rate = self._schedule(0) if self._is_constant else 0.0
+        if isinstance(rate, str) or not 0 <= rate < np.inf:
+            msg = (
+                f"The learning rate of the optimizer is {rate!r}; give it a positive number, as in "
+                "numpyro.optim.Adam(0.01)."
+            )
+            raise InferenceError(msg)
+
     def is_settable(self, state: RatedState) -> bool:
         """Whether the rate can be set during a run."""
         return self._schedule is not None or learning_rate(state.svi.optim_state) is not None
@@ -78,11 +93,16 @@ class OptimizerRate:
         return f"The learning rate of this optimizer is not known, and cannot be set. {_HOW}"
 
     @cached_property
+    def _is_constant(self) -> bool:
+        """Whether the rate is the same for all steps, as far as is known."""
+        schedule = self._schedule
+        home, name = getattr(schedule, "__module__", ""), getattr(schedule, "__qualname__", "")
+        return home == _HOME and name.startswith("constant.")
+
+    @cached_property
     def _constant(self) -> float | None:
         """The rate, if it is the same for all steps."""
-        schedule = self._schedule
-        is_one = schedule.__module__ == _HOME and schedule.__qualname__.startswith("constant.")
-        return float(schedule(0)) if is_one else None
+        return float(self._schedule(0)) if self._is_constant else None
 
     @cached_property
     def _many(self) -> Callable[[jax.Array], jax.Array]:

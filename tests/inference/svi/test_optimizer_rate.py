@@ -11,6 +11,7 @@ import pytest
 from numpyro.infer.svi import SVIState
 
 from aimz_lab import Callback
+from aimz_lab.errors import InferenceError
 from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.lab.callbacks import ModelCheckpoint
@@ -49,6 +50,14 @@ def updates(optim, steps=6):
     for _ in range(steps):
         state = optim.update(gradients, state)
     return optim.get_params(state)
+
+
+@pytest.mark.parametrize("rate", ["0.1", -1, float("nan"), float("inf")])
+def test_a_rate_that_no_step_can_use_is_refused_before_the_first(rate):
+    im = regression_model(optimizer=numpyro.optim.Adam(rate))
+    with pytest.raises(InferenceError, match=f"rate of the optimizer is {rate!r}; give it a pos"):
+        im.fit(X, Y, batch_size=20, epochs=1)
+    assert not im.is_fitted()
 
 
 @pytest.mark.slow
