@@ -17,7 +17,7 @@ _MOST_NAMED = 4
 _FEW_VALUES = 10
 """A sum over rows takes more values than these; the difference of two outcomes often fewer."""
 
-_OF_SINGLE_OUTCOMES = (
+OF_SINGLE_OUTCOMES = (
     "The draws are whole numbers, as of single outcomes (0 or 1, or counts), so that an interval "
     "of them is none of the effect and is not given: average over rows or groups, by "
     "estimate_effect(..., by=...), or pass return_sites= with a site that is the expected outcome."
@@ -98,7 +98,7 @@ def _one(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray) ->
     form = _WHAT.get(asked.contrast, f"gives {{mean}} as the {asked.contrast} of {{site}}")
     effect = form.format(site=name, mean=_written(_value(summary, "mean"), asked))
     if 1 < _distinct_whole(draws) <= _FEW_VALUES:
-        return f"The intervention {effect} on average. {_OF_SINGLE_OUTCOMES}"
+        return f"The intervention {effect} on average. {OF_SINGLE_OUTCOMES}"
     text = f"The intervention {effect} on average ({_interval(summary, asked)})."
     return " ".join([text, *_chances(summary, asked)])
 
@@ -130,7 +130,7 @@ def _several(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray
     if means.size > _MOST_NAMED:
         text += ", of which the smallest and the largest are"
     shares = [] if asked.contrast == AVERAGE else [_share(ordered, asked)]
-    more = [_OF_SINGLE_OUTCOMES] if single else shares
+    more = [OF_SINGLE_OUTCOMES] if single else shares
     return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *more]
 
 

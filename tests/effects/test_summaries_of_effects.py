@@ -79,9 +79,11 @@ def test_no_interval_of_single_outcomes_is_given_for_the_effect():
         assert "lies above" not in found.y.text
         assert "an interval of them is none of the effect" in found.y.text
         assert "negligible" not in found.y.text
+        assert "94% highest-density interval of single outcomes, not of the effect" in repr(found)
         assert found.y_verdict.values.ravel()[0] == "unknown"
-    average = summarize_effect(rows.assign_coords(row=range(6)).mean("row"))["y"].text
-    assert "94% interval" in average
+    average = summarize_effect(rows.mean("row"))
+    assert "94% interval" in average["y"].text
+    assert "single" not in repr(average)
     total = summarize_effect(xr.Dataset({"y": (("chain", "draw"), np.rint(90 * Z)[None])}))
     assert "94% interval" in total["y"].text  # a sum over rows
     tails = np.r_[np.linspace(0, 1, 990), np.full(10, 1e6)]
