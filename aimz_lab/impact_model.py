@@ -1734,7 +1734,10 @@ class ImpactModel:
         """Decide between actions by expected utility: for all rows alike, and for each row.
 
         The utility of an action on a row is the benefit of its outcome minus its cost. All actions
-        have the same noise. The rows of the data are the population that is decided on.
+        have the same noise. The rows of the data are the population that is decided on. What the
+        choice for each row is worth is found by cross-fitting: each half of the draws values what
+        the other half chooses. Where the outcome is a flag or a count, ``site=`` with what is
+        expected of it needs far fewer draws.
 
         Args:
             actions: Two or more actions by name, each a data frame or arguments of :meth:`predict`;

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,12 +19,13 @@ from aimz_lab.data.tables import is_table
 from aimz_lab.effects.allocation import SLACK, Allocation, allocate
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS, label_conflict
 from aimz_lab.effects.measures import traced
+from aimz_lab.effects.monte_carlo import FEWEST, PARTS, crossed, half_means, unsettled
 from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numbers_by_row
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.reducers import Mean
-from aimz_lab.predictive.reducers.moments import Sd
+from aimz_lab.predictive.reducers.moments import PartMeans, Sd
 from aimz_lab.predictive.reducers.row_means import RowTotals
 from aimz_lab.progress import fixed, number, numbers_alike
 from aimz_lab.system.imports import late_import
@@ -58,13 +60,18 @@ class Decision:
             is what knowing the truth would add.
         choice: The action of each row.
         gain: By how much its expected utility exceeds that of the first action, row by row.
-        utility: Draws of the utility per row of each policy.
+        utility: Draws of the utility per row of each policy. Those of ``"targeted"`` are, in each
+            half of the draws, of the choice by the other half: draws that chose would promise more
+            than there is. With fewer than 20 draws they are of :attr:`choice`, an upper estimate.
         budget: The budget, or ``None``.
         spent: Costs of :attr:`choice`.
         price: Utility of one more unit of the budget; 0 if it does not bind.
         gap: Most utility that another choice within the budget could add.
         tied: Rows that missed an action by a tie with the last one that got it. Gains that differ
             by less than rounding are ties, and the first rows get the action.
+        unsettled: Rows that other draws might choose otherwise: their best two actions, at the
+            price, differ by less than two standard errors of the mean over draws of their
+            difference. ``None`` with fewer than 20 draws.
     """
 
     table: pd.DataFrame
@@ -76,7 +83,9 @@ class Decision:
     price: float
     gap: float
     tied: int
+    unsettled: int | None
     _counts: dict[str, int] = field(repr=False)
+    _of_function: bool = field(repr=False)
 
     @property
     def text(self) -> str:
@@ -93,7 +102,8 @@ class Decision:
             f"{self._small(row['regret'], row['utility'])} per row"
             f"{self._beyond(row['cost'])}.",
             f"Choosing for each row ({counts}) is worth {self._small(abs(added), row['utility'])} "
-            f"{'more' if added >= 0 else 'less'} per row than that.",
+            f"{'more' if added >= 0 else 'less'} per row than that{self._how_valued}.",
+            *self._of_noise(),
         ]
         spent = "" if self.budget is None else f"The budget of {_amount(self.budget)}"
         if self.budget is not None and self.price == 0:
@@ -101,7 +111,8 @@ class Decision:
         elif self.budget is not None:
             said.append(
                 f"{spent} binds: {_amount(self.spent)} is spent, one more unit would add about "
-                f"{number(self.price, 3)}, and no other choice adds "
+                f"{number(self.price, 3)}, and {'by these draws ' if self.unsettled else ''}no "
+                "other choice adds "
                 f"{self._more_than(len(self.choice) * row['utility'])}."
             )
         if self.tied:
@@ -111,6 +122,33 @@ class Decision:
                 "the rows alone."
             )
         return " ".join(said)
+
+    @property
+    def _how_valued(self) -> str:
+        if self.unsettled is not None:
+            return ", as each half of the draws values what the other half chooses"
+        return (
+            f"; this is an upper estimate, as the same {self.utility.sizes['sample']} draws choose "
+            "and value"
+        )
+
+    def _of_noise(self) -> list[str]:
+        """Say how many rows the noise of the draws decides, and what to do."""
+        if not self.unsettled:
+            return []
+        draws = self.utility.sizes["sample"]
+        return [
+            f"For {self.unsettled:,} of {self.choice.size:,} rows the noise of the {draws:,} draws "
+            "decides: their actions differ by less than two standard errors. More draws would "
+            f"settle it{self._noiseless}."
+        ]
+
+    @property
+    def _noiseless(self) -> str:
+        # The utility of an expected outcome is no expected utility if it is a function.
+        return (
+            "" if self._of_function else ", or site= with the expected outcome, without its noise"
+        )
 
     @staticmethod
     def _small(value: float, beside: float) -> str:
@@ -192,6 +230,7 @@ def decide(
     listed = list(costs.values()) if isinstance(costs, Mapping) else [costs]
     labels = agreeing_labels({"benefits": [benefits], "costs": listed})
     reduce = {"total": _totals(per_unit, labels), "mean": Mean(), "sd": Sd()}
+    reduce["parts"] = PartMeans(PARTS)
     trees = compute(calls, [reduce] * len(calls), combine)
     groups = [_predictive(tree) for tree in trees]
     if f"{site}_mean" not in groups[0]:
@@ -215,16 +254,42 @@ def decide(
     if not np.isfinite(utility).all():
         raise DataError("Some expected utilities are not finite; mend the benefits or the outcome.")
     rounding = np.abs(per_unit) * _rounding(groups, site)
-    found = allocate(utility, cost, None if budget is None else real_number(budget), rounding)
-    parts = [_totals(per_unit * (found.choice == i)) for i in range(len(names))]
-    chosen = compute(calls, [{"total": part} for part in parts], combine)
+    most = None if budget is None else real_number(budget)
+    found = allocate(utility, cost, most, rounding)
     totals = [group[f"{site}_total"].values.ravel() for group in groups]
-    targeted = sum(_predictive(tree)[f"{site}_total"].values.ravel() for tree in chosen)
-    draws = np.stack(
-        [t - c.sum() for t, c in zip(totals, cost, strict=True)] + [targeted - found.spent]
-    )
+    n_draws = len(totals[0])
+    halves, doubtful = [found, found], None
+    if n_draws >= FEWEST:
+        parts = per_unit * np.stack([group[f"{site}_parts"].values for group in groups])
+        by_half = [each - cost for each in half_means(parts, n_draws)]
+        halves = [allocate(each, cost, most, rounding) for each in by_half]
+        doubtful = int(unsettled(utility - found.price * cost, parts, rounding).sum())
+    again = partial(compute, calls, combine=combine)
+    one, other = _draws_of(halves, again, per_unit, site, len(names))
+    targeted = one if doubtful is None else crossed((one, other))
+    draws = np.stack([*(t - c.sum() for t, c in zip(totals, cost, strict=True)), targeted])
     rounding = float(np.mean(rounding))
-    return _decision(names, mean, utility, cost, draws / n_rows, found, budget, prob, rounding)
+    decision = _decision(names, mean, utility, cost, draws / n_rows, found, budget, prob, rounding)
+    return replace(decision, unsettled=doubtful, _of_function=own is not None)
+
+
+def _draws_of(
+    choices: Sequence[Allocation],
+    compute: Callable[..., list[xr.DataTree]],
+    per_unit: np.ndarray,
+    site: str,
+    n_actions: int,
+) -> list[Float[np.ndarray, " draw"]]:
+    """Return the draws of the utility of choices, all rows together, in one pass by action."""
+    reduces = [
+        {f"by_{k}": _totals(per_unit * (each.choice == i)) for k, each in enumerate(choices)}
+        for i in range(n_actions)
+    ]
+    groups = [_predictive(tree) for tree in compute(reduces=reduces)]
+    return [
+        sum(group[f"{site}_by_{k}"].values.ravel() for group in groups) - each.spent
+        for k, each in enumerate(choices)
+    ]
 
 
 def _rounding(groups: Sequence[xr.Dataset], site: str) -> Float[np.ndarray, " row"]:
@@ -416,5 +481,7 @@ def _decision(
         price=found.price,
         gap=found.gap,
         tied=found.tied,
+        unsettled=None,
         _counts=counts,
+        _of_function=False,
     )

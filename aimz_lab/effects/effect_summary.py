@@ -10,6 +10,7 @@ import numpy as np
 
 from aimz_lab.data.html import html_table
 from aimz_lab.effects.measures import AVERAGE
+from aimz_lab.effects.sentences import OF_SINGLE_OUTCOMES
 from aimz_lab.progress import count, number_each, numbers_alike
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -114,7 +115,9 @@ def _title(summary: EffectSummary, names: str) -> str:
     title = f"{'Average of' if are_averages else 'Effect on'} {names}"
     if prob is None or not any(str(label).startswith("hdi") for label in _columns(summary)):
         return title
-    return f"{title}, with the {100 * prob:g}% highest-density interval"
+    texts = [str(site.attrs.get("text", "")) for site in summary.data_vars.values()]
+    of = " of single outcomes, not of the effect" * any(OF_SINGLE_OUTCOMES in t for t in texts)
+    return f"{title}, with the {100 * prob:g}% highest-density interval{of}"
 
 
 def _columns(summary: xr.Dataset | xr.DataArray) -> list[str]:

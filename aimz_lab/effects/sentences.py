@@ -14,6 +14,14 @@ FEW_DRAWS = 400
 """Below so many draws the ends of an interval move noticeably from run to run."""
 
 _MOST_NAMED = 4
+_FEW_VALUES = 10
+"""A sum over rows takes more values than these; the difference of two outcomes often fewer."""
+
+OF_SINGLE_OUTCOMES = (
+    "The draws are whole numbers, as of single outcomes (0 or 1, or counts), so that an interval "
+    "of them is none of the effect and is not given: average over rows or groups, by "
+    "estimate_effect(..., by=...), or pass return_sites= with a site that is the expected outcome."
+)
 _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {
     "difference": "changes {site} by {mean}",
@@ -32,11 +40,21 @@ def verdict_of(summary: xr.DataArray, asked: Asked) -> xr.DataArray:
         asked: What was asked, with a region.
     """
     low, high = (summary.sel(summary=f"hdi_{end}", drop=True) for end in ("low", "high"))
+    no_interval = ~_holds_its_mean(summary)
     inside = (low >= asked.rope[0]) & (high <= asked.rope[1])
     outside = (high < asked.rope[0]) | (low > asked.rope[1])
     found = xr.where(outside, "relevant", xr.where(inside, "negligible", "undecided"))
-    found = xr.where(low.isnull() | high.isnull(), "unknown", found)
+    found = xr.where(no_interval, "unknown", found)
     return found.astype(str).drop_attrs()
+
+
+def _holds_its_mean(summary: xr.DataArray) -> xr.DataArray:
+    """Whether the interval is known, and holds the mean up to rounding."""
+    mean, low, high = (
+        summary.sel(summary=label, drop=True) for label in ("mean", "hdi_low", "hdi_high")
+    )
+    slack = 1e-6 * np.maximum(np.abs(low), np.abs(high))
+    return (low - slack <= mean) & (mean <= high + slack)
 
 
 def paragraph(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray) -> str:
@@ -49,7 +67,11 @@ def paragraph(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArra
         draws: The draws that were summarised.
     """
     n_draws = int(np.prod([draws.sizes[dim] for dim in SAMPLE_DIMS]))
-    said = [_one(name, summary, asked)] if summary.ndim == 1 else _several(name, summary, asked)
+    said = (
+        [_one(name, summary, asked, draws)]
+        if summary.ndim == 1
+        else _several(name, summary, asked, draws)
+    )
     return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, n_draws)])
 
 
@@ -65,14 +87,23 @@ def _of_no_difference(summary: xr.DataArray, asked: Asked) -> list[str]:
     ]
 
 
-def _one(name: str, summary: xr.DataArray, asked: Asked) -> str:
+def _distinct_whole(draws: xr.DataArray) -> int:
+    """Return how many values the draws have; 0 if some are no whole numbers."""
+    values = np.asarray(draws.values, np.float64)
+    whole = np.isfinite(values).all() and (values == np.rint(values)).all()
+    return np.unique(values).size if whole else 0
+
+
+def _one(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray) -> str:
     form = _WHAT.get(asked.contrast, f"gives {{mean}} as the {asked.contrast} of {{site}}")
     effect = form.format(site=name, mean=_written(_value(summary, "mean"), asked))
+    if 1 < _distinct_whole(draws) <= _FEW_VALUES:
+        return f"The intervention {effect} on average. {OF_SINGLE_OUTCOMES}"
     text = f"The intervention {effect} on average ({_interval(summary, asked)})."
     return " ".join([text, *_chances(summary, asked)])
 
 
-def _several(name: str, summary: xr.DataArray, asked: Asked) -> list[str]:
+def _several(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray) -> list[str]:
     """Describe an effect with several entries: of groups, or of rows."""
     dims = [dim for dim in summary.dims if dim != "summary"]
     ordered = summary.transpose(*dims, "summary")
@@ -84,17 +115,23 @@ def _several(name: str, summary: xr.DataArray, asked: Asked) -> list[str]:
         return [f"{text}."]
     order = np.argsort(means)
     chosen = range(means.size) if means.size <= _MOST_NAMED else (order[0], order[-1])
+    places = [
+        dict(zip(dims, map(int, np.unravel_index(int(i), ordered.shape[:-1])), strict=True))
+        for i in chosen
+    ]
+    distinct = [_distinct_whole(draws.isel(at)) for at in places]
+    single = min(distinct) > 0 and max(distinct) > 1
     named = []
-    for i in chosen:
-        at = dict(zip(dims, np.unravel_index(int(i), ordered.shape[:-1]), strict=True))
+    for at in places:
         entry = ordered.isel(at)
         label = ", ".join(_label(ordered, dim, place) for dim, place in at.items())
         value = _written(_value(entry, "mean"), asked)
-        named.append(f"{label}: {value} ({_interval(entry, asked)})")
+        named.append(f"{label}: {value}" + ("" if single else f" ({_interval(entry, asked)})"))
     if means.size > _MOST_NAMED:
         text += ", of which the smallest and the largest are"
     shares = [] if asked.contrast == AVERAGE else [_share(ordered, asked)]
-    return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *shares]
+    more = [OF_SINGLE_OUTCOMES] if single else shares
+    return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *more]
 
 
 def _label(summary: xr.DataArray, dim: str, place: int) -> str:
@@ -115,6 +152,8 @@ def _share(summary: xr.DataArray, asked: Asked) -> str:
 
 def _interval(summary: xr.DataArray, asked: Asked) -> str:
     low, high = (_written(_value(summary, f"hdi_{end}"), asked) for end in ("low", "high"))
+    if "nan" not in (low[:3], high[:3]) and not _holds_its_mean(summary):
+        return f"no {asked.prob:.0%} interval: that of the draws leaves out their mean"
     return f"{asked.prob:.0%} interval {low} to {high}"
 
 
@@ -131,7 +170,7 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
             "relevant": "the interval lies outside of what would be negligible",
             "negligible": "the interval lies inside of what would be negligible",
             "undecided": "the interval is partly inside and partly outside; more data would tell",
-            "unknown": "some draws are not finite",
+            "unknown": "some draws are not finite, or their interval leaves out their mean",
         }[verdict]
         chance = _chance(_value(summary, "p_rope"))
         said.append(

@@ -89,6 +89,9 @@ def summarize_effect(
     The standard deviation has ``S - 1`` in its denominator. The paragraph is the attribute ``text``
     of each site. An outcome of a table is called by its column in all that is printed.
 
+    The interval is that of the draws. Draws of the outcome on single rows hold its noise: theirs is
+    no interval of the effect, and the paragraph leaves it out where they are whole numbers.
+
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.
         prob: Share of the draws in the interval.
@@ -99,7 +102,8 @@ def summarize_effect(
         rope: The region of practical equivalence (Kruschke, 2018): its ends, or the half of its
             width around no effect. It adds ``p_rope``, the share of draws within, and a coordinate
             ``{site}_verdict``: ``"relevant"`` if the interval lies outside, ``"negligible"`` if it
-            lies inside, else ``"undecided"``; ``"unknown"`` if a draw is NaN.
+            lies inside, else ``"undecided"``; ``"unknown"`` if a draw is NaN, or the interval
+            leaves out the mean.
 
     Returns:
         For each site its ``mean``, ``sd`` and ends of the highest-density interval, and what was

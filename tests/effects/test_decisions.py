@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from aimz_lab.effects.allocation import allocate
+from aimz_lab.effects.monte_carlo import unsettled
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.progress import number
 from tests.runs import mean_field_model
@@ -62,7 +63,8 @@ def test_expected_utilities_are_those_of_the_draws(im):
     added = table.loc["all", "utility"] - table.loc["none", "utility"]
     assert added == pytest.approx(draws.mean(), rel=1e-3)
     assert table.loc["none", "regret"] == pytest.approx(np.maximum(draws, 0).mean(), rel=1e-3)
-    targeted = np.where(decision.choice == "all", gain, 0).mean()
+    halves = [VALUE * half.mean() * (1 + X) - PRICE for half in (LIFT[: S // 2], LIFT[S // 2 :])]
+    targeted = np.mean([np.where(halves[i] > 0, halves[1 - i], 0) for i in (0, 1)])
     more = table.loc["targeted", "utility"] - table.loc["none", "utility"]
     assert more == pytest.approx(targeted, rel=1e-3)
     assert "'all' has the highest expected utility" in decision.text
@@ -182,6 +184,52 @@ def test_text_and_table_compare_with_the_best_action_for_all_rows(im):
     alike = im.decide(actions(some=np.ones(N, np.float32) * np.float32(1.0000001)))
     assert alike.table.loc["all", "p_best"] == alike.table.loc["some", "p_best"]
     assert alike.text.startswith("Of one action for all rows, 'all' has")
+
+
+def flags(X, treated, y=None):
+    level = numpyro.sample("level", dist.Normal())
+    with numpyro.plate("person", X.shape[0]):
+        p = numpyro.deterministic("p", jax.nn.sigmoid(level + X + 0.5 * treated))
+        numpyro.sample("y", dist.Bernoulli(p), obs=y)
+
+
+@pytest.mark.slow
+def test_a_choice_by_noise_promises_nothing_and_says_so():
+    """What treatment gains is what it costs: a choice gains nothing but by the noise."""
+    draws = {"level": np.zeros(200, np.float32)}
+    im = mean_field_model(flags).set_posterior_sample(draws)
+    zeros = np.zeros(N, np.float32)
+    given = {"none": {"X": X, "treated": zeros}, "all": {"X": X, "treated": zeros + 1}}
+    costs = 10 * np.asarray(jax.nn.sigmoid(X + 0.5) - jax.nn.sigmoid(X), np.float64)
+    for budget in (None, 0.2 * costs.sum()):
+        found = im.decide(given, benefits=10.0, costs=costs, budget=budget)
+        # The error of a row is 0.2: the half of them seem to gain some of it.
+        assert found.gain.mean() > 0.02
+        promised = found.table.loc["targeted", "utility"] - found.table.loc["none", "utility"]
+        assert promised < 0.3 * float(found.gain.mean())
+        assert found.unsettled > N / 4
+        assert f"For {found.unsettled} of 300 rows the noise of the 200 draws decides" in found.text
+        assert "site= with the expected outcome" in found.text
+    settled = im.decide(given, benefits=10.0, costs=costs / 2, site="p")
+    assert settled.unsettled == 0
+    assert "noise" not in settled.text
+    im.set_posterior_sample({"level": np.zeros(5, np.float32)})
+    few = im.decide(given, benefits=10.0, costs=costs)
+    assert few.unsettled is None
+    assert "an upper estimate, as the same 5 draws choose and value" in few.text
+
+
+def test_unsettled_rows_are_those_within_two_errors_of_the_difference():
+    rng = np.random.default_rng(3)
+    shared, own = rng.normal(size=(10, 4)), rng.normal(size=(10, 4))
+    gain = own - own.mean(0) + np.array([0.0, 0.1, 9.0, 0.0])
+    gain[:, 3] *= 1e-9  # a tie up to rounding
+    parts = np.stack([shared, shared + gain])
+    value = parts.mean(1)
+    assert unsettled(value, parts, np.full(4, 1e-6)).tolist() == [True, True, False, False]
+    error = gain[:, 1].std(ddof=1) / np.sqrt(10)
+    value[1, 1] = value[0, 1] + 2.01 * error
+    assert not unsettled(value, parts, np.zeros(4))[1]
 
 
 @pytest.mark.parametrize(

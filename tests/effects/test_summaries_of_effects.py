@@ -66,6 +66,31 @@ def test_scenarios_without_a_difference_are_told(contrast, none):
     assert equal not in summarize_effect(some.assign_attrs(contrast=contrast))["y"].text
 
 
+def test_no_interval_of_single_outcomes_is_given_for_the_effect():
+    """Differences of flags are -1, 0 or 1: their interval may leave out even their mean."""
+    shares = np.array([-0.05, 0.02, 0.11, 0.0, 0.3, 0.01])
+    ranks = (np.arange(1000)[:, None] + 0.5) / 1000
+    draws = (np.sign(shares) * (ranks < np.abs(shares))).reshape(1, 1000, 6)
+    rows = xr.Dataset({"y": (("chain", "draw", "row"), draws)})
+    for given in (rows, rows.astype(np.int32), rows.isel(row=[0, 1]), rows.isel(row=0)):
+        found = summarize_effect(given, rope=0.1)
+        assert "-0.05" in found.y.text
+        assert "interval 0 to 0" not in found.y.text
+        assert "lies above" not in found.y.text
+        assert "an interval of them is none of the effect" in found.y.text
+        assert "negligible" not in found.y.text
+        assert "94% highest-density interval of single outcomes, not of the effect" in repr(found)
+        assert found.y_verdict.values.ravel()[0] == "unknown"
+    average = summarize_effect(rows.mean("row"))
+    assert "94% interval" in average["y"].text
+    assert "single" not in repr(average)
+    total = summarize_effect(xr.Dataset({"y": (("chain", "draw"), np.rint(90 * Z)[None])}))
+    assert "94% interval" in total["y"].text  # a sum over rows
+    tails = np.r_[np.linspace(0, 1, 990), np.full(10, 1e6)]
+    heavy = summarize_effect(xr.Dataset({"y": (("chain", "draw"), tails[None])}))["y"].text
+    assert "(no 94% interval: that of the draws leaves out their mean)" in heavy
+
+
 def test_what_is_not_known_is_said():
     draws = np.array([[1.0, np.nan, 2.0]])
     found = summarize_effect(

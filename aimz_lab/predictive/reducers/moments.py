@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from aimz_lab.calls import public
@@ -106,6 +108,34 @@ class Sd(OverDraws):
         """Standard deviations, around the mean."""
         del valid, by_row
         return (values - _origin(values[:1])).std(0, ddof=1)
+
+
+class PartMeans(OverDraws):
+    """The means of successive parts of the draws, whose spread is the error of the whole mean.
+
+    Args:
+        n_parts: Number of parts; their sizes differ by one draw at most.
+    """
+
+    def __init__(self, n_parts: int) -> None:
+        super().__init__("parts", {"part": np.arange(n_parts)})
+        self._n_parts = n_parts
+
+    def block(self, values: Draws, valid: RowMask, by_row: RowValues | None) -> jax.Array:
+        """Means of each part, ``(part, R, ...)``."""
+        del valid, by_row
+        origin = _origin(values[:1])
+        # With fewer draws than parts, some parts share a draw: the mean of none is undefined.
+        parts = [
+            (values[min(start, len(values) - 1) : max(end, 1)] - origin).mean(0)
+            for start, end in itertools.pairwise(part_ends(len(values), self._n_parts))
+        ]
+        return origin + jnp.stack(parts)
+
+
+def part_ends(n_draws: int, n_parts: int) -> Int[np.ndarray, " end"]:
+    """Return where successive parts of the draws begin and end, ``(n_parts + 1,)``."""
+    return np.linspace(0, n_draws, n_parts + 1).astype(int)
 
 
 @public
