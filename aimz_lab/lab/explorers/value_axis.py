@@ -40,9 +40,12 @@ class ValueAxis:
 
     @property
     def places(self) -> np.ndarray:
-        """The middle of each bin."""
-        on_scale = _ON[self.scale](self.edges)
-        return _BACK[self.scale]((on_scale[:-1] + on_scale[1:]) / 2)
+        """The middle of each bin; of one of counts, that between its least and largest count."""
+        within = 0.5 if self.scale == "log1p" else 0.0  # the edges lie between whole numbers
+        low, high = (
+            _ON[self.scale](one) for one in (self.edges[:-1] + within, self.edges[1:] - within)
+        )
+        return _BACK[self.scale]((low + high) / 2)
 
     def shares(self, values: np.ndarray) -> np.ndarray:
         """Return the share of the values in each bin; what lies outside counts in the whole."""

@@ -37,6 +37,15 @@ def test_most_bins_have_values(values, scale):
     assert np.isclose(np.sum(axis.density(values) * np.diff(width(axis.edges))), shares.sum())
 
 
+def test_a_bin_of_counts_stands_at_its_counts():
+    axis = axis_for(COUNTS, None)
+    assert axis.scale == "log1p"
+    single = np.diff(axis.edges) == 1
+    np.testing.assert_allclose(axis.places[single], axis.edges[:-1][single] + 0.5, atol=1e-9)
+    assert axis.places[0] == 0.0  # where negative values are impossible, nothing is drawn there
+    assert np.all((axis.edges[:-1] < axis.places) & (axis.places < axis.edges[1:]))
+
+
 def test_data_is_always_within_and_makes_an_axis_logarithmic():
     assert axis_for(NORMAL / rng.normal(size=5_000), np.array([500.0])).ends[1] >= 500
     few, far = rng.poisson(3, 5_000).astype(float), np.array([0.0, 1.0, 900.0])
