@@ -21,6 +21,7 @@ from aimz_lab.lab.explorers.charts import (
     View,
 )
 from aimz_lab.lab.explorers.prediction_checks import PredictionChecks
+from aimz_lab.lab.explorers.value_axis import whole_ecdf
 from aimz_lab.lab.formatting import number, share
 from aimz_lab.trust.checked_predictions import PREDICTED
 from aimz_lab.trust.histogram_grid import Grid
@@ -133,17 +134,21 @@ def _ecdf(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
     label = f"{asked['level']:.0%} of {one.sums.counts.shape[1]} draws"
-    x = table["value"]
+    names = ("value", "predicted", "observed", "low", "high")
+    x, predicted, observed, low, high = (table[name].to_numpy() for name in names)
+    if one.sums.grid.is_whole:
+        steps = [whole_ecdf(x, each) for each in (predicted, observed, low, high)]
+        x, (predicted, observed, low, high) = steps[0][0], (heights for _, heights in steps)
     layers = [
-        Band(x, table["low"], table["high"], label=label),
-        Line(x, table["predicted"], label="predicted"),
-        Line(x, table["observed"], label="observed", role="data"),
+        Band(x, low, high, label=label),
+        Line(x, predicted, label="predicted"),
+        Line(x, observed, label="observed", role="data"),
     ]
     chart = Chart(
         layers,
         _title(checks, one, asked),
         _label(checks, one),
-        "share below",
+        "cumulative share",
         x_scale=one.sums.grid.scale,
     )
     return [chart], [_rows(one, group), *_outside(one, group)]

@@ -326,6 +326,10 @@ def test_whole_numbers_have_no_prediction_between_them(most):
             assert np.all((right_of > 0) & (right_of < 0.02 * wide))
         np.testing.assert_array_equal(line.y[::2], line.y[1::2])
         np.testing.assert_array_equal(line.y[::2], table["predicted"])
+    ecdf = explorer.set(check="ECDF").charts[0].layers[2]
+    edges = np.append(table["from"], table["to"].iloc[-1])
+    np.testing.assert_allclose(ecdf.y[::2], [(y < at).mean() for at in edges])
+    np.testing.assert_array_equal(ecdf.x[2::2], edges[1:] - 0.5)  # the values
     assert left <= 0
     assert right >= most - 1 or most == 400
     explorer.figure()
