@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from aimz_lab.errors import ArgumentError
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
 
 _MOST_CHOICES = 40
+_SEEN_AT_ONCE = 4  # numbers among which a reader finds the nearest
 
 
 def named(controls: Mapping[str, Widget], name: str) -> Widget:
@@ -75,8 +78,21 @@ def _numbers_of(control: Widget) -> str:
 def _not_a_choice(name: str, value: Any, choices: list[Any]) -> str:
     listed = ", ".join(map(shown, choices[:_MOST_CHOICES]))
     more = f", and {left:,} more" if (left := len(choices) - _MOST_CHOICES) > 0 else ""
-    near = did_you_mean(value, choices) if isinstance(value, str) else ""
+    near = did_you_mean(value, choices) if isinstance(value, str) else _nearest(value, choices)
     return f"The control {name!r} does not take {shown(value)}.{near} It takes {listed}{more}."
+
+
+def _nearest(value: Any, choices: list[Any]) -> str:
+    """Name the number of a long list that is nearest to a number."""
+    numbers = [one for one in choices if _is_finite(one)]
+    if not _is_finite(value) or len(numbers) <= _SEEN_AT_ONCE:
+        return ""
+    return f" The nearest that it takes is {shown(min(numbers, key=lambda one: abs(one - value)))}."
+
+
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def _choices(control: Widget) -> list[Any] | None:

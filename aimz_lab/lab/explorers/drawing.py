@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,7 @@ _SMALL_IN_A_ROW = 3
 _HEIGHTS = {"large": 2.9, "small": 1.9}  # inches
 _WIDTH = 7.6
 _MOST_NAMES = 40
+_MOST_LETTERS = 100  # of a line of a title; a picture is as wide as about 115
 _DESCENT_PT = 3  # of the letters of a title, below its line
 _MOST_LINED = 40  # cells beside each other; lines around more would hide them
 
@@ -118,7 +120,8 @@ def _chart(axes: Axes, chart: Chart) -> None:
     names = chart.names()
     if names:
         _name_places(axes, names)
-    title = _title(axes, _plain(chart.title))
+    words = chart.title if chart.size == "small" else fill(chart.title, _MOST_LETTERS)
+    title = _title(axes, _plain(words))
     axes.set_xlabel(_plain(chart.x_label), fontsize=8, color=ink.TEXT)
     axes.set_ylabel(_plain(chart.y_label), fontsize=8, color=ink.TEXT)
     axes.tick_params(colors=ink.TEXT, labelsize=8)

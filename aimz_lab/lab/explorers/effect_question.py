@@ -62,6 +62,27 @@ def described(inputs: Sequence[MovedInput], settings: Settings) -> str:
     return ", ".join(said) or "as observed"
 
 
+def contrasted(inputs: Sequence[MovedInput], baseline: Settings, intervention: Settings) -> str:
+    """Say what two scenarios set, input by input.
+
+    Args:
+        inputs: What can be set.
+        baseline: The scenario to compare with.
+        intervention: The other scenario.
+
+    Example:
+        >>> contrasted([], (), ())
+        'as observed in both'
+    """
+    said = []
+    for moved, before, after in zip(inputs, baseline, intervention, strict=True):
+        if before == after and is_kept(before):
+            continue
+        against = "" if before == after else f" against {value_text(before)}"
+        said.append(f"{moved.name} = {value_text(after)}{against}")
+    return ", ".join(said) or "as observed in both"
+
+
 def value_text(value: Any) -> str:
     """Write a value of an input.
 

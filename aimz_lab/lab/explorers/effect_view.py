@@ -24,7 +24,12 @@ from aimz_lab.lab.explorers.charts import (
     Rule,
     View,
 )
-from aimz_lab.lab.explorers.effect_question import EffectQuestion, baseline_of, described
+from aimz_lab.lab.explorers.effect_question import (
+    EffectQuestion,
+    baseline_of,
+    contrasted,
+    described,
+)
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
 from aimz_lab.lab.formatting import number
 from aimz_lab.system.imports import late_import
@@ -153,11 +158,15 @@ def _effect_chart(answer: Answered) -> Chart:
         layers.append(Rule(none, label="no effect"))
     return Chart(
         layers,
-        title=f"Effect on {called}: {described(answer.inputs, asked.intervention)}",
+        title=f"Effect on {called}: {_contrasted(answer)}",
         x_label=x_label,
         y_label="density",
         x_range=_x_range(answer, draws, none),
     )
+
+
+def _contrasted(answer: Answered) -> str:
+    return contrasted(answer.inputs, answer.asked.baseline, answer.asked.intervention)
 
 
 def _density(
@@ -219,7 +228,7 @@ def _groups_chart(answer: Answered, names: Sequence[str], label: str, none: floa
     return Chart(
         layers,
         title=f"Effect on {answer.effect.called(site)} by {' and '.join(dims)}{more}: "
-        f"{described(answer.inputs, answer.asked.intervention)}",
+        f"{_contrasted(answer)}",
         x_label=", ".join(dims),
         y_label=label,
     )

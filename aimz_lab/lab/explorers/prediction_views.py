@@ -21,8 +21,10 @@ from aimz_lab.lab.explorers.charts import (
     View,
 )
 from aimz_lab.lab.explorers.prediction_checks import PredictionChecks
+from aimz_lab.lab.explorers.value_axis import whole_ecdf
 from aimz_lab.lab.formatting import number, share
 from aimz_lab.trust.checked_predictions import PREDICTED
+from aimz_lab.trust.histogram_grid import Grid
 from aimz_lab.trust.outcome_checks import MOST_PIT, OutcomeChecks
 from aimz_lab.trust.row_columns import RowColumn
 from aimz_lab.trust.smoothing import trusted_k
@@ -30,6 +32,8 @@ from aimz_lab.trust.smoothing import trusted_k
 NO_COLUMN = "none"
 
 _PIT_BINS = 20
+_MOST_BARS = 40  # of a histogram of whole numbers
+_INSET = 0.01  # of a bin: what the pointer reads near an edge is of its own bin
 _WORTH_SAYING = 0.001  # of the values, beyond the ends of a picture
 
 
@@ -79,16 +83,11 @@ def _density(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
     grid = one.sums.grid
-    edges = np.append(table["from"], table["to"].iloc[-1])
-    log = grid.scale == "log"
-    middle = np.sqrt(edges[:-1] * edges[1:]) if log else (edges[:-1] + edges[1:]) / 2
     label = f"{asked['level']:.0%} of {one.sums.counts.shape[1]} draws"
-    layers = [
-        Steps(edges, table["observed"], label="observed", role="data"),
-        Band(middle, table["low"], table["high"], label=label),
-        Line(middle, table["predicted"], label="predicted"),
-    ]
-    y_label = "density of its log" if log else "density"
+    layers = (_whole_layers if grid.is_whole else _smooth_layers)(grid, table, label)
+    y_label = "density of its log" if grid.scale == "log" else "density"
+    if grid.is_whole and grid.edges[1] - grid.edges[0] == 1:
+        y_label = "share of the rows"
     chart = Chart(
         layers,
         _title(checks, one, asked),
@@ -100,21 +99,56 @@ def _density(
     return [chart], [_rows(one, group), *_outside(one, group)]
 
 
+def _smooth_layers(grid: Grid, table: Any, label: str) -> list[Layer]:
+    edges = np.append(table["from"], table["to"].iloc[-1])
+    is_log = grid.scale == "log"
+    middle = np.sqrt(edges[:-1] * edges[1:]) if is_log else (edges[:-1] + edges[1:]) / 2
+    return [
+        Steps(edges, table["observed"], label="observed", role="data"),
+        Band(middle, table["low"], table["high"], label=label),
+        Line(middle, table["predicted"], label="predicted"),
+    ]
+
+
+def _whole_layers(grid: Grid, table: Any, label: str) -> list[Layer]:
+    """Draw whole numbers: nothing is predicted between them."""
+    edges = grid.edges
+    predicted, low, high = (table[name].to_numpy() for name in ("predicted", "low", "high"))
+    if grid.n_bins <= _MOST_BARS and edges[1] - edges[0] == 1:
+        names = [str(int(value)) for value in edges[:-1] + 0.5]
+        return [
+            Bars(names, table["observed"], label="observed", role="data"),
+            Bars(names, predicted, low, high, label=f"predicted, {label}"),
+        ]
+    inset = _INSET * (edges[1] - edges[0])
+    sides = np.stack([edges[:-1] + inset, edges[1:] - inset], axis=1).ravel()
+    predicted, low, high = (np.repeat(each, 2) for each in (predicted, low, high))
+    return [
+        Steps(edges, table["observed"], label="observed", role="data"),
+        Band(sides, low, high, label=label),
+        Line(sides, predicted, label="predicted"),
+    ]
+
+
 def _ecdf(
     checks: PredictionChecks, one: OutcomeChecks, group: int, asked: Mapping[str, Any], table: Any
 ) -> Found:
     label = f"{asked['level']:.0%} of {one.sums.counts.shape[1]} draws"
-    x = table["value"]
+    names = ("value", "predicted", "observed", "low", "high")
+    x, predicted, observed, low, high = (table[name].to_numpy() for name in names)
+    if one.sums.grid.is_whole:
+        steps = [whole_ecdf(x, each) for each in (predicted, observed, low, high)]
+        x, (predicted, observed, low, high) = steps[0][0], (heights for _, heights in steps)
     layers = [
-        Band(x, table["low"], table["high"], label=label),
-        Line(x, table["predicted"], label="predicted"),
-        Line(x, table["observed"], label="observed", role="data"),
+        Band(x, low, high, label=label),
+        Line(x, predicted, label="predicted"),
+        Line(x, observed, label="observed", role="data"),
     ]
     chart = Chart(
         layers,
         _title(checks, one, asked),
         _label(checks, one),
-        "share below",
+        "cumulative share",
         x_scale=one.sums.grid.scale,
     )
     return [chart], [_rows(one, group), *_outside(one, group)]

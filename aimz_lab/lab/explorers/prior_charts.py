@@ -31,7 +31,7 @@ from aimz_lab.lab.explorers.moved_priors import Numbers
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name
 from aimz_lab.lab.explorers.quantiles import quantiles
 from aimz_lab.lab.explorers.remade import Path, remade
-from aimz_lab.lab.explorers.value_axis import axis_for
+from aimz_lab.lab.explorers.value_axis import axis_for, whole_ecdf
 
 _PLACES = 161
 _LINES = 12
@@ -284,13 +284,18 @@ def predictive_chart(
     """
     pooled = values.ravel()
     axis = axis_for(pooled if pinned is None else np.append(pooled, pinned.ravel()), data)
-    places = axis.edges[1:] if as_ecdf else axis.places
+    places = axis.places
+    if as_ecdf:
+        places = whole_ecdf(axis.edges, axis.edges)[0] if axis.is_whole else axis.edges[1:]
 
     def heights(flat: np.ndarray) -> np.ndarray:
         if not as_ecdf:
             return axis.density(flat)
         below = np.sum(flat < axis.edges[0]) / max(len(flat), 1)
-        return np.cumsum(axis.shares(flat)) + below
+        shares = np.cumsum(axis.shares(flat)) + below
+        if not axis.is_whole:
+            return shares
+        return whole_ecdf(axis.edges, np.append(below, shares))[1]
 
     each = np.stack([heights(one) for one in values.reshape(len(values), -1)])
     low, high = np.quantile(each, [0.05, 0.95], axis=0)

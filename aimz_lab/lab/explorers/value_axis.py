@@ -11,6 +11,7 @@ from aimz_lab.lab.explorers.charts import Scale
 
 _BINS = 60
 _MOST_COUNTS = 120  # whole numbers that have a bin of their own
+_INSET = 1e-3  # of a jump, so that the pointer reads at a whole number the share up to it
 _FAR = 10.0
 """Values further than this many spreads from the median squeeze all others into a few bins.
 
@@ -28,10 +29,12 @@ class ValueAxis:
     Attributes:
         edges: Edges of the bins.
         scale: The scale on which the bins, but those of single counts, are equally wide.
+        is_whole: Whether the values are whole numbers, and the edges lie between them.
     """
 
     edges: np.ndarray
     scale: Scale = "linear"
+    is_whole: bool = False
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -40,9 +43,12 @@ class ValueAxis:
 
     @property
     def places(self) -> np.ndarray:
-        """The middle of each bin."""
-        on_scale = _ON[self.scale](self.edges)
-        return _BACK[self.scale]((on_scale[:-1] + on_scale[1:]) / 2)
+        """The middle of each bin; of one of counts, that between its least and largest count."""
+        within = 0.5 if self.is_whole else 0.0
+        low, high = (
+            _ON[self.scale](one) for one in (self.edges[:-1] + within, self.edges[1:] - within)
+        )
+        return _BACK[self.scale]((low + high) / 2)
 
     def shares(self, values: np.ndarray) -> np.ndarray:
         """Return the share of the values in each bin; what lies outside counts in the whole."""
@@ -82,16 +88,31 @@ def axis_for(values: np.ndarray, data: np.ndarray | None) -> ValueAxis:
     is_whole = bool(np.all(known == np.round(known)))
     if len(known) and high > _near(known)[1] and np.min(known) >= 0:
         if is_whole:
-            return ValueAxis(_count_edges(low, high), "log1p")
+            return ValueAxis(_count_edges(low, high), "log1p", is_whole=True)
         if low > 0:
             return ValueAxis(np.geomspace(_rounded(low, -1), _rounded(high, 1), _BINS + 1), "log")
     low, high = max(low, near_low), min(high, near_high)
     if is_whole and high - low <= _MOST_COUNTS:
-        return ValueAxis(np.arange(math.floor(low), math.ceil(high) + 2) - 0.5)
+        edges = np.arange(math.floor(low), math.ceil(high) + 2) - 0.5
+        return ValueAxis(edges, is_whole=True)
     wide = max(high - low, 1e-9 * max(abs(low), abs(high), 1e-3))
     unit = 10.0 ** math.floor(math.log10(wide)) / 2
     edges = np.linspace(math.floor(low / unit) * unit, math.ceil(high / unit) * unit, _BINS + 1)
     return ValueAxis(edges)
+
+
+def whole_ecdf(edges: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return places and heights of a cumulative share of whole numbers, which jumps at each.
+
+    A bin of several numbers has a slope from its least to its largest.
+
+    Args:
+        edges: Edges of bins, between whole numbers.
+        heights: Share below each edge.
+    """
+    least, largest = edges[:-1] + 0.5 - _INSET, edges[1:] - 0.5
+    jumps = np.stack([least, largest], axis=1).ravel()
+    return np.concatenate([edges[:1], jumps, edges[-1:]]), np.repeat(heights, 2)
 
 
 def _near(values: np.ndarray) -> tuple[float, float]:

@@ -29,6 +29,19 @@ def test_a_legend_above_a_chart_does_not_cover_its_title(title):
     assert box.y1 <= figure.bbox.y1
 
 
+def test_a_long_title_is_broken_into_lines_within_the_picture():
+    words = ", ".join(f"income_{i} = 196705 against 150000" for i in range(6))
+    figure = draw_view(View([Chart([Line(X, X, label="average")], title=words)]))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    [title] = [text for text in axes.findobj(Text) if text.get_text().startswith("income_0")]
+    assert title.get_text().split() == words.split()
+    box = title.get_window_extent()
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+    assert not box.overlaps(axes.get_legend().get_window_extent())
+
+
 def test_a_legend_of_one_name_stands_above_the_chart():
     (axes,) = draw_view(View([Chart([Line(X, X, label="average")], title="y")])).axes
     assert axes.get_legend().get_window_extent().y0 >= axes.bbox.y1

@@ -172,6 +172,23 @@ def test_arguments_sites_and_a_pinned_scenario(im):
     assert explorer.table()["mean"]["mean"] == float(ratio.mean())
 
 
+@pytest.mark.slow
+def test_titles_name_both_scenarios(im):
+    vary = {"dose": [0.0, 0.5, 1.0], "lift": [0.0, 1.0]}
+    explorer = lab.explore_effect(im, DOSE, dose=DOSE, vary=vary, by={"half": np.arange(N) % 2})
+    first = explorer.set(dose=1.0, dose_baseline=0.5).charts[0]
+    assert first.title == "Effect on y by half: dose = 1 against 0.5"
+    explorer.set(by="all rows")
+    for moved, said in (
+        ({"dose": 1.0, "dose_baseline": 0.5}, "dose = 1 against 0.5"),
+        ({"dose_baseline": 0.0}, "dose = 1 against 0"),
+        ({"dose": "observed", "lift": 1.0}, "dose = observed against 0, lift = 1 against not set"),
+        ({"dose": 0.0, "lift": "not set"}, "dose = 0"),
+        ({"dose": "observed", "dose_baseline": "observed"}, "as observed in both"),
+    ):
+        assert explorer.set(**moved).charts[0].title == f"Effect on y: {said}"
+
+
 def test_only_what_changed_is_computed_again(im, monkeypatch):
     asked = []
     predict = type(im).predict

@@ -11,6 +11,7 @@ import pytest
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab.explorers.charts import Area, Chart, Handle, Line, Points, Steps, View
+from aimz_lab.lab.explorers.controls import move
 from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.page import Page
 
@@ -70,6 +71,22 @@ def test_a_bad_value_is_refused_and_leaves_everything_as_it_was(bad, error, said
         one.set(**bad)
     assert (one.values, one.problem) == ({"n": 3, "power": 2.0}, None)
     assert one.view.sentences == ["9.0"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (0.0123, r"take 0\.0123\. The nearest that it takes is 0\.012\. It takes 'observed', 0"),
+        (np.float32(7), r"The nearest that it takes is 0\.049\."),
+        (np.nan, r"does not take nan\. It takes 'observed', 0"),
+    ],
+)
+def test_a_number_beside_the_choices_is_told_the_nearest_one(bad, said):
+    choices = ["observed", *(i / 1000 for i in range(50))]
+    one = ipywidgets.SelectionSlider(options=choices, description="dose")
+    with pytest.raises(ArgumentError, match=said):
+        move(one, "dose", bad)
+    assert one.value == "observed"
 
 
 def test_a_bad_value_of_the_page_leaves_the_last_good_answer_and_its_code():

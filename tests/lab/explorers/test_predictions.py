@@ -11,6 +11,7 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+import xarray as xr
 from arviz_stats import loo
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
@@ -291,6 +292,48 @@ def test_the_panel_takes_what_the_calls_of_the_model_take(tree, im, data):
     assert view.charts
     for each in (found, also, panel):
         each.close()
+
+
+@panels
+@pytest.mark.parametrize("most", [2, 30, 100, 400])
+def test_whole_numbers_have_no_prediction_between_them(most):
+    rng = np.random.default_rng(4)
+    draws, y = rng.integers(0, most, (1, 50, 200)), rng.integers(0, most, 200)
+    y[:2] = 0, most - 1
+    groups = {"posterior_predictive": draws, "observed_data": y}
+    made = {
+        name: xr.Dataset({"y": (("chain", "draw", "obs")[-values.ndim :], values)})
+        for name, values in groups.items()
+    }
+    explorer = lab.explore_predictions(xr.DataTree.from_dict(made))
+    (chart,) = explorer.view.charts
+    table = explorer.table()
+    (left, right), _ = chart.limits()
+    if most <= 40:
+        observed, predicted = chart.layers
+        assert chart.y_label == "share of the rows"
+        assert chart.names() == [str(value) for value in range(most)]
+        assert sum(observed.values) == pytest.approx(1.0)
+        for shown, name in (("values", "predicted"), ("low", "low"), ("high", "high")):
+            np.testing.assert_array_equal(getattr(predicted, shown), table[name])
+    else:
+        assert chart.y_label == ("share of the rows" if most == 100 else "density")
+        steps, band, line = chart.layers
+        for each in (band, line):  # over the whole of each bar, and level there
+            wide = steps.edges[1] - steps.edges[0]
+            left_of, right_of = each.x[::2] - steps.edges[:-1], steps.edges[1:] - each.x[1::2]
+            assert np.all((left_of > 0) & (left_of < 0.02 * wide))
+            assert np.all((right_of > 0) & (right_of < 0.02 * wide))
+        np.testing.assert_array_equal(line.y[::2], line.y[1::2])
+        np.testing.assert_array_equal(line.y[::2], table["predicted"])
+    ecdf = explorer.set(check="ECDF").charts[0].layers[2]
+    edges = np.append(table["from"], table["to"].iloc[-1])
+    np.testing.assert_allclose(ecdf.y[::2], [(y < at).mean() for at in edges])
+    np.testing.assert_array_equal(ecdf.x[2::2], edges[1:] - 0.5)  # the values
+    assert left <= 0
+    assert right >= most - 1 or most == 400
+    explorer.figure()
+    explorer.close()
 
 
 @panels
