@@ -119,13 +119,13 @@ def test_the_tile_of_an_ess_says_of_how_many_draws_it_is(page):
     judged = {"draws": 22433, "judged": 1, "total": 1, "r_hat": 1, "r_hat_of": "b", "rows": [row]}
     judged |= {"ess": 3652, "ess_of": "b", "read": 4000}
     page.evaluate("(frame) => a.put('convergence', frame)", judged)
-    page.clock.run_for(300)
+    page.clock.run_for(2_000)
     tile = page.locator(".aimz-stats div", has_text="least ESS")
     assert tile.inner_text().split("\n")[1:] == ["≥ 3,652", "of 4,000 draws read"]
     assert page.get_by_text("ESS at least 3,652 of the 4,000 draws read (b)").is_visible()
     page.evaluate("() => a.put('convergence', {ess: 55148, read: null})")
     page.evaluate("() => a.put('sampling', {})")
-    page.clock.run_for(300)
+    page.clock.run_for(2_000)  # a busy page draws again after 1.5 s at most
     assert tile.inner_text().split("\n")[1:] == ["55,148"]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import pytest
 
@@ -112,7 +113,7 @@ def page(browser):
 def test_it_draws_answers_and_leaves_in_every_host(page, host, screenshots):
     page = page(host)
     dashboard = page.locator("section.aimz")
-    dashboard.get_by_text("kernel", exact=True).wait_for()
+    dashboard.get_by_text(re.compile(r"^kernel · run \d+$")).wait_for()
     drawn = "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, 200, 200).data).size > 8"
     assert dashboard.locator("canvas").evaluate(drawn)
     assert dashboard.get_attribute("data-theme") == ("light" if host == "vite" else "dark")
