@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from aimz_lab.data import AxisLabels
-from aimz_lab.data.html import html_report
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_table
-from aimz_lab.effects.allocation import SLACK, Allocation, allocate
+from aimz_lab.effects.allocation import Allocation, allocate
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS, label_conflict
+from aimz_lab.effects.decision import TARGETED, Decision, decision_of
 from aimz_lab.effects.measures import traced
 from aimz_lab.effects.monte_carlo import FEWEST, PARTS, crossed, half_means, unsettled
 from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numbers_by_row
-from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.reducers import Mean
 from aimz_lab.predictive.reducers.moments import PartMeans, Sd
 from aimz_lab.predictive.reducers.row_means import RowTotals
-from aimz_lab.progress import fixed, number, numbers_alike
-from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import shown
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Benefits: TypeAlias = float | str | ArrayLike | Callable[[Any], Any]
 Costs: TypeAlias = float | str | ArrayLike | Mapping[str, float | str | ArrayLike]
@@ -42,157 +35,6 @@ Compute: TypeAlias = "Callable[..., list[xr.DataTree]]"
 
 _UNITS = 8
 """Units of the last digit by which means of draws may be off."""
-
-_UTILITIES = ["utility", "hdi_low", "hdi_high"]
-
-TARGETED = "targeted"
-"""Name of the policy that gives each row an action of its own."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do: each action for all rows, against the best action for each row.
-
-    Attributes:
-        table: For each policy its expected utility per row, its interval, what it adds to that of
-            the best action for all rows (``added``), and the sum of its costs; for each action the
-            probability that it is the best one for all rows, and its expected regret per row, which
-            is what knowing the truth would add.
-        choice: The action of each row.
-        gain: By how much its expected utility exceeds that of the first action, row by row.
-        utility: Draws of the utility per row of each policy. Those of ``"targeted"`` are, in each
-            half of the draws, of the choice by the other half: draws that chose would promise more
-            than there is. With fewer than 20 draws they are of :attr:`choice`, an upper estimate.
-        budget: The budget, or ``None``.
-        spent: Costs of :attr:`choice`.
-        price: Utility of one more unit of the budget; 0 if it does not bind.
-        gap: Most utility that another choice within the budget could add.
-        tied: Rows that missed an action by a tie with the last one that got it. Gains that differ
-            by less than rounding are ties, and the first rows get the action.
-        unsettled: Rows that other draws might choose otherwise: their best two actions, at the
-            price, differ by less than two standard errors of the mean over draws of their
-            difference. ``None`` with fewer than 20 draws.
-    """
-
-    table: pd.DataFrame
-    choice: xr.DataArray
-    gain: xr.DataArray
-    utility: xr.DataArray
-    budget: float | None
-    spent: float
-    price: float
-    gap: float
-    tied: int
-    unsettled: int | None
-    _counts: dict[str, int] = field(repr=False)
-    _of_function: bool = field(repr=False)
-
-    @property
-    def text(self) -> str:
-        """The decision in a paragraph."""
-        # The best action for all rows adds nothing to itself; of equal ones it is the first.
-        best = (self.table.drop(index=TARGETED)["added"] >= 0).idxmax()
-        row = self.table.loc[best]
-        counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
-        added = self.table.loc[TARGETED, "added"]
-        said = [
-            f"Of one action for all rows, {best!r} has the highest expected utility, "
-            f"{number(row['utility'])} per row; it is the best of them with probability "
-            f"{row['p_best']:.1%}, and knowing the truth would add "
-            f"{self._small(row['regret'], row['utility'])} per row"
-            f"{self._beyond(row['cost'])}.",
-            f"Choosing for each row ({counts}) is worth {self._small(abs(added), row['utility'])} "
-            f"{'more' if added >= 0 else 'less'} per row than that{self._how_valued}.",
-            *self._of_noise(),
-        ]
-        spent = "" if self.budget is None else f"The budget of {_amount(self.budget)}"
-        if self.budget is not None and self.price == 0:
-            said.append(f"{spent} does not bind: {_amount(self.spent)} is spent.")
-        elif self.budget is not None:
-            said.append(
-                f"{spent} binds: {_amount(self.spent)} is spent, one more unit would add about "
-                f"{number(self.price, 3)}, and {'by these draws ' if self.unsettled else ''}no "
-                "other choice adds "
-                f"{self._more_than(len(self.choice) * row['utility'])}."
-            )
-        if self.tied:
-            rows = "1 row gains" if self.tied == 1 else f"{self.tied:,} rows gain"
-            said.append(
-                f"{rows} as much per cost as the last one chosen, and missed it for the order of "
-                "the rows alone."
-            )
-        return " ".join(said)
-
-    @property
-    def _how_valued(self) -> str:
-        if self.unsettled is not None:
-            return ", as each half of the draws values what the other half chooses"
-        return (
-            f"; this is an upper estimate, as the same {self.utility.sizes['sample']} draws choose "
-            "and value"
-        )
-
-    def _of_noise(self) -> list[str]:
-        """Say how many rows the noise of the draws decides, and what to do."""
-        if not self.unsettled:
-            return []
-        draws = self.utility.sizes["sample"]
-        return [
-            f"For {self.unsettled:,} of {self.choice.size:,} rows the noise of the {draws:,} draws "
-            "decides: their actions differ by less than two standard errors. More draws would "
-            f"settle it{self._noiseless}."
-        ]
-
-    @property
-    def _noiseless(self) -> str:
-        # The utility of an expected outcome is no expected utility if it is a function.
-        return (
-            "" if self._of_function else ", or site= with the expected outcome, without its noise"
-        )
-
-    @staticmethod
-    def _small(value: float, beside: float) -> str:
-        """Write a value beside a larger one, of whose last digits it would say nothing."""
-        return number(value, 3) if value > 1e-6 * abs(beside) else "nothing"
-
-    def _more_than(self, total: float) -> str:
-        most = self._small(self.gap, total)
-        return "anything" if most == "nothing" else f"more than {most} in all"
-
-    def _beyond(self, cost: float) -> str:
-        if self.budget is None or cost <= self.budget * (1 + SLACK):
-            return ""
-        return f"; it costs {_amount(cost)} in all, which is beyond the budget"
-
-    def __repr__(self) -> str:
-        pd = late_import("pandas")
-        header, *rows = self._cells()
-        table = pd.DataFrame(rows, columns=header).set_index("policy").rename_axis(None)
-        return f"{self.text}\n{table.to_string()}"
-
-    def _repr_html_(self) -> str:
-        header, *rows = self._cells()
-        return html_report(self.text, ["", *header[1:]], rows)
-
-    def _cells(self) -> list[list[str]]:
-        """Return the table as text: utilities with equal decimals, shares as percentages."""
-        utilities = self.table[_UTILITIES].to_numpy()
-        alike = np.reshape(numbers_alike(utilities.ravel()), utilities.shape)
-        columns = dict(zip(_UTILITIES, alike.T.tolist(), strict=True))
-        for name in ("added", "regret"):
-            known = self.table[name].dropna()
-            written = dict(zip(known.index, numbers_alike(known.to_list()), strict=True))
-            columns[name] = [written.get(policy, "-") for policy in self.table.index]
-        columns["p_best"] = ["-" if np.isnan(p) else f"{p:.1%}" for p in self.table["p_best"]]
-        columns["cost"] = [_amount(cost) for cost in self.table["cost"]]
-        names = list(map(str, self.table.index))
-        rows = zip(names, *(columns[name] for name in self.table.columns), strict=True)
-        return [["policy", *self.table.columns], *map(list, rows)]
-
-
-def _amount(value: float) -> str:
-    """Write an amount of money: six digits, or thousands in groups with two decimals."""
-    return number(value, 6) if abs(value) < 1000 else fixed(value, 2).removesuffix(".00")
 
 
 def decide(
@@ -269,8 +111,11 @@ def decide(
     targeted = one if doubtful is None else crossed((one, other))
     draws = np.stack([*(t - c.sum() for t, c in zip(totals, cost, strict=True)), targeted])
     rounding = float(np.mean(rounding))
-    decision = _decision(names, mean, utility, cost, draws / n_rows, found, budget, prob, rounding)
-    return replace(decision, unsettled=doubtful, _of_function=own is not None)
+    per_row = draws / n_rows
+    return decision_of(
+        names, mean, utility, cost, per_row, found, budget, prob, rounding, doubtful,
+        of_function=own is not None,
+    )  # fmt: skip
 
 
 def _draws_of(
@@ -430,58 +275,3 @@ def _costs(
 def _check_length(argument: str, amounts: np.ndarray, n_rows: int) -> None:
     if amounts.ndim and len(amounts) != n_rows:
         raise DataError(f"{argument}= has {len(amounts):,} values; the data has {n_rows:,} rows.")
-
-
-def _decision(
-    names: Sequence[str],
-    rows: xr.DataArray,
-    utility: np.ndarray,
-    cost: np.ndarray,
-    draws: np.ndarray,
-    found: Allocation,
-    budget: float | None,
-    prob: float,
-    rounding: float,
-) -> Decision:
-    pd = late_import("pandas")
-    low, high = hdi(draws.T, prob).T
-    uniform, expected = draws[:-1], draws.mean(1)
-    best = uniform.max(0)
-    is_best = uniform >= best - rounding
-    reference = expected[:-1].max()
-    added = expected - reference
-    added[:-1][added[:-1] >= -rounding] = 0.0
-    # Actions that tie in a draw share it. The targeted policy is no rival of its own parts.
-    p_best = [*(is_best / is_best.sum(0)).mean(1), np.nan]
-    table = pd.DataFrame(
-        {
-            "utility": expected,
-            "hdi_low": low,
-            "hdi_high": high,
-            "p_best": p_best,
-            "regret": [*(best - uniform).mean(1), np.nan],
-            "added": added,
-            "cost": [*cost.sum(1), found.spent],
-        },
-        index=pd.Index([*names, TARGETED], name="policy"),
-    )
-    coords = {dim: rows.coords[dim] for dim in rows.dims if dim in rows.coords}
-    labels = np.asarray(names)[found.choice]
-    gained = np.take_along_axis(utility, found.choice[None], 0)[0] - utility[0]
-    counts = {name: int((found.choice == i).sum()) for i, name in enumerate(names)}
-    return Decision(
-        table=table,
-        choice=xr.DataArray(labels, dims=rows.dims, coords=coords, name="action"),
-        gain=xr.DataArray(gained, dims=rows.dims, coords=coords, name="gain"),
-        utility=xr.DataArray(
-            draws, dims=("policy", "sample"), coords={"policy": table.index.to_numpy()}
-        ),
-        budget=budget,
-        spent=found.spent,
-        price=found.price,
-        gap=found.gap,
-        tied=found.tied,
-        unsettled=None,
-        _counts=counts,
-        _of_function=False,
-    )

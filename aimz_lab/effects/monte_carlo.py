@@ -58,5 +58,5 @@ def unsettled(
     margin = value[first, rows] - value[second, rows]
     apart = parts[first, :, rows] - parts[second, :, rows]
     error = apart.std(1, ddof=1) / np.sqrt(parts.shape[1])
-    # A tie up to rounding is none of the draws.
+    # More draws would not settle a tie up to rounding.
     return 2 * error > margin + rounding

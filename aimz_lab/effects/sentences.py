@@ -18,8 +18,8 @@ _FEW_VALUES = 10
 """A sum over rows takes more values than these; the difference of two outcomes often fewer."""
 
 OF_SINGLE_OUTCOMES = (
-    "The draws are whole numbers, as of single outcomes (0 or 1, or counts), so that an interval "
-    "of them is none of the effect and is not given: average over rows or groups, by "
+    "The draws are whole numbers, as of single outcomes (0 or 1, or counts): their interval would "
+    "not be one of the effect, so none is given. Average over rows or groups, by "
     "estimate_effect(..., by=...), or pass return_sites= with a site that is the expected outcome."
 )
 _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}

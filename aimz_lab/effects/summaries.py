@@ -89,8 +89,8 @@ def summarize_effect(
     The standard deviation has ``S - 1`` in its denominator. The paragraph is the attribute ``text``
     of each site. An outcome of a table is called by its column in all that is printed.
 
-    The interval is that of the draws. Draws of the outcome on single rows hold its noise: theirs is
-    no interval of the effect, and the paragraph leaves it out where they are whole numbers.
+    The interval is that of the draws. Draws of the outcome on single rows hold its noise: their
+    interval is not that of the effect. The paragraph leaves it out where they are whole numbers.
 
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.

@@ -77,7 +77,7 @@ def test_no_interval_of_single_outcomes_is_given_for_the_effect():
         assert "-0.05" in found.y.text
         assert "interval 0 to 0" not in found.y.text
         assert "lies above" not in found.y.text
-        assert "an interval of them is none of the effect" in found.y.text
+        assert "their interval would not be one of the effect" in found.y.text
         assert "negligible" not in found.y.text
         assert "94% highest-density interval of single outcomes, not of the effect" in repr(found)
         assert found.y_verdict.values.ravel()[0] == "unknown"
