@@ -32,12 +32,12 @@ class EffectSummary(xr.Dataset):
 
     Example:
         >>> import xarray as xr
-        >>> effect = xr.Dataset({"y": (("chain", "draw"), [[1.0, 2.0, 3.0]])})
+        >>> effect = xr.Dataset({"y": (("chain", "draw"), [[1.5, 2.5, 3.5]])})
         >>> from aimz_lab import summarize_effect
         >>> print(summarize_effect(effect, prob=0.5))
         Effect on y, with the 50% highest-density interval
            mean  sd  hdi_low  hdi_high
-        y     2   1        1         2
+        y   2.5   1      1.5       2.5
     """
 
     __slots__ = ()

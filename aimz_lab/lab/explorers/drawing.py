@@ -46,7 +46,7 @@ _HEIGHTS = {"large": 2.9, "small": 1.9}  # inches
 _WIDTH = 7.6
 _MOST_NAMES = 40
 _MOST_LETTERS = 100  # of a line of a title; a picture is as wide as about 115
-_DESCENT_PT = 3  # of the letters of a title, below its line
+_DESCENT_PT = 4  # of the letters of a title, below its line
 _MOST_LINED = 40  # cells beside each other; lines around more would hide them
 
 
