@@ -1,4 +1,4 @@
-"""A source that reads another one, for what watches or checks batches on their way."""
+"""The base of sources that read another one, and watch or check its batches."""
 
 from __future__ import annotations
 

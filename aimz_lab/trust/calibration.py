@@ -294,7 +294,8 @@ def _shape(row: pd.Series, num_replications: int) -> str:
     with np.errstate(divide="ignore", invalid="ignore"):  # ranks that are all the same
         error_of_mean = row["sd_ratio"] / np.sqrt(12 * num_replications)
         off = (row["mean_rank"] - 0.5) / error_of_mean
-        wide = np.log(row["sd_ratio"]) * np.sqrt(5 * num_replications)  # of uniform ranks
+        # The log of the sd of n uniform ranks has the standard error (5 n)**-0.5.
+        wide = np.log(row["sd_ratio"]) * np.sqrt(5 * num_replications)
     if max(abs(off), abs(wide)) < 2:
         return "of another shape"
     if abs(off) > abs(wide):

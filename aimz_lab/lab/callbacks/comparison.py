@@ -131,7 +131,7 @@ class Comparison(pd.DataFrame):
             words, write = _WORDS[name]
             cells = ["" if _is_missing(value) else write(value) for value in values]
             if any(cells):
-                # A table is read by people and by `.loc`.
+                # The words are for people; the name is what `.loc` takes.
                 rows.append([words if words == name else f"{words} ({name})", *cells])
         return [["", *map(str, self.columns)], *rows]
 

@@ -43,7 +43,9 @@ def test_it_shows_a_picture_and_a_table_of_what_is_known():
     assert "loss per row" in html
     assert "held-out" not in html  # nobody has one
     assert [line.get_label().strip() for line in table.figure().axes[0].lines] == ["long", "<b>"]
-    assert "loss of all rows" in repr(table)
+    assert "loss of all rows (total_loss)" in repr(table)
+    assert "loss per row (loss)" in html
+    assert "rows of a batch (batch_size)" in repr(table)
     # A part of it is an ordinary data frame.
     assert type(table.loc[["steps"]]) is pd.DataFrame
     assert type(table.T) is pd.DataFrame
