@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
-from numpyro.infer import HMC, HMCECS, MCMC
+from numpyro.infer import HMCECS, MCMC
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
@@ -21,7 +20,7 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.finite_draws import OF_CHAINS, check_finite_draws
 from aimz_lab.inference.mcmc.chain_loop import ChainLoop, posterior_of
 from aimz_lab.inference.mcmc.chain_programs import KeptChainPrograms
-from aimz_lab.inference.mcmc.chain_steps import HAMILTONIAN
+from aimz_lab.inference.mcmc.chain_steps import MOST_ITERATIONS
 from aimz_lab.inference.mcmc.chains import Chains
 from aimz_lab.inference.mcmc.spread_rows import spread_rows
 from aimz_lab.inference.posterior import Posterior
@@ -34,9 +33,8 @@ from aimz_lab.kernel.reads import forget_outdated_traces
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.preparing import doing
-from aimz_lab.types import Arguments, Static, callable_name
+from aimz_lab.types import Static, callable_name
 
 _NO_RATE = "Chains have no learning rate; Hamiltonian ones adapt their step size as they warm up."
 
@@ -162,7 +160,26 @@ class McmcLearner:
         spec = request.spec or trace_data(signature, data)
         with_checked_indices(self._indices, data)
         check_draws_fit(spec, request.num_samples * self._mcmc.num_chains)
-        return continue_mcmc(self._mcmc, data, request.num_samples, spec)
+        return self._continued(data, request.num_samples, spec)
+
+    def _continued(self, data: TrainingData, num_samples: int, spec: KernelSpec) -> Posterior:
+        """Continue the chains from their last state; the next run still starts afresh."""
+        mcmc = self._mcmc
+        if mcmc.last_state is None:
+            msg = "The chains have not run yet, so that they cannot go on; call fit_on_batch first."
+            raise NotFittedError(msg)
+        before = mcmc.post_warmup_state, mcmc.num_samples
+        mcmc.post_warmup_state, mcmc.num_samples = mcmc.last_state, num_samples
+        try:
+            chains = self._chains(mcmc.last_state.rng_key, _arrays(data), data.static)
+        finally:
+            mcmc.post_warmup_state, mcmc.num_samples = before
+        while chains.done < chains.plan.iterations:
+            chains.advance(min(MOST_ITERATIONS, chains.plan.iterations - chains.done))
+        chains.give_to_sampler()
+        posterior = posterior_of(mcmc, spec)
+        check_finite_draws(posterior.draws, None, OF_CHAINS)
+        return posterior
 
 
 @dataclass(frozen=True)
@@ -226,56 +243,8 @@ class ChainFit:
         return None
 
 
-def continue_mcmc(mcmc: MCMC, data: TrainingData, num_samples: int, spec: KernelSpec) -> Posterior:
-    """Continue the chains from their last state; the next run still starts afresh.
-
-    Args:
-        mcmc: The sampler.
-        data: All rows.
-        num_samples: Draws of each chain, before thinning.
-        spec: The kernel's structure.
-
-    Raises:
-        NotFittedError: If the sampler has not run.
-    """
-    if mcmc.last_state is None:
-        msg = "The chains have not run yet, so that they cannot go on; call fit_on_batch first."
-        raise NotFittedError(msg)
-    before = mcmc.post_warmup_state, mcmc.num_samples
-    mcmc.post_warmup_state, mcmc.num_samples = mcmc.last_state, num_samples
-    try:
-        with _without_bar(mcmc), tracing_lock:
-            state_key = mcmc.last_state.rng_key
-            mcmc.run(state_key, extra_fields=_fields(mcmc), **_arguments(data))
-    finally:
-        mcmc.post_warmup_state, mcmc.num_samples = before
-        # NumPyro derives the number of draws to collect from num_samples here.
-        mcmc._set_collection_params()
-    posterior = posterior_of(mcmc, spec)
-    check_finite_draws(posterior.draws, None, OF_CHAINS)
-    return posterior
-
-
-def _arguments(data: TrainingData) -> Arguments:
-    return {**_arrays(data), **data.static}
-
-
 def _arrays(data: TrainingData) -> dict[str, jax.Array]:
     """Return the kernel's array arguments as JAX's arrays: loops and ``.at`` need them."""
     rows = {name: jnp.asarray(canonical(array, name)) for name, array in data.rows.items()}
     shared = jax.tree.map(lambda array: jnp.asarray(canonical(array)), dict(data.shared))
     return {**rows, **shared}
-
-
-def _fields(mcmc: MCMC) -> tuple[str, ...]:
-    return HAMILTONIAN if isinstance(mcmc.sampler, HMC) else ()
-
-
-@contextlib.contextmanager
-def _without_bar(mcmc: MCMC) -> Iterator[None]:
-    """Hide the sampler's progress bar, then restore the setting."""
-    before, mcmc.progress_bar = mcmc.progress_bar, False
-    try:
-        yield
-    finally:
-        mcmc.progress_bar = before

@@ -82,13 +82,29 @@ def test_what_a_program_depends_on_is_never_outdated(used, monkeypatch, change):
 
 
 @pytest.mark.slow
+def test_chains_that_go_on_draw_what_numpyro_draws_and_compile_once():
+    im = model(unbounded)
+    draws(im)
+    own = MCMC(im.inference.sampler, num_warmup=5, num_samples=4, progress_bar=False)
+    own.post_warmup_state = im.inference.last_state
+    own.run(own.post_warmup_state.rng_key, X=X, y=Y)
+    more = im.sample(num_samples=4, X=X, y=Y)["posterior"]
+    np.testing.assert_allclose(more["slope"][0], own.get_samples()["slope"], rtol=1e-5)
+    before = compilation_log().count
+    again = im.sample(num_samples=4, X=X, y=Y)["posterior"]
+    assert compilation_log().count == before
+    assert again["slope"][0, -1] != more["slope"][0, -1]
+    # A fit begins anew, and keeps its own number of draws.
+    assert draws(im)["slope"].shape == (10,)
+
+
+@pytest.mark.slow
 def test_samplers_within_a_sampler_stay_as_they_were():
     def gibbs(rng_key, gibbs_sites, hmc_sites):
         return {"mean": dist.Normal(hmc_sites["slope"], 0.1).sample(rng_key)}
 
     im = model(unbounded, lambda inner: HMCGibbs(inner, gibbs_fn=gibbs, gibbs_sites=["mean"]))
     first = draws(im)
-    # NumPyro goes on with the user's own sampler, which holds no value of a compiled set-up.
     more = im.sample(num_samples=5, X=X, y=Y)["posterior"]
     assert more["mean"].shape == (1, 5)
     np.testing.assert_array_equal(draws(im)["mean"], first["mean"])
