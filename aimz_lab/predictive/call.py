@@ -273,12 +273,16 @@ def _known_data(
     """Return data to keep beside the results: the observed output and the inputs."""
     signature = fitted.signature
     arguments = parameter_names(signature.kernel)
+    trained = fitted.fingerprint
+    # Another value for all rows makes others of them: what was observed belongs to the first.
+    if trained is not None and not trained.has_shared({**data.shared, **data.static}):
+        trained = None
     known = find_observed_data(
-        inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
+        inputs, data.rows, signature.output, arguments, trained, data.row_labels
     )
     if observed is None:
         return known
-    return known.beside(observed.values, data.rows, signature.output, fitted.fingerprint)
+    return known.beside(observed.values, data.rows, signature.output, trained)
 
 
 def _labels(

@@ -84,8 +84,8 @@ def test_some_rows_of_the_training_table_show_what_was_observed(im, table, some)
     tree = in_memory(im, rows)
     np.testing.assert_allclose(tree.observed_data.pay, rows.pay, rtol=1e-5)
     assert "posterior_predictive" in tree
-    for other in (rows.assign(pay=rows.pay + 1), rows.assign(age=rows.age + 1)):
-        tree = in_memory(im, other)
+    others = rows.assign(pay=rows.pay + 1), rows.assign(age=rows.age + 1)
+    for tree in (*(in_memory(im, other) for other in others), in_memory(im, rows, weight=2.0)):
         assert "predictions" in tree
         assert "observed_data" not in tree
 
