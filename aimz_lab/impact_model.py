@@ -1736,8 +1736,12 @@ class ImpactModel:
         The utility of an action on a row is the benefit of its outcome minus its cost. All actions
         have the same noise. The rows of the data are the population that is decided on. What the
         choice for each row is worth is found by cross-fitting: each half of the draws values what
-        the other half chooses. Where the outcome is a flag or a count, ``site=`` with what is
-        expected of it needs far fewer draws.
+        the other half chooses.
+
+        A draw of the posterior gives each row the mean of its outcome's distribution, without the
+        noise of a drawn outcome: intervals, regret and ``p_best`` are about what is expected. Where
+        NumPyro knows no such mean, ``benefits`` is a function, or the formula of the outcome's
+        column is not linear, outcomes are drawn, and their noise is in all of it.
 
         Args:
             actions: Two or more actions by name, each a data frame or arguments of :meth:`predict`;
@@ -1760,7 +1764,8 @@ class ImpactModel:
             NotFittedError: If there is no posterior.
             ArgumentError: If a value is not allowed, or a name is not known.
             CallError: If there are fewer than two actions, or their arguments do not fit.
-            DataError: If costs or benefits do not fit the rows, or the budget pays for nothing.
+            DataError: If costs or benefits do not fit the rows, or the budget is less than the
+                cheapest actions cost.
 
         Warns:
             OutputWarning: If one action alone has a column that the model does not use.
@@ -2821,6 +2826,8 @@ class ImpactModel:
         calls: Sequence[CallArguments],
         reduces: Sequence[ReduceSpec],
         combine: Callable | None = None,
+        *,
+        expected: bool = False,
     ) -> list[xr.DataTree]:
         """Compute the summaries of scenarios with one key, one after the other."""
         requests = [
@@ -2835,7 +2842,7 @@ class ImpactModel:
         trees = []
         for number, (one, reduce) in enumerate(zip(requests, reduces, strict=True)):
             doing(f"computing scenario {number + 1} of {len(requests)}", (number, len(requests)))
-            one = replace(one, reduce=reduce, combine=combine)
+            one = replace(one, reduce=reduce, combine=combine, expected=expected)
             trees.append(self._predictor.predict(one))
         for tree, one in zip(trees, requests, strict=True):
             tree.encoding["kept_rows"] = one.kept_rows

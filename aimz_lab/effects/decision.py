@@ -35,10 +35,13 @@ class Decision:
             probability that it is the best one for all rows, and its expected regret per row, which
             is what knowing the truth would add.
         choice: The action of each row.
-        gain: By how much its expected utility exceeds that of the first action, row by row.
-        utility: Draws of the utility per row of each policy. Those of ``"targeted"`` are, in each
-            half of the draws, of the choice by the other half: draws that chose would promise more
-            than there is. With fewer than 20 draws they are of :attr:`choice`, an upper estimate.
+        gain: By how much its expected utility exceeds that of the first action, row by row. It
+            is an upper estimate where noise decides (:attr:`unsettled`), unlike ``added``.
+        utility: Draws of the utility per row of each policy: of its expectation given the other
+            sites, or of drawn outcomes where :meth:`aimz_lab.ImpactModel.decide` has to take these.
+            Those of ``"targeted"`` are, in each half of the draws, of the choice by the other half:
+            draws that chose would promise more than there is. With fewer than 20 draws they are of
+            :attr:`choice`, an upper estimate.
         budget: The budget, or ``None``.
         spent: Costs of :attr:`choice`.
         price: Utility of one more unit of the budget; 0 if it does not bind.
@@ -61,7 +64,6 @@ class Decision:
     tied: int
     unsettled: int | None
     _counts: dict[str, int] = field(repr=False)
-    _of_function: bool = field(repr=False)
 
     @property
     def text(self) -> str:
@@ -84,6 +86,8 @@ class Decision:
         spent = "" if self.budget is None else f"The budget of {_amount(self.budget)}"
         if self.budget is not None and self.price == 0:
             said.append(f"{spent} does not bind: {_amount(self.spent)} is spent.")
+        elif self.budget is not None and not self.spent:
+            said.append(f"{spent} pays for none of the actions that would add something.")
         elif self.budget is not None:
             said.append(
                 f"{spent} binds: {_amount(self.spent)} is spent, one more unit would add about "
@@ -116,15 +120,8 @@ class Decision:
         return [
             f"For {self.unsettled:,} of {self.choice.size:,} rows the noise of the {draws:,} draws "
             "decides: their actions differ by less than two standard errors. More draws would "
-            f"settle it{self._noiseless}."
+            "settle it."
         ]
-
-    @property
-    def _noiseless(self) -> str:
-        # The utility of an expected outcome is no expected utility if it is a function.
-        return (
-            "" if self._of_function else ", or site= with the expected outcome, without its noise"
-        )
 
     @staticmethod
     def _small(value: float, beside: float) -> str:
@@ -182,8 +179,6 @@ def decision_of(
     prob: float,
     rounding: float,
     unsettled: int | None,
-    *,
-    of_function: bool,
 ) -> Decision:
     """Return the decision, with the table of its policies.
 
@@ -198,7 +193,6 @@ def decision_of(
         prob: Share of the draws in the intervals.
         rounding: By how much rounding may change the difference of two utilities per row.
         unsettled: See :class:`Decision`.
-        of_function: Whether the benefits are a function of the outcome.
     """
     pd = late_import("pandas")
     low, high = hdi(draws.T, prob).T
@@ -240,5 +234,4 @@ def decision_of(
         tied=found.tied,
         unsettled=unsettled,
         _counts=counts,
-        _of_function=of_function,
     )

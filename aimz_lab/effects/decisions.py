@@ -18,7 +18,14 @@ from aimz_lab.effects.allocation import Allocation, allocate
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS, label_conflict
 from aimz_lab.effects.decision import TARGETED, Decision, decision_of
 from aimz_lab.effects.measures import traced
-from aimz_lab.effects.monte_carlo import FEWEST, PARTS, crossed, half_means, unsettled
+from aimz_lab.effects.monte_carlo import (
+    FEWEST,
+    PARTS,
+    as_of_other_draws,
+    crossed,
+    half_means,
+    unsettled,
+)
 from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numbers_by_row
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
@@ -59,7 +66,8 @@ def decide(
 
     Raises:
         ArgumentError: If a value is not allowed.
-        DataError: If costs or benefits do not fit the rows, or the budget pays for nothing.
+        DataError: If costs or benefits do not fit the rows, or the budget is less than the cheapest
+            actions cost.
     """
     names, inputs = list(actions), list(actions.values())
     if budget is not None and not 0 <= real_number(budget) < math.inf:
@@ -71,26 +79,18 @@ def decide(
     calls = [{**call, "return_sites": [site]} for call in inputs]
     listed = list(costs.values()) if isinstance(costs, Mapping) else [costs]
     labels = agreeing_labels({"benefits": [benefits], "costs": listed})
+    # The mean of a function of the outcome is not that function of its mean.
+    again = partial(compute, calls, combine=combine, expected=own is None)
     reduce = {"total": _totals(per_unit, labels), "mean": Mean(), "sd": Sd()}
     reduce["parts"] = PartMeans(PARTS)
-    trees = compute(calls, [reduce] * len(calls), combine)
+    trees = again([reduce] * len(calls))
     groups = [_predictive(tree) for tree in trees]
-    if f"{site}_mean" not in groups[0]:
-        msg = f"{site!r} has no rows; decide on an outcome, or on what is expected of it, by row."
-        raise ArgumentError(msg)
-    mean = groups[0][f"{site}_mean"]
-    for name, group in zip(names[1:], groups[1:], strict=True):
-        _check_same_rows(names[0], mean, name, group[f"{site}_mean"])
-    if mean.ndim != 1:
-        msg = (
-            f"{site!r} has the dimensions {mean.dims}; decide on an outcome with one number a row."
-        )
-        raise ArgumentError(msg)
-    n_rows = mean.size
+    _check_outcome(site, names, groups)
+    rows = groups[0][f"{site}_mean"]
     kept = trees[0].encoding.get("kept_rows")
-    cost = _costs(costs, names, inputs, n_rows, kept)
+    cost = _costs(costs, names, inputs, rows.size, kept)
     per_unit = _of_kept(per_unit, kept, inputs)
-    _check_length("benefits", per_unit, n_rows)
+    _check_length("benefits", per_unit, rows.size)
     means = np.stack([group[f"{site}_mean"].values for group in groups]).astype(np.float64)
     utility = per_unit * means - cost
     if not np.isfinite(utility).all():
@@ -105,17 +105,43 @@ def decide(
         parts = per_unit * np.stack([group[f"{site}_parts"].values for group in groups])
         by_half = [each - cost for each in half_means(parts, n_draws)]
         halves = [allocate(each, cost, most, rounding) for each in by_half]
-        doubtful = int(unsettled(utility - found.price * cost, parts, rounding).sum())
-    again = partial(compute, calls, combine=combine)
+        others, prices = as_of_other_draws(utility, parts), np.zeros(PARTS)
+        if found.price:
+            prices[:] = [allocate(each, cost, most, rounding).price for each in others]
+        by_noise = unsettled(utility, others, rounding, cost, found.price, prices)
+        doubtful = int(by_noise.sum())
     one, other = _draws_of(halves, again, per_unit, site, len(names))
     targeted = one if doubtful is None else crossed((one, other))
     draws = np.stack([*(t - c.sum() for t, c in zip(totals, cost, strict=True)), targeted])
-    rounding = float(np.mean(rounding))
-    per_row = draws / n_rows
     return decision_of(
-        names, mean, utility, cost, per_row, found, budget, prob, rounding, doubtful,
-        of_function=own is not None,
+        names, rows, utility, cost, draws / rows.size, found, budget, prob,
+        float(np.mean(rounding)), doubtful,
     )  # fmt: skip
+
+
+def _check_outcome(site: str, names: Sequence[str], groups: Sequence[xr.Dataset]) -> None:
+    """Refuse a site that is not one number a row, on the same rows, in the units of the outcome."""
+    first, *others = groups
+    if f"{site}_mean" not in first:
+        msg = f"{site!r} has no rows; decide on an outcome, or on what is expected of it, by row."
+        raise ArgumentError(msg)
+    mean = first[f"{site}_mean"]
+    for name, group in zip(names[1:], others, strict=True):
+        _check_same_rows(names[0], mean, name, group[f"{site}_mean"])
+    if mean.ndim != 1:
+        msg = (
+            f"{site!r} has the dimensions {mean.dims}; decide on an outcome with one number a row."
+        )
+        raise ArgumentError(msg)
+    scale, output = first.attrs.get("output_scale"), first.attrs.get("output")
+    if scale is not None and site != output:
+        msg = (
+            f"{site!r} is in the kernel's units, while {output!r} comes back in those of the "
+            f"{scale}, which benefits and costs are in. Decide on {output!r}, whose expected value "
+            "has no noise. For the kernel's units, pass output_scale='model' with each action: "
+            "{'X': df, 'output_scale': 'model'}."
+        )
+        raise ArgumentError(msg)
 
 
 def _draws_of(

@@ -10,7 +10,7 @@ import numpy as np
 
 from aimz_lab.data.html import html_table
 from aimz_lab.effects.measures import AVERAGE
-from aimz_lab.effects.sentences import OF_SINGLE_OUTCOMES
+from aimz_lab.effects.sentences import OF_SINGLE_OUTCOMES, SOME_OF_SINGLE_OUTCOMES
 from aimz_lab.progress import count, number_each, numbers_alike
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -116,7 +116,11 @@ def _title(summary: EffectSummary, names: str) -> str:
     if prob is None or not any(str(label).startswith("hdi") for label in _columns(summary)):
         return title
     texts = [str(site.attrs.get("text", "")) for site in summary.data_vars.values()]
-    of = " of single outcomes, not of the effect" * any(OF_SINGLE_OUTCOMES in t for t in texts)
+    of = ""
+    if any(OF_SINGLE_OUTCOMES in text for text in texts):
+        of = " of single outcomes, not of the effect"
+    elif any(SOME_OF_SINGLE_OUTCOMES in text for text in texts):
+        of = "; in entries of few rows of single outcomes, not of the effect"
     return f"{title}, with the {100 * prob:g}% highest-density interval{of}"
 
 

@@ -39,24 +39,42 @@ def crossed(
     return np.concatenate([by_second[:middle], by_first[middle:]])
 
 
+def as_of_other_draws(
+    value: Float[np.ndarray, "action row"], parts: Float[np.ndarray, "action part row"]
+) -> Float[np.ndarray, "part action row"]:
+    """Return values moved by the errors of their means, one for each part of the draws."""
+    moved = np.moveaxis(parts - parts.mean(1, keepdims=True), 1, 0)
+    return value + moved / np.sqrt(len(moved))
+
+
 def unsettled(
     value: Float[np.ndarray, "action row"],
-    parts: Float[np.ndarray, "action part row"],
+    others: Float[np.ndarray, "part action row"],
     rounding: Float[np.ndarray, " row"],
+    cost: Float[np.ndarray, "action row"] | float = 0.0,
+    price: float = 0.0,
+    prices: Float[np.ndarray, " part"] | float = 0.0,
 ) -> Bool[np.ndarray, " row"]:
     """Return the rows whose best two actions differ by less than two standard errors.
 
-    The actions share their noise, so that the error is that of the mean of their difference.
+    The actions share their noise, so that the error is that of the mean of their difference. The
+    price of a budget moves with the rows that decide it.
 
     Args:
-        value: Expected utility of each action on each row, at the price of the budget.
-        parts: Expected utilities of the parts of the draws; the costs are the same in each.
+        value: Expected utility of each action on each row.
+        others: What other draws may say of it; see :func:`as_of_other_draws`.
         rounding: By how much rounding may change a difference.
+        cost: The cost of each action on each row.
+        price: The price of the budget.
+        prices: What other draws may say of it.
     """
-    rows = np.arange(value.shape[1])
-    first, second = np.argsort(-value, axis=0, kind="stable")[:2]
-    margin = value[first, rows] - value[second, rows]
-    apart = parts[first, :, rows] - parts[second, :, rows]
-    error = apart.std(1, ddof=1) / np.sqrt(parts.shape[1])
+    rows, cost = np.arange(value.shape[1]), np.broadcast_to(cost, value.shape)
+    first, second = np.argsort(price * cost - value, axis=0, kind="stable")[:2]
+    extra = cost[first, rows] - cost[second, rows]
+    margin = value[first, rows] - value[second, rows] - price * extra
+    apart = others[:, first, rows] - others[:, second, rows]
+    own, spread = apart.var(0, ddof=1), (apart - np.multiply.outer(prices, extra)).var(0, ddof=1)
+    # No draw of a row has its rare outcome: its spread is then about that of the others.
+    spread = np.where((own == 0) & (margin > rounding), own.mean() + spread, spread)
     # More draws would not settle a tie up to rounding.
-    return 2 * error > margin + rounding
+    return 2 * np.sqrt(spread) > margin + rounding

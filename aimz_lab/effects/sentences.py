@@ -15,12 +15,23 @@ FEW_DRAWS = 400
 
 _MOST_NAMED = 4
 _FEW_VALUES = 10
-"""A sum over rows takes more values than these; the difference of two outcomes often fewer."""
+"""An average over rows takes more values than these; that of a few flags or counts fewer."""
 
+_INSTEAD = (
+    "Average over more rows, by estimate_effect(..., by=...), or pass return_sites= with a site "
+    "that is the expected outcome."
+)
 OF_SINGLE_OUTCOMES = (
-    "The draws are whole numbers, as of single outcomes (0 or 1, or counts): their interval would "
-    "not be one of the effect, so none is given. Average over rows or groups, by "
-    "estimate_effect(..., by=...), or pass return_sites= with a site that is the expected outcome."
+    "The draws have few or whole values, as of single outcomes (0 or 1, or counts): their interval "
+    f"would not be one of the effect, so none is given. {_INSTEAD}"
+)
+SOME_OF_SINGLE_OUTCOMES = (
+    "Where no interval is given, the draws have few or whole values, as of single outcomes: it "
+    f"would not be one of the effect. {_INSTEAD}"
+)
+_OF_ROWS = (
+    "The interval of a row is one of a single outcome, with the same noise in both scenarios. For "
+    "one of its expected effect, pass return_sites= with a site that is the expected outcome."
 )
 _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {
@@ -57,7 +68,9 @@ def _holds_its_mean(summary: xr.DataArray) -> xr.DataArray:
     return (low - slack <= mean) & (mean <= high + slack)
 
 
-def paragraph(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray) -> str:
+def paragraph(
+    name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray, *, of_rows: bool = False
+) -> str:
     """Return the paragraph about one site.
 
     Args:
@@ -65,6 +78,7 @@ def paragraph(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArra
         summary: Its summary.
         asked: What was asked.
         draws: The draws that were summarised.
+        of_rows: Whether the entries are drawn outcomes of rows.
     """
     n_draws = int(np.prod([draws.sizes[dim] for dim in SAMPLE_DIMS]))
     said = (
@@ -72,6 +86,8 @@ def paragraph(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArra
         if summary.ndim == 1
         else _several(name, summary, asked, draws)
     )
+    if of_rows and OF_SINGLE_OUTCOMES not in said:
+        said.append(_OF_ROWS)
     return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, n_draws)])
 
 
@@ -87,17 +103,23 @@ def _of_no_difference(summary: xr.DataArray, asked: Asked) -> list[str]:
     ]
 
 
-def _distinct_whole(draws: xr.DataArray) -> int:
-    """Return how many values the draws have; 0 if some are no whole numbers."""
+def _has_few_values(draws: xr.DataArray) -> bool:
+    """Whether the draws have more than one value, and few for their number."""
+    distinct = np.unique(draws.values).size
+    return 1 < distinct <= min(_FEW_VALUES, draws.size // 4)
+
+
+def _has_whole_values(draws: xr.DataArray) -> bool:
+    """Whether the draws have more than one value, all of them whole numbers."""
     values = np.asarray(draws.values, np.float64)
     whole = np.isfinite(values).all() and (values == np.rint(values)).all()
-    return np.unique(values).size if whole else 0
+    return bool(whole) and np.unique(values).size > 1
 
 
 def _one(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray) -> str:
     form = _WHAT.get(asked.contrast, f"gives {{mean}} as the {asked.contrast} of {{site}}")
     effect = form.format(site=name, mean=_written(_value(summary, "mean"), asked))
-    if 1 < _distinct_whole(draws) <= _FEW_VALUES:
+    if _has_few_values(draws):
         return f"The intervention {effect} on average. {OF_SINGLE_OUTCOMES}"
     text = f"The intervention {effect} on average ({_interval(summary, asked)})."
     return " ".join([text, *_chances(summary, asked)])
@@ -119,18 +141,22 @@ def _several(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray
         dict(zip(dims, map(int, np.unravel_index(int(i), ordered.shape[:-1])), strict=True))
         for i in chosen
     ]
-    distinct = [_distinct_whole(draws.isel(at)) for at in places]
-    single = min(distinct) > 0 and max(distinct) > 1
+    single = [_has_few_values(one) or _has_whole_values(one) for one in map(draws.isel, places)]
     named = []
-    for at in places:
+    for at, is_single in zip(places, single, strict=True):
         entry = ordered.isel(at)
         label = ", ".join(_label(ordered, dim, place) for dim, place in at.items())
         value = _written(_value(entry, "mean"), asked)
-        named.append(f"{label}: {value}" + ("" if single else f" ({_interval(entry, asked)})"))
+        named.append(f"{label}: {value}" + f" ({_interval(entry, asked)})" * (not is_single))
     if means.size > _MOST_NAMED:
         text += ", of which the smallest and the largest are"
-    shares = [] if asked.contrast == AVERAGE else [_share(ordered, asked)]
-    more = [OF_SINGLE_OUTCOMES] if single else shares
+    more = []
+    if any(single):
+        more += [OF_SINGLE_OUTCOMES if all(single) else SOME_OF_SINGLE_OUTCOMES]
+    elif asked.contrast != AVERAGE:
+        more += [_share(ordered, asked)]
+    if not any(single):
+        more += _shares_asked(ordered, asked)
     return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *more]
 
 
@@ -148,6 +174,29 @@ def _share(summary: xr.DataArray, asked: Asked) -> str:
         f"The {asked.prob:.0%} interval lies above {at} for {above:,} of {low.size:,} entries, and "
         f"below it for {below:,}."
     )
+
+
+def _shares_asked(summary: xr.DataArray, asked: Asked) -> list[str]:
+    """Say of how many entries the direction is sure, and how many effects would matter."""
+    said = []
+    n_entries = summary.size // summary.sizes["summary"]
+    if asked.direction is not None:
+        sure = int((summary.sel(summary=f"p_{asked.direction}") > asked.prob).sum())
+        side = "above" if asked.direction == "greater" else "below"
+        said.append(
+            f"It is {side} {number(asked.delta)} with a probability of more than {asked.prob:.0%} "
+            f"for {sure:,} of {n_entries:,} entries."
+        )
+    if asked.rope is not None:
+        verdicts = verdict_of(summary, asked).values.ravel().tolist()
+        names = ("relevant", "negligible", "undecided", "unknown")
+        counts = [f"{name} for {n:,}" for name in names if (n := verdicts.count(name))]
+        low, high = map(number, asked.rope)
+        said.append(
+            f"Between {low} and {high} an effect would be negligible; by its interval it is "
+            f"{', '.join(counts)} of {n_entries:,} entries."
+        )
+    return said
 
 
 def _interval(summary: xr.DataArray, asked: Asked) -> str:

@@ -130,7 +130,9 @@ def summarize_effect(
     for name, site in found.items():
         column = column_of(effect, str(name))
         site.attrs |= {} if column == name else {"column": column}
-        site.attrs["text"] = paragraph(column, site, asked, effect[name])
+        rows = set(map(str, np.atleast_1d(effect.attrs.get("row_dims", []))))
+        of_rows = name == effect.attrs.get("output") and not rows.isdisjoint(site.dims)
+        site.attrs["text"] = paragraph(column, site, asked, effect[name], of_rows=of_rows)
     # Its base is xarray's, which is not imported before a result.
     from aimz_lab.effects.effect_summary import EffectSummary
 

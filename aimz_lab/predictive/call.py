@@ -34,7 +34,7 @@ from aimz_lab.predictive.call_labels import (
 )
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.reducers import ReduceSpec, as_reducers
-from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.request import Group, Request, ScaleOfOutput
 from aimz_lab.predictive.results.datasets import stats_group
 from aimz_lab.predictive.results.locations import location
 from aimz_lab.predictive.results.observed_data import ObservedData, find_observed_data
@@ -92,7 +92,7 @@ def predict_request(
     shared: Iterable[str] = (),
     outputs: ArrayLike | None = None,
     observed: Observed | None = None,
-    output_scale: Callable[[ArrayLike], ArrayLike] | None = None,
+    output_scale: ScaleOfOutput | None = None,
     intervention: Mapping[str, ArrayLike] | None = None,
     condition: Mapping[str, ArrayLike] | None = None,
     held: Held = "refuse",
@@ -273,12 +273,16 @@ def _known_data(
     """Return data to keep beside the results: the observed output and the inputs."""
     signature = fitted.signature
     arguments = parameter_names(signature.kernel)
+    trained = fitted.fingerprint
+    # Another value for all rows makes others of them: what was observed belongs to the first.
+    if trained is not None and not trained.has_shared({**data.shared, **data.static}):
+        trained = None
     known = find_observed_data(
-        inputs, data.rows, signature.output, arguments, fitted.fingerprint, data.row_labels
+        inputs, data.rows, signature.output, arguments, trained, data.row_labels
     )
     if observed is None:
         return known
-    return known.beside(observed.values, data.rows, signature.output, fitted.fingerprint)
+    return known.beside(observed.values, data.rows, signature.output, trained)
 
 
 def _labels(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import jax
 import numpy as np
@@ -35,6 +35,17 @@ Group = Literal["posterior_predictive", "predictions", "prior_predictive", "log_
 Quantity = Literal["values", "log_likelihood"]
 
 
+class ScaleOfOutput(Protocol):
+    """Takes values of the output site to the scale on which they are returned; it is hashable."""
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it takes the mean of values to the mean of what they become."""
+
+    def __call__(self, values: ArrayLike, /) -> ArrayLike:
+        """Return values on the other scale."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One predictive call.
@@ -42,8 +53,8 @@ class Request:
     Attributes:
         kernel: The kernel.
         output: Name of its output site.
-        output_scale: Takes values of the output site to the scale on which they are returned; it is
-            hashable. ``None`` returns them as the kernel draws them.
+        output_scale: Takes values of the output site to the scale on which they are returned.
+            ``None`` returns them as the kernel draws them.
         key: A typed key, the source of all noise.
         rows: The kernel's per-row arrays by argument name, or a
             :class:`~aimz_lab.data.BatchSource` that yields them in batches. For a log-likelihood
@@ -61,6 +72,8 @@ class Request:
         held: What becomes of posterior draws of a site that a set value changes: ``"refuse"`` the
             call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
+        expected: Whether drawn sites return the mean of their distribution, given the other sites,
+            in place of a draw; where NumPyro knows it and it is finite.
         shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
         row_dependence: ``"independent"`` if the user says that each row is computed from that row
             alone; ``"auto"`` to find out.
@@ -91,7 +104,7 @@ class Request:
 
     kernel: Callable
     output: str
-    output_scale: Callable[[ArrayLike], ArrayLike] | None = None
+    output_scale: ScaleOfOutput | None = None
     key: jax.Array
     rows: Rows | BatchSource
     fields: tuple[str, ...] | None = None
@@ -106,6 +119,7 @@ class Request:
     condition: Mapping[str, ArrayLike] = field(default_factory=dict)
     held: Held = "refuse"
     return_sites: tuple[str, ...] | None = None
+    expected: bool = False
     shard_axis: ShardAxis = "obs"
     row_dependence: RowDependence = "auto"
     batch_size: int | None = None

@@ -49,6 +49,11 @@ class OutcomeScale:
         return not self.steps
 
     @property
+    def is_linear(self) -> bool:
+        """Whether the mean of values on the model's scale becomes that of the column."""
+        return all(name == "linear" for name, _, _ in self.steps)
+
+    @property
     def is_lossless(self) -> bool:
         """Whether single precision tells values apart that differ by a percent of a scale."""
         at_0, at_1 = 0.0, 1.0
@@ -85,6 +90,11 @@ class OutcomeScales:
     def is_identity(self) -> bool:
         """Whether the model's scale is that of every column."""
         return all(one.is_identity for one in self.columns)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the mean of values on the model's scale becomes that of the columns."""
+        return all(one.is_linear for one in self.columns)
 
     def __call__(self, values: ArrayLike) -> ArrayLike:
         """Return values on the columns' scales."""

@@ -253,6 +253,12 @@ def _check_rows(model: Examined, rows: ExaminedRows) -> None:
         return
     output = model.signature.output
     same = fingerprint.is_of(rows.data.rows, output) and fingerprint.has_outputs(rows.outputs)
+    if same and not fingerprint.has_shared({**rows.data.shared, **rows.data.static}):
+        msg = (
+            "A trust report compares the posterior with the data that it was trained on, and an "
+            "argument that all rows share has another value here; pass those of the last fit."
+        )
+        raise DataError(msg)
     if not same:
         msg = (
             "A trust report compares the posterior with the rows that it was trained on, and "

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from aimz_lab.effects.allocation import allocate
-from aimz_lab.effects.monte_carlo import unsettled
+from aimz_lab.effects.monte_carlo import as_of_other_draws, unsettled
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.progress import number
 from tests.runs import mean_field_model
@@ -125,6 +125,8 @@ def test_one_action_for_all_that_the_budget_does_not_pay_for_is_said(im):
         "it costs 300 in all, which is beyond"
         in im.decide(actions(), benefits=10.0, costs=1.0, budget=9).text
     )
+    nothing = im.decide(actions(), benefits=10.0, costs=1.0, budget=0.5)
+    assert "The budget of 0.5 pays for none of the actions" in nothing.text
 
 
 def test_ties_are_counted_and_go_to_the_first_rows():
@@ -169,6 +171,7 @@ def test_ties_of_a_model_are_the_same_in_each_call(im, rng_seed):
     chosen = np.flatnonzero(found.choice.values == "all")
     assert set(chosen) == {*np.flatnonzero(group == 2), *np.flatnonzero(group == 1)[:30]}
     assert found.tied == 70
+    assert found.unsettled == 0  # other draws move the price with the rows at it
     assert "70 rows gain as much per cost as the last one chosen" in found.text
 
 
@@ -202,21 +205,37 @@ def test_a_choice_by_noise_promises_nothing_and_says_so():
     given = {"none": {"X": X, "treated": zeros}, "all": {"X": X, "treated": zeros + 1}}
     costs = 10 * np.asarray(jax.nn.sigmoid(X + 0.5) - jax.nn.sigmoid(X), np.float64)
     for budget in (None, 0.2 * costs.sum()):
-        found = im.decide(given, benefits=10.0, costs=costs, budget=budget)
+        found = im.decide(given, benefits=lambda y: 10.0 * y, costs=costs, budget=budget)
         # The error of a row is 0.2: the half of them seem to gain some of it.
         assert found.gain.mean() > 0.02
         promised = found.table.loc["targeted", "utility"] - found.table.loc["none", "utility"]
         assert promised < 0.3 * float(found.gain.mean())
         assert found.unsettled > N / 4
         assert f"For {found.unsettled} of 300 rows the noise of the 200 draws decides" in found.text
-        assert "site= with the expected outcome" in found.text
-    settled = im.decide(given, benefits=10.0, costs=costs / 2, site="p")
-    assert settled.unsettled == 0
-    assert "noise" not in settled.text
     im.set_posterior_sample({"level": np.zeros(5, np.float32)})
-    few = im.decide(given, benefits=10.0, costs=costs)
+    few = im.decide(given, benefits=lambda y: 10.0 * y, costs=costs)
     assert few.unsettled is None
     assert "an upper estimate, as the same 5 draws choose and value" in few.text
+
+
+@pytest.mark.slow
+def test_rows_are_decided_by_the_mean_of_their_distribution_and_not_by_draws_of_it():
+    """One in 8,000 has the outcome: most rows have none in all draws."""
+    level = np.random.default_rng(5).normal(-9, 0.1, S * 5).astype(np.float32)
+    im = mean_field_model(flags).set_posterior_sample({"level": level})
+    zeros = np.zeros(N, np.float32)
+    given = {"none": {"X": X, "treated": zeros}, "all": {"X": X, "treated": zeros + 1}}
+    p = [jax.nn.sigmoid(level[:, None] + X + 0.5 * t).mean(0) for t in (0, 1)]
+    gain = 1e5 * np.asarray(p[1] - p[0], np.float64) - 5
+    found = im.decide(given, benefits=1e5, costs=5.0)
+    assert 0.1 < (gain > 0).mean() < 0.9
+    np.testing.assert_allclose(found.gain, np.maximum(gain, 0), atol=1e-3 * np.ptp(gain))
+    assert found.unsettled < N / 10
+    # The mean of a function is known from draws alone, which say nothing of a rare outcome.
+    drawn = im.decide(given, benefits=lambda y: 1e5 * y, costs=5.0)
+    wrong = (drawn.choice == "all").values != (gain > 0)
+    assert wrong.sum() > N / 10
+    assert drawn.unsettled >= wrong.sum()
 
 
 def test_unsettled_rows_are_those_within_two_errors_of_the_difference():
@@ -226,10 +245,11 @@ def test_unsettled_rows_are_those_within_two_errors_of_the_difference():
     gain[:, 3] *= 1e-9  # a tie up to rounding
     parts = np.stack([shared, shared + gain])
     value = parts.mean(1)
-    assert unsettled(value, parts, np.full(4, 1e-6)).tolist() == [True, True, False, False]
+    others = as_of_other_draws(value, parts)
+    assert unsettled(value, others, np.full(4, 1e-6)).tolist() == [True, True, False, False]
     error = gain[:, 1].std(ddof=1) / np.sqrt(10)
     value[1, 1] = value[0, 1] + 2.01 * error
-    assert not unsettled(value, parts, np.zeros(4))[1]
+    assert not unsettled(value, others, np.zeros(4))[1]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ def test_no_interval_of_single_outcomes_is_given_for_the_effect():
         assert "negligible" not in found.y.text
         assert "94% highest-density interval of single outcomes, not of the effect" in repr(found)
         assert found.y_verdict.values.ravel()[0] == "unknown"
-    average = summarize_effect(rows.mean("row"))
+    shuffled = np.random.default_rng(0).permuted(np.repeat(draws, 50, axis=2), axis=1)
+    average = summarize_effect(xr.Dataset({"y": (("chain", "draw"), shuffled.mean(2))}))
     assert "94% interval" in average["y"].text
     assert "single" not in repr(average)
     total = summarize_effect(xr.Dataset({"y": (("chain", "draw"), np.rint(90 * Z)[None])}))
@@ -89,6 +90,35 @@ def test_no_interval_of_single_outcomes_is_given_for_the_effect():
     tails = np.r_[np.linspace(0, 1, 990), np.full(10, 1e6)]
     heavy = summarize_effect(xr.Dataset({"y": (("chain", "draw"), tails[None])}))["y"].text
     assert "(no 94% interval: that of the draws leaves out their mean)" in heavy
+
+
+def test_a_small_group_among_large_ones_has_no_interval_of_single_outcomes():
+    rng = np.random.default_rng(1)
+    shown = [rng.normal(0.2, 0.01, 1000), rng.random(1000) < 0.3, rng.integers(0, 3, 1000) / 2]
+    group = ["many", "one", "two"]
+    given = xr.Dataset(
+        {"y": (("chain", "draw", "group"), np.stack(shown, 1)[None])}, coords={"group": group}
+    )
+    found = summarize_effect(given)
+    assert "group many: 0.199 (94% interval 0.1" in found.y.text
+    assert "group one: 0.29; group two: 0.482" in found.y.text
+    assert "Where no interval is given" in found.y.text
+    assert "in entries of few rows of single outcomes" in repr(found)
+    assert "few rows" not in repr(summarize_effect(given.isel(group=[0])))
+
+
+def test_entries_are_held_against_what_would_be_negligible():
+    text = summarize_effect(effect(0.0, 1.0, 9.0), prob=0.9, rope=2.0, direction="greater").y.text
+    assert "negligible; by its interval it is relevant for 1, negligible for 1, undecided" in text
+    assert "It is above 0 with a probability of more than 90% for" in text
+
+
+def test_intervals_of_rows_say_that_they_are_of_single_outcomes():
+    rows = effect(0.0, 1.0, 9.0).assign_attrs(output="y", row_dims="row")
+    (dim,) = set(rows.y.dims) - {"chain", "draw"}
+    assert "of a single outcome" in summarize_effect(rows.rename({dim: "row"})).y.text
+    assert "of a single outcome" not in summarize_effect(rows).y.text
+    assert "of a single outcome" not in summarize_effect(rows.rename({dim: "row", "y": "p"})).p.text
 
 
 def test_what_is_not_known_is_said():

@@ -200,7 +200,7 @@ def test_decisions_leave_out_rows_without_values(dropping, table):
 
     def decided(rows, at):
         actions = {"none": rows, "all": rows.assign(bonus=10)}
-        options = {"benefits": worth[at], "costs": price[at], "site": "mu", "rng_key": KEY}
+        options = {"benefits": worth[at], "costs": price[at], "rng_key": KEY}
         return dropping.decide(actions, **options)
 
     with pytest.warns(OutputWarning, match="left out"):

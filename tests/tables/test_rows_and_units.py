@@ -84,8 +84,8 @@ def test_some_rows_of_the_training_table_show_what_was_observed(im, table, some)
     tree = in_memory(im, rows)
     np.testing.assert_allclose(tree.observed_data.pay, rows.pay, rtol=1e-5)
     assert "posterior_predictive" in tree
-    for other in (rows.assign(pay=rows.pay + 1), rows.assign(age=rows.age + 1)):
-        tree = in_memory(im, other)
+    others = rows.assign(pay=rows.pay + 1), rows.assign(age=rows.age + 1)
+    for tree in (*(in_memory(im, other) for other in others), in_memory(im, rows, weight=2.0)):
         assert "predictions" in tree
         assert "observed_data" not in tree
 
@@ -352,6 +352,29 @@ def test_an_outcome_is_called_by_its_column_with_or_without_a_scale(table):
     older = table.assign(age=table.age + 1)
     effect = im.estimate_effect(table, older, by="grade")
     assert str(summarize_effect(effect)).startswith("Effect on code")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outcome", ["scale(pay)", "log(pay)"])
+def test_decisions_are_in_units_of_the_column(table, outcome):
+    def drawn(features, pay=None):
+        mean = numpyro.sample("slope", dist.Normal(0, 1)) * features
+        with numpyro.plate("row", features.shape[0]):
+            mean = numpyro.deterministic("mean", mean)
+            numpyro.sample("pay", dist.Normal(mean, 0.5), obs=pay)
+
+    im = model(drawn, TableSpec(features="scale(age)", pay=outcome))
+    im.fit(table, epochs=2, num_samples=200, progress=False)
+    given = {"none": table, "older": table.assign(age=table.age + 10)}
+    found = im.decide(given, costs=3, rng_key=KEY)
+    # The mean of a logarithm is not the logarithm of the mean: then outcomes are drawn.
+    pay = [in_memory(im, each, in_sample=False).predictions.pay for each in given.values()]
+    gain = (pay[1] - pay[0]).mean(("chain", "draw")) - 3
+    np.testing.assert_allclose(found.gain, np.maximum(gain, 0), atol=1e-3)
+    with pytest.raises(ArgumentError, match="'mean' is in the kernel's units.*Decide on 'pay'"):
+        im.decide(given, costs=3, site="mean")
+    raw = {name: {"X": frame, "output_scale": "model"} for name, frame in given.items()}
+    assert im.decide(raw, site="mean").table.loc["none", "cost"] == 0
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
+import jax
 import numpy as np
 from jaxtyping import Shaped
 
@@ -43,6 +45,7 @@ class TrainingFingerprint:
         n_rows: Their number.
         inputs: Checksum of all per-row arguments except the output.
         output: Checksum of the output.
+        shared: Checksum of the arguments that all rows share.
         outputs: The outputs; ``None`` in a model that was loaded.
         labels: Labels of the rows, if a field had some.
         row_sums: A checksum of each row, in ascending order; ``None`` of more than 64 MiB of rows,
@@ -54,6 +57,7 @@ class TrainingFingerprint:
     n_rows: int
     inputs: int
     output: int
+    shared: int
     outputs: Shaped[np.ndarray, "row ..."] | None = None
     labels: AxisLabels | None = None
     row_sums: Shaped[np.ndarray, " row"] | None = None
@@ -61,7 +65,11 @@ class TrainingFingerprint:
 
     @classmethod
     def of(
-        cls, rows: Rows, output: str, labels: AxisLabels | None = None
+        cls,
+        rows: Rows,
+        output: str,
+        labels: AxisLabels | None = None,
+        shared: Mapping[str, object] = MappingProxyType({}),
     ) -> TrainingFingerprint | None:
         """Return the fingerprint of rows, or ``None`` if they are too large for a checksum.
 
@@ -69,6 +77,7 @@ class TrainingFingerprint:
             rows: Arrays by kernel argument, output included.
             output: Name of the output.
             labels: Labels of the rows, if a field has some.
+            shared: The kernel's arguments that all rows share, arrays or not.
         """
         size = sum(array.nbytes for array in rows.values())
         if output not in rows or size > _LARGEST:
@@ -76,7 +85,8 @@ class TrainingFingerprint:
         outputs = np.array(rows[output])
         inputs = {name: array for name, array in rows.items() if name != output}
         sums = np.sort(_row_sums(rows)) if size <= _LARGEST_BY_ROW else None
-        return cls(len(outputs), _checksum(inputs), _of_output(outputs), outputs, labels, sums)
+        of_all = _checksum(inputs), _of_output(outputs), _of_shared(shared)
+        return cls(len(outputs), *of_all, outputs, labels, sums)
 
     def is_of(self, rows: Rows, output: str, labels: AxisLabels | None = None) -> bool:
         """Return whether these are the training rows, by their inputs and labels.
@@ -99,6 +109,10 @@ class TrainingFingerprint:
     def has_outputs(self, outputs: Shaped[np.ndarray, "row ..."]) -> bool:
         """Return whether these are the outputs of the training."""
         return len(outputs) == self.n_rows and _of_output(outputs) == self.output
+
+    def has_shared(self, shared: Mapping[str, object]) -> bool:
+        """Return whether the arguments that all rows share have the values of the training."""
+        return _of_shared(shared) == self.shared
 
     def after(self, earlier: TrainingFingerprint | None) -> TrainingFingerprint:
         """Return the fingerprint of a training that went on with the parameters of an earlier one.
@@ -167,7 +181,8 @@ class TrainingFingerprint:
 
     def as_plain(self) -> JsonObject:
         """Return all checksums but those of rows as JSON values."""
-        return {"n_rows": self.n_rows, "inputs": self.inputs, "output": self.output}
+        names = "n_rows", "inputs", "output", "shared"
+        return {name: getattr(self, name) for name in names}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -186,13 +201,12 @@ class TrainingFingerprint:
         Raises:
             Malformed: If they are none.
         """
-        fields = plain.fields("n_rows", "inputs", "output")
+        names = "inputs", "output", "shared"
+        fields = plain.fields("n_rows", *names)
         n_rows = fields["n_rows"].whole(1)
-        inputs, output = (fields[name].whole(most=2**32 - 1) for name in ("inputs", "output"))
         return cls(
             n_rows,
-            inputs,
-            output,
+            *(fields[name].whole(most=2**32 - 1) for name in names),
             row_sums=_sums_of(arrays, _ROW_SUMS, n_rows),
             earlier_sums=_sums_of(arrays, _EARLIER_SUMS),
         )
@@ -240,6 +254,32 @@ def _row_sums(rows: Rows) -> Shaped[np.ndarray, " row"]:
 
 def _of_output(outputs: Shaped[np.ndarray, "row ..."]) -> int:
     return _checksum({"": np.asarray(outputs)})
+
+
+def _of_shared(shared: Mapping[str, object]) -> int:
+    """Return a checksum that is the same for equal numbers of any type."""
+    checksum = 0
+    for path, value in jax.tree.leaves_with_path(dict(shared)):
+        name = jax.tree_util.keystr(path)
+        array = _numbers(value)
+        # Of what is no number, such as a function, the name alone.
+        said = value if isinstance(value, str) else getattr(value, "__qualname__", type(value))
+        text = f"{name} {said}" if array is None else f"{name} {array.shape}"
+        checksum = zlib.crc32(text.encode(), checksum)
+        if array is not None and array.nbytes <= _LARGEST:
+            checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
+    return checksum
+
+
+def _numbers(value: object) -> np.ndarray | None:
+    """Return numbers as they are computed with; ``None`` for anything else."""
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    array = np.ascontiguousarray(value)
+    if array.dtype.kind not in "biufV":
+        return None
+    is_whole = array.dtype.kind in "biu"
+    return array.astype(np.float64 if is_whole else np.float32).astype(np.float64)
 
 
 def _checksum(rows: Rows) -> int:

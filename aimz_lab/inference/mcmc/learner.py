@@ -219,7 +219,10 @@ class ChainFit:
                 InputSchema.of(self.data),
                 posterior=replace(posterior, row_labels=self.data.row_labels),
                 fingerprint=TrainingFingerprint.of(
-                    self.data.rows, self.output, self.data.row_labels
+                    self.data.rows,
+                    self.output,
+                    self.data.row_labels,
+                    {**self.data.shared, **self.data.static},
                 ),
                 training=self.training,
             )

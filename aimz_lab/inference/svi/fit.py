@@ -305,7 +305,8 @@ class SviFit:
     def _fingerprint(self) -> TrainingFingerprint | None:
         data = self.data
         rows = data.rows if data.in_memory else {}
-        return TrainingFingerprint.of(rows, self.learner.output, data.row_labels)
+        shared = {**data.shared, **data.static}
+        return TrainingFingerprint.of(rows, self.learner.output, data.row_labels, shared)
 
     def warning(self) -> str | None:
         """Return a warning if the run was interrupted or diverged."""

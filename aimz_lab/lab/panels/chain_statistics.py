@@ -13,10 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.predictive.results.summary_table import TAIL
 from aimz_lab.system.cores import usable_cores
 from aimz_lab.system.imports import late_import
-
-TAIL = (0.05, 0.95)
 
 _CONSTANT = np.finfo(float).resolution
 _SLICE = 2**16

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -23,6 +23,7 @@ from jax import random
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro import handlers
+from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.checks.samplers import refuse_without_sampler
@@ -191,24 +192,46 @@ class _SeedByName(Messenger):
 
 
 def collect_values(
-    row_axes: Mapping[str, int | None], scales: Mapping[str, Callable[[ArrayLike], ArrayLike]]
+    row_axes: Mapping[str, int | None],
+    scales: Mapping[str, Callable[[ArrayLike], ArrayLike]],
+    expected: Set[str] = frozenset(),
 ) -> Callable:
     """Collect values of sites, with the rows first where a site has rows.
 
     Args:
         row_axes: The sites, each with its axis of rows.
         scales: For some sites, what takes their values to the scale to return.
+        expected: Sites of which to return the mean of their distribution, where it has one.
     """
+
+    def value(trace: Trace, name: str) -> jax.Array:
+        drawn = jnp.asarray(trace[name]["value"])
+        return _expected(trace[name], drawn) if name in expected else drawn
 
     def collect(run: Run) -> dict[str, jax.Array]:
         trace = run({})
         return {
-            name: _rows_first(_scaled(jnp.asarray(trace[name]["value"]), scales.get(name)), axis)
+            name: _rows_first(_scaled(value(trace, name), scales.get(name)), axis)
             for name, axis in row_axes.items()
             if name in trace
         }
 
     return collect
+
+
+def _expected(site: Message, drawn: jax.Array) -> jax.Array:
+    """Return the mean of a site's distribution; what was drawn where it has none.
+
+    Categories have none, nor have some distributions with heavy tails: NumPyro says NaN. The mean
+    of angles is not that of their numbers.
+    """
+    if site["type"] != "sample" or site["fn"].support is constraints.circular:
+        return drawn
+    try:
+        mean = jnp.asarray(site["fn"].mean)
+    except NotImplementedError:
+        return drawn
+    return jnp.where(jnp.isfinite(mean), mean, drawn) if mean.shape == drawn.shape else drawn
 
 
 def _scaled(value: jax.Array, scale: Callable | None) -> jax.Array:

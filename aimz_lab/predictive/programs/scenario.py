@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -53,6 +53,7 @@ class Scenario:
             self.request.static_key,
             self.quantity,
             self.request.output_scale,
+            self.request.expected,
             tuple(self.plan.row_axes.items()),
             tuple(self.plan.row_wise.items()),
             self.plan.summed_out,
@@ -97,8 +98,19 @@ class Scenario:
 
     def _collector(self, wanted: Mapping[str, int | None], quantity: Quantity) -> Callable:
         if quantity == "values":
-            return collect_values(wanted, self._scales)
+            return collect_values(wanted, self._scales, self._expected(wanted))
         return collect_log_likelihood(wanted, self.plan.summed_out)
+
+    def _expected(self, wanted: Iterable[str]) -> frozenset[str]:
+        """The sites that return the mean of their distribution."""
+        if not self.request.expected:
+            return frozenset()
+        # What is set by hand is no draw.
+        without = {*self.request.condition, *self.request.intervention}
+        scale = self.request.output_scale
+        if scale is not None and not scale.is_linear:
+            without.add(self.request.output)
+        return frozenset(wanted) - without
 
     @property
     def _scales(self) -> dict[str, Callable]:

@@ -14,6 +14,9 @@ from aimz_lab.types import SAMPLE_DIMS
 
 _DIAGNOSTICS = ["ess_bulk", "ess_tail", "r_hat"]
 
+TAIL = (0.05, 0.95)
+"""The quantiles of ``ess_tail``; Vehtari et al. (2021). ArviZ's own depend on its version."""
+
 
 def summary_table(
     tree: xr.DataTree, sites: Sequence[str] | None, prob: float, *, are_chains: bool
@@ -59,8 +62,10 @@ def summary_table(
     low, high = (name for name in table.columns if name.startswith("hdi"))
     table = table.rename(columns={low: "hdi_low", high: "hdi_high"})
     if are_chains:
-        sites = (tree["posterior"][name].transpose(*SAMPLE_DIMS, ...).values for name in names)
+        sites = [tree["posterior"][name].transpose(*SAMPLE_DIMS, ...).values for name in names]
         table["r_hat"] = np.concatenate([np.ravel(r_hat(draws)) for draws in sites])
+        tails = [arviz_stats.ess(draws, method="tail", prob=TAIL) for draws in sites]
+        table["ess_tail"] = np.concatenate([np.ravel(tail) for tail in tails])
     columns = ["mean", "sd", "hdi_low", "hdi_high", *(_DIAGNOSTICS if are_chains else [])]
     summary = late_import("aimz_lab.predictive.results.posterior_summary")
     return summary.PosteriorSummary(table[columns].astype(float))

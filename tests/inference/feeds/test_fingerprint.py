@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -44,3 +46,16 @@ def test_some_rows_of_training_are_recognised_unless_others_may_be_alike():
     assert not trained.has_rows(rows_of(np.vstack([values[:9], values[:1] + 1])))
     alike = TrainingFingerprint.of(rows_of(np.resize([0.0, 1.0], (300, 3))), "y")
     assert not alike.has_rows(rows_of(np.resize([0.0, 1.0], (20, 3))))
+
+
+def test_shared_values_are_compared_as_numbers_of_any_type():
+    rows = rows_of(np.ones((4, 2), np.float32))
+    given = {"price": 0.1, "knots": np.arange(3.0), "link": np.exp, "unit": "kg"}
+    trained = TrainingFingerprint.of(rows, "y", shared=given)
+    alike = {"price": np.float32(0.1), "knots": jnp.arange(3), "link": np.exp, "unit": "kg"}
+    assert trained.has_shared(alike)
+    for name, other in {"price": 0.2, "knots": np.arange(4.0), "link": np.log, "unit": "g"}.items():
+        assert not trained.has_shared({**alike, name: other})
+    assert not trained.has_shared({})
+    keys = ({"key": jax.random.key(seed)} for seed in range(2))
+    assert len({TrainingFingerprint.of(rows, "y", shared=each).shared for each in keys}) == 2

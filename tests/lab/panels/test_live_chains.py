@@ -109,7 +109,7 @@ def test_each_chain_tells_what_its_sampler_does(seen):
 
 
 def test_r_hat_and_ess_are_arvizs_of_the_latent_sites(seen):
-    judged = seen["screen"].final["convergence"]
+    judged, table = seen["screen"].final["convergence"], seen["im"].summary()
     posterior = seen["im"].sample()["posterior"].to_dataset()
     assert judged["total"] == len(judged["rows"]) == 3  # "total" is no latent site
     for row in judged["rows"]:
@@ -119,6 +119,7 @@ def test_r_hat_and_ess_are_arvizs_of_the_latent_sites(seen):
         assert row["ess_bulk"] == pytest.approx(azs.ess(values), rel=1e-6)
         tail = azs.ess(values, method="tail", prob=(0.05, 0.95))
         assert row["ess_tail"] == pytest.approx(tail, rel=1e-6)
+        assert table.loc[row["name"], "ess_tail"] == pytest.approx(tail, rel=1e-6)
     assert judged["r_hat"] == max(row["r_hat"] for row in judged["rows"])
     worst = min(min(row["ess_bulk"], row["ess_tail"]) for row in judged["rows"])
     assert judged["ess"] == worst
