@@ -1558,6 +1558,12 @@ class ImpactModel:
         the mean of the rows' effects; a mean of the rows' ratios is another number, which rows with
         a small baseline rule. No row of an average is kept.
 
+        Scenarios that one pass computes are averaged over what is expected of each row: the mean of
+        its outcome's distribution, without the noise of drawn outcomes. With
+        ``by=np.arange(len(X))`` each row has its expected effect. Outcomes are drawn where NumPyro
+        knows no such mean, where the formula of the outcome's column is not linear, and in outputs
+        at hand.
+
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
             output_intervention: Predictions under the intervention, or its data frame.
@@ -1672,8 +1678,9 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Average outcome at each value of one input: the dose-response, with common noise.
 
-        At each value of the grid all rows get that value, and each draw is averaged over the rows;
-        no row is kept. :func:`aimz_lab.lab.plot_effect` draws the result with its bands, and
+        At each value of the grid all rows get that value, and what is expected of them is averaged
+        over the rows for each draw, as in :meth:`estimate_effect`; no row is kept.
+        :func:`aimz_lab.lab.plot_effect` draws the result with its bands, and
         :func:`aimz_lab.summarize_effect` puts them into numbers.
 
         Args:
@@ -1718,7 +1725,8 @@ class ImpactModel:
         reduce = averages_over(groups, "difference" if reference is None else contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._line("sweep", kwargs), self._keys.one(rng_key) as key:
-            return sweep.tree(self._paired(key, moment, calls, [reduce] * len(calls)))
+            trees = self._paired(key, moment, calls, [reduce] * len(calls), expected=True)
+            return sweep.tree(trees)
 
     def decide(
         self,
@@ -2780,6 +2788,7 @@ class ImpactModel:
             if requests[1].kept_rows is not None:
                 kind = kind.among(requests[1].kept_rows, len(intervention["X"]))
             requests[1] = kind.in_one_pass(requests[1])
+            requests[0] = replace(requests[0], expected=requests[1].expected)
             return kind.named(self._predictor.effect(*requests), requests[1].group)
 
     def _line(self, stage: str, *calls: CallArguments) -> contextlib.AbstractContextManager[None]:

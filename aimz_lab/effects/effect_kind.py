@@ -100,7 +100,7 @@ class EffectKind:
                 )
                 raise ArgumentError(msg)
         means = RowMeans(self.groups, self.measure, shares=self.contrast == "odds_ratio")
-        return replace(request, reduce={_AVERAGE: means}, combine=Both())
+        return replace(request, reduce={_AVERAGE: means}, combine=Both(), expected=True)
 
     def named(self, tree: xr.DataTree, group: str) -> xr.DataTree:
         """Return the result of a pass with the sites called by their names.

@@ -18,8 +18,8 @@ _FEW_VALUES = 10
 """An average over rows takes more values than these; that of a few flags or counts fewer."""
 
 _INSTEAD = (
-    "Average over more rows, by estimate_effect(..., by=...), or pass return_sites= with a site "
-    "that is the expected outcome."
+    "estimate_effect(..., by=...) of two scenarios averages what is expected of the rows of each "
+    "group, or with by=np.arange(n) of each row."
 )
 OF_SINGLE_OUTCOMES = (
     "The draws have few or whole values, as of single outcomes (0 or 1, or counts): their interval "
@@ -30,8 +30,8 @@ SOME_OF_SINGLE_OUTCOMES = (
     f"would not be one of the effect. {_INSTEAD}"
 )
 _OF_ROWS = (
-    "The interval of a row is one of a single outcome, with the same noise in both scenarios. For "
-    "one of its expected effect, pass return_sites= with a site that is the expected outcome."
+    "The interval of a row is one of a single outcome, with the same noise in both scenarios; "
+    "estimate_effect(..., by=np.arange(n)) gives one of its expected effect."
 )
 _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {

@@ -129,16 +129,12 @@ class ScenarioAverages:
     ) -> tuple[xr.Dataset, tuple[str, ...]]:
         if by not in self._groups:
             self._groups[by] = row_groups(groups, self._weights, self._subset, [self._given])
-        options = {
-            **self.arguments(settings),
-            **self._together,
-            "reduce": averages_over(self._groups[by], contrast),
-            "rng_key": self._key,
-            "in_sample": True,
-            "progress": False,
-        }
+        given = {**self.arguments(settings), **self._together, "in_sample": True}
+        reduce = averages_over(self._groups[by], contrast)
         with _told() as said:
-            tree = self._im.predict(**options)
+            # As an effect is computed, of what is expected of each row.
+            moment = self._im._moment()
+            (tree,) = self._im._paired(self._key, moment, [given], [reduce], expected=True)
         return tree["posterior_predictive"].to_dataset(), tuple(said)
 
 

@@ -191,13 +191,13 @@ def test_titles_name_both_scenarios(im):
 
 def test_only_what_changed_is_computed_again(im, monkeypatch):
     asked = []
-    predict = type(im).predict
+    paired = type(im)._paired
 
-    def counted(self, X, **given):
-        asked.append(float(np.mean(given["dose"])))
-        return predict(self, X, **given)
+    def counted(self, key, moment, calls, reduces, **options):
+        asked.extend(float(np.mean(call["dose"])) for call in calls)
+        return paired(self, key, moment, calls, reduces, **options)
 
-    monkeypatch.setattr(type(im), "predict", counted)
+    monkeypatch.setattr(type(im), "_paired", counted)
     explorer = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0, 1, 2, 3]})
     assert sorted(set(asked)) == sorted([0, 1, 2, 3, float(DOSE.mean())])
     assert len(asked) == 5
