@@ -526,7 +526,7 @@ class ImpactModel:
                 rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
                 batches would not do. If rows in ``validation`` are trained on. If a table alone
-                would be encoded otherwise than the first.
+                would be encoded otherwise than the first. If the learning rate is 1,000 or more.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step

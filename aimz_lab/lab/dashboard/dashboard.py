@@ -42,9 +42,9 @@ class LiveDashboard(Display):
     """Watch and steer a run while it trains, or while its chains draw.
 
     In a notebook: curves, padding, devices, parameters, and buttons that stop, pause and steer
-    the run. Restore best stops it too, and gives the model the best state: by the held-out loss, or
-    else the lowest loss. Of chains: energies, divergences, step sizes, R-hat
-    and effective sample sizes. When the run ends, a still picture with a summary takes their place.
+    the run. "Stop and restore best" gives the model the best state: by the held-out loss, or else
+    the lowest loss. Of chains: energies, divergences, step sizes, R-hat and effective sample
+    sizes. When the run ends, a still picture with a summary takes their place.
 
     The record outlives the page: one that is loaded again shows the live view again, or the picture
     of a run that has ended meanwhile. Where an output is cleared or its cell run again, the buttons
@@ -251,7 +251,7 @@ class LiveDashboard(Display):
             msg = "There is no best state yet; the first is known after some 64 steps."
             raise ArgumentError(msg)
         self._restore_best = True
-        run.control.stop("Restore best was clicked")
+        run.control.stop("Stop and restore best was clicked")
 
     def of_call(self) -> CallDisplay | None:
         """Return the map of a predictive call on workers; ``None`` where a line of text has it."""
