@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aimz_lab.effects.asked import Asked
@@ -73,6 +75,21 @@ def paragraph(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArra
         else _several(name, summary, asked, draws)
     )
     return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, n_draws)])
+
+
+def of_levels(name: str, levels: Sequence[str]) -> str:
+    """Return the paragraph about an outcome whose values are the numbers of its levels.
+
+    Args:
+        name: The site.
+        levels: More than two levels.
+    """
+    listed = ", ".join(levels[:_MOST_NAMED]) + ", ..." * (len(levels) > _MOST_NAMED)
+    return (
+        f"{name} is the number of one of {len(levels)} levels ({listed}), so that its mean, and an "
+        "effect on it, say nothing. Pass return_sites= with a site that has the probability of "
+        "each level."
+    )
 
 
 def _of_no_difference(summary: xr.DataArray, asked: Asked) -> list[str]:

@@ -91,6 +91,17 @@ def test_no_interval_of_single_outcomes_is_given_for_the_effect():
     assert "(no 94% interval: that of the draws leaves out their mean)" in heavy
 
 
+def test_a_mean_of_the_numbers_of_levels_is_said_to_be_none():
+    draws = effect(0.5).assign_attrs(output="y", output_levels=["a", "b", "c"])
+    text = summarize_effect(draws.assign(p=draws.y)).y.text
+    assert text.startswith("y is the number of one of 3 levels (a, b, c), so that its mean")
+    assert "changes p by" in summarize_effect(draws.assign(p=draws.y)).p.text
+    two = draws.assign_attrs(output_levels=["no", "yes"], output_event="bought = yes")
+    found = summarize_effect(two)
+    assert "changes P(bought = yes) by" in found.y.text
+    assert found.table().index.tolist()[0].startswith("P(bought = yes)")
+
+
 def test_what_is_not_known_is_said():
     draws = np.array([[1.0, np.nan, 2.0]])
     found = summarize_effect(
