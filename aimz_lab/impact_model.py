@@ -84,7 +84,7 @@ from aimz_lab.inference.request import (
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.endings import tell_end
 from aimz_lab.inference.run.events import Callback, Run
-from aimz_lab.inference.run.getting_ready import getting_ready
+from aimz_lab.inference.run.getting_ready import Display, getting_ready
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.running_fit import Moment, RunningFit, held_moment, one_moment
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
@@ -2496,7 +2496,7 @@ class ImpactModel:
 
         keys.use_up()
         if not blocking:
-            return self._fit_in_background(fit, refuse, change, encoder, request.on_interrupt)
+            return self._fit_in_background(fit, refuse, change, encoder, request)
         self._carry_out(fit, refuse, encoder)
         tell_end(fit.run, fit.warning(), request.on_interrupt)
         return self
@@ -2507,7 +2507,7 @@ class ImpactModel:
         refuse: Callable[[], None],
         change: Change,
         encoder: TableEncoder | None,
-        on_interrupt: OnInterrupt,
+        request: FitRequest,
     ) -> RunHandle[Self]:
         """Begin here, so that displays belong to the calling cell; run on a thread."""
 
@@ -2521,8 +2521,16 @@ class ImpactModel:
 
         try:
             fit.loop.begin()
+            displays = [each for each in request.callbacks if isinstance(each, Display)]
+            is_shown = any(each.shows_facts for each in displays)
             with change.in_background():
-                return RunHandle(self, fit.run, carry_out, on_interrupt=on_interrupt)
+                return RunHandle(
+                    self,
+                    fit.run,
+                    carry_out,
+                    on_interrupt=request.on_interrupt,
+                    is_shown=is_shown,
+                )
         except BaseException as error:
             fit.loop.fail(error)
             if fit.run.was_refused:

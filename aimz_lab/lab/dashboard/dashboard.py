@@ -21,7 +21,7 @@ from aimz_lab.lab.dashboard.clicks import obey
 from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.dashboard.rate_doubts import doubt
 from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, view_named
-from aimz_lab.lab.dashboard.views import Receive, View
+from aimz_lab.lab.dashboard.views import NotebookView, Receive, View
 from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
 from aimz_lab.lab.panels.compilations import compilation_log
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
@@ -124,6 +124,11 @@ class LiveDashboard(Display):
     def display_s(self) -> float:
         """Seconds that the display took from the run so far."""
         return self._panel_set.spent_s + self._sent_s
+
+    @property
+    def shows_facts(self) -> bool:
+        """Whether the facts of the run stand below its picture."""
+        return isinstance(self.view, NotebookView)
 
     def on_call_begin(self) -> None:
         """Count compilations from here on: most come before the run has begun."""
