@@ -84,7 +84,7 @@ from aimz_lab.inference.request import (
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.endings import tell_end
 from aimz_lab.inference.run.events import Callback, Run
-from aimz_lab.inference.run.getting_ready import getting_ready
+from aimz_lab.inference.run.getting_ready import Display, getting_ready
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.running_fit import Moment, RunningFit, held_moment, one_moment
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
@@ -526,7 +526,7 @@ class ImpactModel:
                 rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
                 batches would not do. If rows in ``validation`` are trained on. If a table alone
-                would be encoded otherwise than the first.
+                would be encoded otherwise than the first. If the learning rate is 1,000 or more.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -2509,7 +2509,7 @@ class ImpactModel:
 
         keys.use_up()
         if not blocking:
-            return self._fit_in_background(fit, refuse, change, encoder, request.on_interrupt)
+            return self._fit_in_background(fit, refuse, change, encoder, request)
         self._carry_out(fit, refuse, encoder)
         tell_end(fit.run, fit.warning(), request.on_interrupt)
         return self
@@ -2520,7 +2520,7 @@ class ImpactModel:
         refuse: Callable[[], None],
         change: Change,
         encoder: TableEncoder | None,
-        on_interrupt: OnInterrupt,
+        request: FitRequest,
     ) -> RunHandle[Self]:
         """Begin here, so that displays belong to the calling cell; run on a thread."""
 
@@ -2534,8 +2534,16 @@ class ImpactModel:
 
         try:
             fit.loop.begin()
+            displays = [each for each in request.callbacks if isinstance(each, Display)]
+            is_shown = any(each.shows_facts for each in displays)
             with change.in_background():
-                return RunHandle(self, fit.run, carry_out, on_interrupt=on_interrupt)
+                return RunHandle(
+                    self,
+                    fit.run,
+                    carry_out,
+                    on_interrupt=request.on_interrupt,
+                    is_shown=is_shown,
+                )
         except BaseException as error:
             fit.loop.fail(error)
             if fit.run.was_refused:
