@@ -30,7 +30,7 @@ from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect
-from aimz_lab.effects.measures import Contrast
+from aimz_lab.effects.measures import Contrast, expected_for
 from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
 from aimz_lab.effects.placebo import (
     Placebo,
@@ -110,7 +110,7 @@ from aimz_lab.predictive.reducers import (
     check_tree_for_groups,
     means_of_groups,
 )
-from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.request import Expected, Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
@@ -1722,11 +1722,12 @@ class ImpactModel:
         used = None if self._table is None else self._table.input_columns()
         sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel, used)
         sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
-        reduce = averages_over(groups, "difference" if reference is None else contrast)
+        contrast = "difference" if reference is None else contrast
+        reduce, expected = averages_over(groups, contrast), expected_for(contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._line("sweep", kwargs), self._keys.one(rng_key) as key:
-            trees = self._paired(key, moment, calls, [reduce] * len(calls), expected=True)
-            return sweep.tree(trees)
+            reduces = [reduce] * len(calls)
+            return sweep.tree(self._paired(key, moment, calls, reduces, expected=expected))
 
     def decide(
         self,
@@ -2844,7 +2845,7 @@ class ImpactModel:
         reduces: Sequence[ReduceSpec],
         combine: Callable | None = None,
         *,
-        expected: bool = False,
+        expected: Expected = None,
     ) -> list[xr.DataTree]:
         """Compute the summaries of scenarios with one key, one after the other."""
         requests = [

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from aimz_lab.effects.measures import expected_for
 from aimz_lab.effects.row_groups import RowGroups, row_groups
 from aimz_lab.effects.sweep import averages_over
 from aimz_lab.errors import AimzLabWarning, ArgumentError
@@ -134,7 +135,8 @@ class ScenarioAverages:
         with _told() as said:
             # As an effect is computed, of what is expected of each row.
             moment = self._im._moment()
-            (tree,) = self._im._paired(self._key, moment, [given], [reduce], expected=True)
+            expected = expected_for(contrast)
+            (tree,) = self._im._paired(self._key, moment, [given], [reduce], expected=expected)
         return tree["posterior_predictive"].to_dataset(), tuple(said)
 
 
