@@ -255,3 +255,23 @@ def test_odds_of_counts_are_refused_however_small_their_means():
         im.estimate_effect(**sides, contrast="odds_ratio")
     with pytest.raises(DataError, match="odds"):
         im.sweep("X", [0.0, 1.0], np.zeros(200), reference=0.0, contrast="odds_ratio")
+
+
+def levels_by_row(X, y=None):
+    with numpyro.plate("row", X.shape[0]):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", dist.Normal(level + X, 1.0), obs=y)
+
+
+def test_latent_sites_keep_the_draws_of_the_posterior():
+    draws = np.random.default_rng(0).normal(5.0, 1.0, (30, 8)).astype(np.float32)
+    im = mean_field_model(levels_by_row).set_posterior_sample({"level": draws})
+    zeros = {"X": np.zeros(8), "shard_axis": "draw"}
+    sides = {"args_baseline": {**zeros, "return_sites": ["level", "y"]}}
+    sides["args_intervention"] = {**sides["args_baseline"], "X": np.ones(8)}
+    found = im.estimate_effect(**sides, contrast="ratio").posterior_predictive
+    np.testing.assert_allclose(found.level, 1.0, rtol=1e-6)
+    means = draws.mean(1, dtype=np.float64)
+    np.testing.assert_allclose(found.y.values[0], (means + 1) / means, rtol=1e-5)
+    decision = im.decide({"one": zeros, "other": zeros}, site="level")
+    assert decision.table.loc["one", "utility"] == pytest.approx(means.mean(), rel=1e-5)

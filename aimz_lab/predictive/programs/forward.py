@@ -23,7 +23,8 @@ from jax import random
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro import handlers
-from numpyro.distributions import constraints
+from numpyro.distributions import Distribution, constraints
+from numpyro.distributions.truncated import TwoSidedTruncatedDistribution
 from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.checks.samplers import refuse_without_sampler
@@ -227,10 +228,9 @@ def collect_values(
 def _expected(site: Message, drawn: jax.Array) -> jax.Array:
     """Return the mean of a site's distribution; what was drawn where it has none.
 
-    Categories have none, nor have some distributions with heavy tails: NumPyro says NaN. The mean
-    of angles is not that of their numbers.
+    Categories have none, nor have some distributions with heavy tails: NumPyro says NaN.
     """
-    if site["type"] != "sample" or site["fn"].support is constraints.circular:
+    if site["type"] != "sample" or not _has_mean(site["fn"]):
         return drawn
     try:
         mean = jnp.asarray(site["fn"].mean)
@@ -239,11 +239,26 @@ def _expected(site: Message, drawn: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(mean), mean, drawn) if mean.shape == drawn.shape else drawn
 
 
+def _has_mean(distribution: Distribution) -> bool:
+    """Whether the mean that NumPyro knows is that of the numbers that are drawn."""
+    while hasattr(distribution, "base_dist"):
+        # Between two limits, far from its centre, single precision loses it (NumPyro 0.22).
+        if isinstance(distribution, TwoSidedTruncatedDistribution):
+            return False
+        distribution = distribution.base_dist
+    # The mean of angles and directions is not that of their numbers.
+    return _base(distribution.support) not in (constraints.circular, constraints.sphere)
+
+
 def _is_share(site: Message) -> bool:
     """Whether all values of a drawn site are 0, 1 or between."""
-    support = site["fn"].support if site["type"] == "sample" else None
-    support = getattr(support, "base_constraint", support)
-    return support is constraints.boolean or support is constraints.unit_interval
+    if site["type"] != "sample":
+        return False
+    return _base(site["fn"].support) in (constraints.boolean, constraints.unit_interval)
+
+
+def _base(support: constraints.Constraint) -> constraints.Constraint:
+    return getattr(support, "base_constraint", support)
 
 
 def _scaled(value: jax.Array, scale: Callable | None) -> jax.Array:

@@ -108,8 +108,8 @@ class Scenario:
         """The sites that return the mean of their distribution."""
         if self.request.expected is None:
             return frozenset()
-        # What is set by hand is no draw.
-        without = {*self.request.condition, *self.request.intervention}
+        # What is set by hand, or comes from the posterior, is not drawn here.
+        without = {*self.request.condition, *self.request.intervention, *self.plan.latents}
         scale = self.request.output_scale
         if scale is not None and not scale.is_linear:
             without.add(self.request.output)
