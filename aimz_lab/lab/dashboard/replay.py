@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aimz_lab.calls import public
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
-from aimz_lab.inference.run.run_words import run_name
+from aimz_lab.inference.run.run_words import of_outcomes, run_name
 from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.contents import meta, panels_of
@@ -67,7 +67,7 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
                 return view.widget
         if widget := _follow(live, beside_it):
             return widget
-    frames = frames_of(run) | _beside(beside_it)
+    frames = frames_of(run) | _beside(run, beside_it)
     widget = make_widget(frames if run.finished else _as_snapshot(frames))
     widget.show_below = lambda: show_picture_below(widget, *picture_bundle(run, others=beside_it))
     return widget
@@ -78,10 +78,11 @@ def _label(run: Run, place: int) -> str:
     return f"{run.info.model} {place}" if run.number is None else run_name(run)
 
 
-def _beside(runs: Sequence[Run]) -> Frames:
+def _beside(run: Run, others: Sequence[Run]) -> Frames:
     """Describe the runs beside another one."""
     described = [
-        previous_runs.described(run, _label(run, place)) for place, run in enumerate(runs, start=2)
+        previous_runs.described(other, f"{_label(other, place)}{of_outcomes([other, run])[0]}")
+        for place, other in enumerate(others, start=2)
     ]
     return {"previous_runs": {"runs": described}}
 
@@ -92,7 +93,7 @@ def _follow(live: LiveRun, others: Sequence[Run]) -> AnyWidget | None:
 
     so_far = {name: frame for name, frame in frames_of(live.run).items() if "error" not in frame}
     dashboard = LiveDashboard()
-    frames = so_far | _beside(others)
+    frames = so_far | _beside(live.run, others)
     dashboard.follow(live.run, lambda receive: FollowingView(live.run, frames, receive, others))
     return dashboard.view.widget if live.callbacks.join(dashboard) else None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run_words import of_outcomes
 from aimz_lab.lab import formatting
 from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.curves import curve_of
@@ -77,12 +78,13 @@ def _draw_losses(axes: Axes, runs: Mapping[str, Run]) -> None:
     vertical = late_import("aimz_lab.lab.pictures.vertical_axis")
     axes.set_facecolor("none")
     curves = {name: curve_of(run, per_row=True, smooth=True) for name, run in runs.items()}
+    of = dict(zip(runs, of_outcomes(list(runs.values())), strict=True))
     for i, (name, curve) in enumerate(curves.items()):
         dashes = _DASHES[i // len(ink.LINES) % len(_DASHES)]
         axes.plot(
             curve.steps, curve.line, color=ink.LINES[i % len(ink.LINES)],
             linewidth=1.8, dashes=dashes or (None, None), marker="o" if curve.total == 1 else "",
-            label=f" {name}",
+            label=f" {name}{of[name]}",
         )  # fmt: skip
     per_row = all(run.info.n_obs for run in runs.values())
     view = common_view(list(curves.values()))
