@@ -198,13 +198,13 @@ def _scored(
 
 
 def _of_losses(runs: Mapping[str, Run]) -> dict[str, list[str]]:
-    """Say what the losses of runs are densities of, where that is not one for all."""
+    """Say whose losses are densities of another outcome than those of the first run."""
     with_loss = {name: run for name, run in runs.items() if not run.info.is_sampling}
-    of = zip(with_loss, of_outcomes(list(with_loss.values())), strict=True)
+    which = [of.removeprefix(", ") for of in of_outcomes(list(with_loss.values()))]
     return {
-        name: [f"losses are{which[1:]}, and do not compare with those of another outcome"]
-        for name, which in of
-        if which
+        name: [f"losses are {one}, and do not compare with those {which[0]}"]
+        for name, one in zip(with_loss, which, strict=True)
+        if one != which[0]
     }
 
 

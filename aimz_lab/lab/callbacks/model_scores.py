@@ -158,7 +158,7 @@ def scores(
         if trained is not None:
             _score_trained(found, trained, key, num_draws)
     outcomes = (held_out or trained).outcomes
-    if outcomes.formula:
+    if outcomes.formula and found.facts.keys() & {"held_out_lpd", "elpd_loo"}:
         found.notes.append(
             f"scores are log densities of {outcomes.units}; those of im.diagnose() are of "
             f"{outcomes.formula}"

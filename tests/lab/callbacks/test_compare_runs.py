@@ -317,7 +317,9 @@ def test_models_of_other_formulas_are_compared_in_the_units_of_the_column(of_sal
     assert table.loc["elpd_diff"].tolist() == pytest.approx([0, 0], abs=1e-2)
     assert table.loc["outcome"].tolist() == ["log(sales)", None]
     said = repr(table)
-    assert "logs: losses are of log(sales), and do not compare with those of another" in said
+    assert (
+        "values: losses are of the outcome as it is, and do not compare with those of log" in said
+    )
     assert "scores are log densities of sales; those of im.diagnose() are of log(sales)" in said
     drawn = [line.get_label() for line in table.figure().axes[0].lines]
     assert drawn == [" logs, of log(sales)", " values, of the outcome as it is"]
