@@ -499,9 +499,14 @@ class Run:
 
     @contextlib.contextmanager
     def spending(self, activity: str) -> Iterator[None]:
-        """Add the time within to an ``activity``, and what it waits for compilations to another.
+        """Measure what is done in a ``with`` statement; for trainers.
 
-        That is ``preparing``; for trainers.
+        Args:
+            activity: One of :attr:`seconds_in`. What is waited for compilations counts as
+                ``preparing``.
+
+        Returns:
+            A context manager.
         """
         began, before = time.monotonic(), compiled_s()
         try:

@@ -127,7 +127,7 @@ def compare_runs(
     Raises:
         ArgumentError: If there is no run, two have the same name, rows are given and no model is
             there to be scored, or a value is not allowed.
-        DataTypeError: If one has no run.
+        DataTypeError: If one has no run, or rows come from a generator, which is read only once.
         NotFittedError: If a model has no posterior.
         DataError: If rows do not fit a model, ``trained`` are not those of its training, most of
             ``held_out`` are, or models would be compared on other rows or on outcomes in other
