@@ -1458,6 +1458,9 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Log-likelihood of the output in nats, for each draw and row.
 
+        Where a formula of a table makes the output, such as ``log(sales)``, it is that of the
+        formula's values. :func:`aimz_lab.lab.compare_runs` compares models of other formulas.
+
         Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
         NumPyro's enumeration; those of which it has draws are given. A value outside the support of
         its distribution has the log density ``-inf``. Masked entries of the output (``obs_mask=``,
@@ -2498,6 +2501,7 @@ class ImpactModel:
         if encoder is not None:
             learned = self._table.learned(encoder)
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
+            fit.run.info = replace(fit.run.info, outcome=learned.output_formula)
         if fit.data.in_memory:
             notes = column_notes(fit.data.rows, fit.data.columns, self.param_output)
             fit.run.notes.extend(notes)
@@ -2741,6 +2745,7 @@ class ImpactModel:
             self._predictor,
             request,
             lambda posterior: self._labelled(posterior, posterior.draws, moment),
+            moment.table,
             left_out,
         )
 

@@ -15,6 +15,7 @@ from numpyro.infer import MCMC, NUTS
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import DataError
+from aimz_lab.inference.run.events import Callback
 from aimz_lab.lab import LiveDashboard, ProgressLine, monitor
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
 from aimz_lab.preparing import Preparation, Preparing, current, doing, preparing_line
@@ -83,6 +84,24 @@ def test_the_time_of_a_run_is_that_of_its_call(method):
     called_s = time.monotonic() - began
     run = model.last_run
     assert 0.45 <= run.seconds_in["preparing"] < run.elapsed_s <= called_s
+    assert run.elapsed_s > sum(run.seconds_in.values()) * 0.99
+
+
+@pytest.mark.slow
+def test_waiting_for_a_compilation_is_preparation_whenever_it_comes():
+    kernel = Slow()
+    kernel.wait_s = 0.0
+
+    class FromHere(Callback):
+        def on_fit_begin(self, run):
+            kernel.wait_s = 0.45  # as the training steps are traced
+
+    model = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    model.fit(X, 2 * X, batch_size=20, epochs=5, progress=False, callbacks=[FromHere()])
+    run = model.last_run
+    assert kernel.wait_s == 0
+    assert run.prepared_s > 0.45
+    assert run.trained_s < 0.4 > run.stepping_s
     assert run.elapsed_s > sum(run.seconds_in.values()) * 0.99
 
 

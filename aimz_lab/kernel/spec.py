@@ -15,6 +15,9 @@ SiteKind = Literal["latent", "observed", "factor", "deterministic", "param"]
 ScaleCourse = Literal["constant", "inverse", "other"]
 """How a scale changes with the rows of the call: not, as one over their number, or otherwise."""
 
+DensityKind = Literal["density", "mass"]
+"""Whether an observed value has a density, which depends on its unit, or a probability."""
+
 
 @dataclass(frozen=True)
 class Plate:
@@ -64,6 +67,7 @@ class Site:
         density_ndim: Number of axes of the log density; observed sites only.
         distribution_shape: Shape of an observed site's distribution, batch and event; else
             ``None``.
+        density_kind: Of an observed site; ``None`` where it may be both, or is not known.
         scale: The kernel's own scale: a number, ``"array"`` if it is only known when the kernel
             runs, or ``None``.
         scale_course: How that number changes with the rows of the call; ``None`` if unknown.
@@ -82,6 +86,7 @@ class Site:
     row_axes: tuple[int, ...] = ()
     density_row_axes: tuple[int, ...] = ()
     density_ndim: int = 0
+    density_kind: DensityKind | None = None
     scale: float | Literal["array"] | None = None
     scale_course: ScaleCourse | None = None
     is_discrete: bool = False

@@ -18,10 +18,11 @@ from numpyro.distributions import Distribution, ImproperUniform, Unit
 
 from aimz_lab.kernel.batch_plates import refuse_taken_plate_names, refuse_too_small_plates
 from aimz_lab.kernel.data_types import check_data_type, check_real
+from aimz_lab.kernel.density_kind import density_kind
 from aimz_lab.kernel.event_dims import with_usable_names
 from aimz_lab.kernel.hidden_draws import HiddenDraws
 from aimz_lab.kernel.prior_draws import seeded
-from aimz_lab.kernel.spec import KernelSpec, Plate, ScaleCourse, Site, SiteKind
+from aimz_lab.kernel.spec import DensityKind, KernelSpec, Plate, ScaleCourse, Site, SiteKind
 from aimz_lab.kernel.tracing_lock import TracingLock
 from aimz_lab.types import HasShape, Static
 
@@ -48,6 +49,7 @@ class _Record(NamedTuple):
     kind: SiteKind
     shape: tuple[int, ...]
     density_shape: tuple[int, ...]
+    density_kind: DensityKind | None
     dtype: np.dtype
     event_dim: int
     frames: tuple[_Frame, ...]
@@ -198,6 +200,7 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         kind=kind,
         shape=tuple(site["fn"].batch_shape) if factor else tuple(np.shape(array)),
         density_shape=_density_shape(site, array),
+        density_kind=density_kind(site["fn"]) if kind == "observed" else None,
         dtype=np.dtype(jax.dtypes.result_type(array)),
         event_dim=site["fn"].event_dim if sampled and not factor else 0,
         frames=tuple(
@@ -337,6 +340,7 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         row_axes=_moved_axes(record.shape, other and other.shape, n_rows),
         density_row_axes=_moved_axes(record.density_shape, other and other.density_shape, n_rows),
         density_ndim=len(record.density_shape),
+        density_kind=record.density_kind,
         scale=record.scale,
         is_discrete=record.is_discrete,
         support_is_computed=record.support_is_computed,

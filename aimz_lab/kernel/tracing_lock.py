@@ -12,6 +12,8 @@ import threading
 
 import jax
 
+from aimz_lab.system.compile_time import waiting_for_threads
+
 
 class TracingLock:
     """A reentrant lock; while it is held, products are traced in the precision of their type.
@@ -25,7 +27,9 @@ class TracingLock:
         self._entered: list[contextlib.AbstractContextManager[None]] = []
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        if not self._lock.acquire(blocking=False):
+            with waiting_for_threads():
+                self._lock.acquire()
         try:
             precision = _precision()
             precision.__enter__()

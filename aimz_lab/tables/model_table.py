@@ -374,6 +374,15 @@ class ModelTable:
         levels = self.encoder.names[part.columns[0]]
         return found | {"output_levels": list(map(str, levels))}
 
+    @property
+    def output_formula(self) -> str:
+        """The formula that makes the output; empty if it is no formula, or the column as it is."""
+        part = self.spec.parts.get(self.signature.output)
+        if self.encoder is None or part is None or part.kind != "formula":
+            return ""
+        scale = self.encoder.outcome_scale(self.signature.output)
+        return "" if scale is not None and scale.is_identity else part.text
+
     def output_label(self, scale: OutputScale) -> str:
         """Return the output's name with what its values are, where the formula says more.
 

@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from aimz_lab.tables.formulas import Part
 
-_FUNCTIONS = {
-    "log": jnp.exp,
-    "log2": jnp.exp2,
-    "log10": lambda x: jnp.power(10.0, x),
-    "log1p": jnp.expm1,
-    "exp": jnp.log,
-    "expm1": jnp.log1p,
-    "sqrt": jnp.square,
-    "identity": lambda x: x,
+Values = Float[np.ndarray, "..."]
+
+
+class _Inverse(NamedTuple):
+    """What undoes a function of formulas; it is monotone where the function is defined.
+
+    Attributes:
+        undo: Returns the values, by NumPy or JAX, whichever is its first argument.
+        log_slope: Log of the size of its derivative at float64 values.
+    """
+
+    undo: Callable[[Any, Any], Any]
+    log_slope: Callable[[Values], Values]
+
+
+_INVERSES = {
+    "log": _Inverse(lambda xp, x: xp.exp(x), lambda x: x),
+    "log2": _Inverse(lambda xp, x: xp.exp2(x), lambda x: x * np.log(2) + np.log(np.log(2))),
+    "log10": _Inverse(
+        lambda xp, x: xp.power(10.0, x), lambda x: x * np.log(10) + np.log(np.log(10))
+    ),
+    "log1p": _Inverse(lambda xp, x: xp.expm1(x), lambda x: x),
+    "exp": _Inverse(lambda xp, x: xp.log(x), lambda x: -np.log(x)),
+    "expm1": _Inverse(lambda xp, x: xp.log1p(x), lambda x: -np.log1p(x)),
+    "sqrt": _Inverse(lambda xp, x: xp.square(x), lambda x: np.log(2 * np.abs(x))),
+    "identity": _Inverse(lambda xp, x: xp.positive(x), np.zeros_like),
 }
-"""Inverses by the name of the function; each is monotone where the function is defined."""
+
+
+class OnColumn(NamedTuple):
+    """Values on the scale of their column, in double precision.
+
+    Attributes:
+        values: The values.
+        log_jacobian: What the log density of each gains there: the log of the derivative of the
+            formula, in nats.
+    """
+
+    values: Values
+    log_jacobian: Values
 
 
 @dataclass(frozen=True)
@@ -68,8 +98,28 @@ class OutcomeScale:
     def __call__(self, values: ArrayLike) -> ArrayLike:
         """Return values on the column's scale; NumPy arrays and JAX arrays of any shape."""
         for name, a, b in self.steps:
-            values = a * values + b if name == "linear" else _FUNCTIONS[name](values)
+            values = a * values + b if name == "linear" else _INVERSES[name].undo(jnp, values)
         return values
+
+    def on_column(self, values: Values) -> OnColumn:
+        """Return values on the column's scale, with the change of their log density.
+
+        Example:
+            >>> half = OutcomeScale("y", (("linear", 2.0, 0.0), ("log", 1.0, 0.0)))
+            >>> half.on_column(np.array([0.0]))  # log(y) / 2 of y = 1
+            OnColumn(values=array([1.]), log_jacobian=array([-0.69314718]))
+        """
+        values = np.asarray(values, np.float64)
+        gained = np.zeros_like(values)
+        with np.errstate(all="ignore"):  # what is not finite is for the caller to judge
+            for name, a, b in self.steps:
+                if name == "linear":
+                    gained -= np.log(np.abs(a))
+                    values = a * values + b
+                else:
+                    gained -= _INVERSES[name].log_slope(values)
+                    values = _INVERSES[name].undo(np, values)
+        return OnColumn(values, gained)
 
 
 @dataclass(frozen=True)
@@ -100,6 +150,11 @@ class OutcomeScales:
         """Return values on the columns' scales."""
         arrays = [one(values[..., i]) for i, one in enumerate(self.columns)]
         return jnp.stack(arrays, axis=-1)
+
+    def on_column(self, values: Values) -> OnColumn:
+        """Return values on the columns' scales, with the change of their log density."""
+        found = [one.on_column(values[..., i]) for i, one in enumerate(self.columns)]
+        return OnColumn(*(np.stack(each, axis=-1) for each in zip(*found, strict=True)))
 
 
 def outcome_scale(
@@ -162,7 +217,7 @@ def _undo(
         return ("linear", float(by), 0.0 if learned["center"] is None else float(at)), node.args[0]
     if name == "I":
         return ("identity", 1.0, 0.0), node.args[0]
-    if name in _FUNCTIONS and len(node.args) == 1:
+    if name in _INVERSES and len(node.args) == 1:
         return (name, 1.0, 0.0), node.args[0]
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -52,6 +53,9 @@ from aimz_lab.trust.shape import shape_finding, shape_of
 from aimz_lab.trust.smoothing import LEAST_DRAWS, Smoothed, array_stats, smoothed
 from aimz_lab.types import RowDependence, check_choice
 
+if TYPE_CHECKING:
+    from aimz_lab.tables.model_table import ModelTable
+
 _SENTENCES = {
     "green": "Nothing speaks against this posterior",
     "amber": "Use this posterior with care",
@@ -73,6 +77,7 @@ class Examined:
         predictor: Computes predictions.
         request: Makes a call's request, for a posterior, a group and reducers.
         labelled: Returns draws as a labelled tree.
+        table: How it reads tables, or ``None``.
         left_out: Which rows of a table were left out, as a phrase; empty for none.
     """
 
@@ -85,6 +90,7 @@ class Examined:
     predictor: Predictor
     request: Callable[[Posterior, Group, Mapping[str, object] | None], Request]
     labelled: Callable[[Posterior], xr.DataTree]
+    table: ModelTable | None = None
     left_out: str = ""
 
     def guide(

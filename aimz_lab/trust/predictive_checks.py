@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from aimz_lab.progress import number
 from aimz_lab.trust.report import Finding
@@ -55,6 +55,26 @@ class LeaveOneOut(NamedTuple):
     def bad_share(self) -> float:
         """Share of the kept rows whose k-hat is too large."""
         return float((self.k > trusted_k(len(self.weights))).mean())
+
+    def gaining(self, log_jacobian: Float[np.ndarray, " row"]) -> LeaveOneOut:
+        """Return the estimates in other units of the outcome.
+
+        Args:
+            log_jacobian: What the log density of each row gains there, in nats.
+        """
+        pointwise = self.pointwise + log_jacobian
+        se = np.sqrt(len(pointwise) * pointwise[self.kept].var())
+        elpd = self.elpd + float(log_jacobian.sum())
+        return self._replace(elpd=elpd, se=float(se), pointwise=pointwise)
+
+    def in_order(self, order: Int[np.ndarray, " row"]) -> LeaveOneOut:
+        """Return the estimates of rows in another order, given by their numbers; all are kept."""
+        return self._replace(
+            k=self.k[order],
+            weights=self.weights[:, order],
+            gap=self.gap[order],
+            pointwise=self.pointwise[order],
+        )
 
 
 def leave_one_out(

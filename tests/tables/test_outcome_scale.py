@@ -14,7 +14,7 @@ RNG = np.random.default_rng(1)
 TABLE = pd.DataFrame({"pay": RNG.gamma(2, 1e4, 200) + 1, "weight in kg": RNG.normal(70, 5, 200)})
 
 
-@pytest.mark.parametrize(
+FORMULAS = pytest.mark.parametrize(
     "formula",
     [
         "pay", "scale(pay)", "center(pay)", "standardize(pay)", "log(pay)", "scale(log(pay))",
@@ -23,6 +23,9 @@ TABLE = pd.DataFrame({"pay": RNG.gamma(2, 1e4, 200) + 1, "weight in kg": RNG.nor
         "{log(pay / 1000) * 3}", "scale(center(pay))", "np.expm1(log(pay))",
     ],
 )  # fmt: skip
+
+
+@FORMULAS
 def test_the_inverse_gives_the_column(formula):
     encoder = TableEncoder.learn(TableSpec(y=formula), TABLE)
     back = encoder.outcome_scale("y")
@@ -30,6 +33,19 @@ def test_the_inverse_gives_the_column(formula):
     assert back.column == "pay"
     np.testing.assert_allclose(back(encoded), TABLE.pay, rtol=2e-5)
     np.testing.assert_allclose(back(jnp.asarray(encoded)), TABLE.pay, rtol=2e-5)
+
+
+@FORMULAS
+def test_the_change_of_density_is_the_slope_of_the_formula(formula):
+    encoder = TableEncoder.learn(TableSpec(y=formula), TABLE)
+    near, at, far = (
+        encoder.encode(TABLE.assign(pay=TABLE.pay * by)).arguments["y"].to_numpy()
+        for by in (0.99, 1, 1.01)
+    )
+    found = encoder.outcome_scale("y").on_column(at)
+    np.testing.assert_allclose(found.values, TABLE.pay, rtol=2e-5)
+    slope = np.abs(far - near) / (0.02 * TABLE.pay)
+    np.testing.assert_allclose(found.log_jacobian, np.log(slope), atol=1e-3)
 
 
 def test_a_plain_column_needs_no_way_back():
@@ -63,6 +79,9 @@ def test_each_column_of_a_matrix_has_its_scale():
     assert (str(back), back.is_identity) == ("columns pay, weight in kg", False)
     encoded = encoder.encode(TABLE).arguments["y"].to_numpy()
     np.testing.assert_allclose(back(encoded), TABLE, rtol=2e-5)
+    changes = back.on_column(encoded).log_jacobian
+    np.testing.assert_allclose(changes[:, 0], -np.log(TABLE.pay * np.log(TABLE.pay).std()))
+    assert not changes[:, 1].any()
     other = TableEncoder.learn(TableSpec(y="pay * `weight in kg`"), TABLE)
     assert other.outcome_scale("y") is None
 

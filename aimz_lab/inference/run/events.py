@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -260,18 +259,18 @@ class Callbacks:
         Raises:
             Exception: An error of a callback that is not a display.
         """
-        began = time.monotonic()
-        for callback in [c for c in self._active if _overrides(c, event)]:
-            try:
-                self._call(callback, event, args)
-            except BaseException:
-                if event == "on_fit_begin":
-                    # Callbacks that never saw the beginning need no end, and could not handle it.
-                    self._active = self._active[: self._active.index(callback) + 1]
-                raise
-        if self._joining:  # after the event: the record already has what it tells
-            self._let_join()
-        self._run.spend("callbacks", time.monotonic() - began)
+        with self._run.spending("callbacks"):
+            for callback in [c for c in self._active if _overrides(c, event)]:
+                try:
+                    self._call(callback, event, args)
+                except BaseException:
+                    if event == "on_fit_begin":
+                        # Callbacks that never saw the beginning need no end, and could not handle
+                        # it.
+                        self._active = self._active[: self._active.index(callback) + 1]
+                    raise
+            if self._joining:  # after the event: the record already has what it tells
+                self._let_join()
 
     def conclude(self, event: str, *args: object) -> list[Exception]:
         """Call ``event`` on each callback that overrides it, displays last, even after one raised.

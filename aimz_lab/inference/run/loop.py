@@ -44,6 +44,7 @@ class Lifecycle:
         self.preparation = current()
         self._called = self.preparation.began
         self.lap_began = 0.0
+        self._prepared_s = 0.0  # at the last lap
         self._live: LiveRun | None = None
 
     def flush(self) -> None:
@@ -75,13 +76,15 @@ class Lifecycle:
         """
         self.lap_began = time.monotonic()
         self.run.begin(self._called)
+        self._prepared_s = self.run.prepared_s
         self._live = enter(self.run, self.callbacks)
         self.callbacks.emit("on_fit_begin")
 
     def lap(self, now: float) -> float:
-        """Return the seconds since the last lap, without pauses, and begin another."""
+        """Return the seconds since the last lap, without pauses and compilations; begin another."""
+        prepared, self._prepared_s = self._prepared_s, self.run.prepared_s
         seconds, self.lap_began = now - self.lap_began, now
-        return seconds
+        return max(seconds - (self._prepared_s - prepared), 0.0)
 
     def report(self, steps: Steps, epoch_ends: Sequence[int] = ()) -> None:
         """Record ``steps`` and call the callbacks.

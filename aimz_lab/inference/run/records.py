@@ -36,6 +36,8 @@ class RunInfo:
             then an iteration of every chain, warm-up included, and all of them are one epoch. The
             loss of a step is then the mean potential energy of the chains: their negative log
             joint density on the unconstrained scale, in nats.
+        outcome: The formula of a table that made the outcome, if that is no column as it is: the
+            losses have the log density of its values. Otherwise empty.
 
     Example:
         >>> RunInfo("kernel", "SVI/AutoNormal", epochs=20, steps_per_epoch=5).total_steps
@@ -53,6 +55,7 @@ class RunInfo:
     scaled: str = ""
     validation_every: int | None = None
     is_sampling: bool = False
+    outcome: str = ""
 
     @property
     def total_steps(self) -> int | None:

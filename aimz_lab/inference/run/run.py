@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import jax
@@ -26,6 +27,7 @@ from aimz_lab.inference.run.records import (
 from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
+from aimz_lab.system.compile_time import compiled_s
 from aimz_lab.types import JsonObject, RunStatus, shown
 
 AxisLabels = Mapping[str, tuple[Sequence[str] | None, ...]]
@@ -57,9 +59,9 @@ class Run:
         disabled: Callbacks that failed and were switched off, each with its error.
         checkpoints: The newest paths written, with the step of each; at most 1,000.
         seconds_in: Wall time by activity: ``preparing`` (reading, checking and tracing before the
-            run, and setting up and compiling chains), ``data`` (gathering batches and moving them),
-            ``dispatch`` (and compiling), ``steps`` (waiting for them), ``validation``,
-            ``callbacks`` and ``paused``.
+            run, setting up chains, and waiting for compilations whenever they come), ``data``
+            (gathering batches and moving them), ``dispatch``, ``steps`` (waiting for them),
+            ``validation``, ``callbacks`` and ``paused``.
         transferred_bytes: Bytes of training data that were moved to the devices so far, since a
             resumption: of batches, padding included; where the rows stay there, of all rows once,
             and of the row numbers of batches. Held-out rows, which are moved once, do not count.
@@ -265,7 +267,7 @@ class Run:
 
     @property
     def prepared_s(self) -> float:
-        """Wall time before the first step that was neither a step nor a pause."""
+        """Wall time before the first step, and of compilations then and later."""
         return self.seconds_in.get("preparing", 0.0)
 
     @property
@@ -287,7 +289,8 @@ class Run:
     def steps_per_s(self) -> float:
         """Rate over the last few seconds of stepping; 0 before the first chunk.
 
-        The first chunk includes compilation; it counts only until the second.
+        Of a hand-written loop the first chunk includes compilation; it counts only until the
+        second.
         """
         return self._history.steps_per_s
 
@@ -493,6 +496,26 @@ class Run:
     def spend(self, activity: str, seconds: float) -> None:
         """Add ``seconds`` to an ``activity`` of :attr:`seconds_in`; for trainers."""
         self.seconds_in[activity] = self.seconds_in.get(activity, 0.0) + seconds
+
+    @contextlib.contextmanager
+    def spending(self, activity: str) -> Iterator[None]:
+        """Measure what is done in a ``with`` statement; for trainers.
+
+        Args:
+            activity: One of :attr:`seconds_in`. What is waited for compilations counts as
+                ``preparing``.
+
+        Returns:
+            A context manager.
+        """
+        began, before = time.monotonic(), compiled_s()
+        try:
+            yield
+        finally:
+            took = time.monotonic() - began
+            waited = min(compiled_s() - before, took)
+            self.spend("preparing", waited)
+            self.spend(activity, took - waited)
 
     def begin_pause(self) -> None:
         """Count the time as paused from here on; for trainers."""

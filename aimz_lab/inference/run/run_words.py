@@ -318,6 +318,17 @@ def run_name(run: Run) -> str:
     return run.info.model if run.number is None else f"{run.info.model} · run {run.number}"
 
 
+def of_outcomes(runs: Sequence[Run]) -> list[str]:
+    """Return for each run what its losses are densities of, if that is not one for all.
+
+    Returns:
+        Phrases that end the name of a run, such as ``", of log(y)"``; else empty ones.
+    """
+    if len({run.info.outcome for run in runs}) < 2:
+        return [""] * len(runs)
+    return [f", of {run.info.outcome or 'the outcome as it is'}" for run in runs]
+
+
 def method_words(method: str) -> str:
     """Write a method and its guide or sampler.
 

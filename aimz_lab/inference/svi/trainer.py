@@ -233,10 +233,8 @@ class Trainer(RunLoop):
         self._meetings.wait_while_paused(self._steps_by_clock)
 
     def _next_chunk(self) -> Chunk | None:
-        began = time.monotonic()
-        chunk = self._feed.next(self._steps(), self._align)
-        self.run.spend("data", time.monotonic() - began)
-        return chunk
+        with self.run.spending("data"):
+            return self._feed.next(self._steps(), self._align)
 
     def _steps(self) -> int:
         """Steps of the next chunk."""
@@ -253,29 +251,26 @@ class Trainer(RunLoop):
     def _dispatch(self, state: TrainState, chunk: Chunk | None) -> _Dispatched | None:
         if chunk is None:
             return None
-        began = time.monotonic()
-        result = self._engine.run(
-            state,
-            chunk.feed,
-            chunk.valid,
-            len(chunk),
-            self._shared,
-            size=self._size,
-            skip_bad=self._options.on_nonfinite == "skip",
-        )
-        now = time.monotonic()
-        self.run.spend("dispatch", now - began)
-        return _Dispatched(chunk, result, now)
+        with self.run.spending("dispatch"):
+            result = self._engine.run(
+                state,
+                chunk.feed,
+                chunk.valid,
+                len(chunk),
+                self._shared,
+                size=self._size,
+                skip_bad=self._options.on_nonfinite == "skip",
+            )
+        return _Dispatched(chunk, result, time.monotonic())
 
     def _accept(self, dispatched: _Dispatched) -> str:
         """Wait for a chunk, and report it if a report is due; return a message about a bad step."""
         chunk, result, pending = dispatched.chunk, dispatched.result, self._pending_report
-        waited = time.monotonic()
-        # On all devices: each may still read the batches that the feed overwrites next.
-        done = self._team.wait((result.losses, result.metrics, result.tried, result.ok))
-        losses, metrics, tried, ok = jax.device_get(done)
+        with self.run.spending("steps"):
+            # On all devices: each may still read the batches that the feed overwrites next.
+            done = self._team.wait((result.losses, result.metrics, result.tried, result.ok))
+            losses, metrics, tried, ok = jax.device_get(done)
         now = time.monotonic()
-        self.run.spend("steps", now - waited)
         good = int(tried) if ok else int(tried) - 1
         self._learn_speed(good, now - max(dispatched.at_s, self._done_s))
         self._done_s = now
@@ -345,9 +340,8 @@ class Trainer(RunLoop):
         validation = self._options.validation
         if validation is None or not any(e % validation.every == 0 for e in epoch_ends):
             return
-        began = time.monotonic()
-        self._team.gather(None, "validates")  # if one has failed, the others do not wait for it
-        loss = validation.loss(self.state.svi)
-        self.run.validated(loss)
-        self.run.spend("validation", time.monotonic() - began)
+        with self.run.spending("validation"):
+            self._team.gather(None, "validates")  # if one has failed, the others do not wait for it
+            loss = validation.loss(self.state.svi)
+            self.run.validated(loss)
         self.callbacks.emit("on_validation_end", loss)

@@ -18,11 +18,19 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.run_words import (
     method_words,
+    of_outcomes,
     shown_best,
     total_loss,
 )
 from aimz_lab.lab import formatting
-from aimz_lab.lab.callbacks.model_scores import Scores, arguments_of_rows, compared_loo, scores
+from aimz_lab.lab.callbacks.model_scores import (
+    ScoredModel,
+    Scores,
+    arguments_of_rows,
+    compared_loo,
+    scored_models,
+    scores,
+)
 from aimz_lab.lab.panels.chains import judged_at_the_end
 from aimz_lab.lab.record import (
     RunSource,
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
     from aimz_lab.lab.callbacks.comparison import Comparison
 
 _ENDED_WELL = ("completed", "stopped", "early_stopped", "interrupted")
-_SETTINGS = ("kernel", "n_obs", "learning_rate", "scaled", "posterior_draws")
+_SETTINGS = ("kernel", "outcome", "n_obs", "learning_rate", "scaled", "posterior_draws")
 
 
 @public
@@ -55,7 +63,8 @@ def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource])
         ended, steps, time, rates, and losses, per row where the rows are known. ``loss`` is
         smoothed; ``best`` is the loss of the best state, see :attr:`Run.best_so_far`;
         ``total_loss`` is the loss of all rows. A run without a name has that of its kernel, and its
-        place.
+        place. Where the outcomes of runs are made by other formulas of a table, ``outcome`` and a
+        sentence say so: their losses do not compare.
 
     Raises:
         ArgumentError: If none is given, or two have the same name.
@@ -97,25 +106,32 @@ def compare_runs(
         rng_key: Key of these draws; ``jax.random.key(0)`` by default. The models' own stay.
 
     Returns:
-        The table of :func:`compare`, with further rows. Settings (``kernel``, ``n_obs``,
-        ``learning_rate``, at the first step, ``scaled``, ``posterior_draws``) where they differ.
-        With ``held_out``: ``held_out_elbo``, the negative of the loss that ``fit(validation=...)``
-        tells, and ``held_out_lpd``, the log predictive density; in nats per row. With ``trained``:
-        ``k_hat``, the ``verdict`` and leave-one-out of :meth:`aimz_lab.ImpactModel.diagnose`, which
-        corrects the draws of a guide: ``elpd_loo``, ``se``, ``p_loo``, ``draws_se`` (how far
-        ``elpd_loo`` of other draws would be), the largest ``pareto_k`` of a row and the share of
-        those that are too large, ``bad_k``; and ``loo_rank``, ``elpd_diff`` to the best, its
-        standard error ``dse``, and ``weight`` as ``arviz_stats.compare`` gives them. Where
-        leave-one-out cannot be computed, a sentence says why. Of more than 1,000 rows a sample is
-        left out, and ``dse`` allows for it. The picture then has the differences too.
+        The table of :func:`compare`, with further rows. Settings (``kernel``, ``outcome``,
+        ``n_obs``, ``learning_rate``, at the first step, ``scaled``, ``posterior_draws``) where they
+        differ. With ``held_out``: ``held_out_elbo``, the negative of the loss that
+        ``fit(validation=...)`` tells, and ``held_out_lpd``, the log predictive density; in nats per
+        row. With ``trained``: ``k_hat``, the ``verdict`` and leave-one-out of
+        :meth:`aimz_lab.ImpactModel.diagnose`, which corrects the draws of a guide: ``elpd_loo``,
+        ``se``, ``p_loo``, ``draws_se`` (how far ``elpd_loo`` of other draws would be), the largest
+        ``pareto_k`` of a row and the share of those that are too large, ``bad_k``; and
+        ``loo_rank``, ``elpd_diff`` to the best, its standard error ``dse``, and ``weight`` as
+        ``arviz_stats.compare`` gives them. Where leave-one-out cannot be computed, a sentence says
+        why. Of more than 1,000 rows a sample is left out, and ``dse`` allows for it. The picture
+        then has the differences too.
+
+        Log densities of other outcomes do not compare. Where a formula of a table makes the
+        outcome, such as ``log(sales)``, all these scores are densities of its column, ``sales``, as
+        far as the way back is known: the log of the formula's slope is added. Losses, and the
+        numbers of ``diagnose``, are those of the formula.
 
     Raises:
         ArgumentError: If there is no run, two have the same name, rows are given and no model is
             there to be scored, or a value is not allowed.
-        DataTypeError: If one has no run.
+        DataTypeError: If one has no run, or rows come from a generator, which is read only once.
         NotFittedError: If a model has no posterior.
-        DataError: If rows do not fit a model, ``trained`` are not those of its training, or most of
-            ``held_out`` are.
+        DataError: If rows do not fit a model, ``trained`` are not those of its training, most of
+            ``held_out`` are, or models would be compared on other rows or on outcomes in other
+            units. Rows may be in another order, if their labels or distinct outcomes tell it.
         OptionalDependencyError: If arviz-stats is missing and ``trained`` is given.
 
     Example:
@@ -133,7 +149,7 @@ def compare_runs(
     models = {name: found for name, one in named.items() if (found := _model_of(one)) is not None}
     facts = {name: _facts(run) for name, run in runs.items()}
     _add_settings(facts, runs, models)
-    notes: dict[str, list[str]] = {}
+    notes = _of_losses(runs)
     if held_out is not None or trained is not None:
         if not models:
             msg = (
@@ -145,19 +161,18 @@ def compare_runs(
         key = jax.random.key(0) if rng_key is None else as_typed_key(rng_key)
         found = {}
         with preparing_line("compare_runs", enabled=progress, stage="scores"):
-            for number, (name, im) in enumerate(models.items()):
+            names = list(runs)
+            new = _scored("held_out", held_out, models, names, key)
+            old = _scored("trained", trained, models, names, key)
+            for number, name in enumerate(models):
                 doing(f"scoring {name}", (number, len(models)))
-                found[name] = scores(
-                    im,
-                    runs[name],
-                    _rows_of("held_out", held_out, name, list(runs), im),
-                    _rows_of("trained", trained, name, list(runs), im),
-                    key,
-                    num_draws,
-                )
+                found[name] = scores(runs[name], new.get(name), old.get(name), key, num_draws)
         _add_scores(facts, found)
-        notes = {name: one.notes for name, one in found.items() if one.notes}
-    return late_import("aimz_lab.lab.callbacks.comparison").Comparison(facts, runs, notes)
+        for name, one in found.items():
+            notes[name] = notes.get(name, []) + one.notes
+    return late_import("aimz_lab.lab.callbacks.comparison").Comparison(
+        facts, runs, {name: said for name, said in notes.items() if said}
+    )
 
 
 def _model_of(source: object) -> Any:
@@ -168,12 +183,29 @@ def _model_of(source: object) -> Any:
     return source if isinstance(source, ImpactModel) else None
 
 
-def _rows_of(argument: str, given: Any, name: str, names: Sequence[str], im: Any) -> Any:
+def _scored(
+    argument: str, given: Any, models: Mapping[str, Any], names: Sequence[str], key: jax.Array
+) -> dict[str, ScoredModel]:
+    """Return the models with the rows of an argument; none without rows."""
     if given is None:
-        return None
-    if isinstance(given, Mapping) and set(given) == set(names):
-        given = given[name]
-    return arguments_of_rows(argument, given, im.param_output)
+        return {}
+    is_by_name = isinstance(given, Mapping) and set(given) == set(names)
+    rows = {
+        name: arguments_of_rows(argument, given[name] if is_by_name else given, im.param_output)
+        for name, im in models.items()
+    }
+    return scored_models(argument, models, rows, key)
+
+
+def _of_losses(runs: Mapping[str, Run]) -> dict[str, list[str]]:
+    """Say whose losses are densities of another outcome than those of the first run."""
+    with_loss = {name: run for name, run in runs.items() if not run.info.is_sampling}
+    which = [of.removeprefix(", ") for of in of_outcomes(list(with_loss.values()))]
+    return {
+        name: [f"losses are {one}, and do not compare with those {which[0]}"]
+        for name, one in zip(with_loss, which, strict=True)
+        if one != which[0]
+    }
 
 
 def _add_settings(
@@ -186,6 +218,7 @@ def _add_settings(
         posterior = models[name].posterior if name in models else None
         found[name] = {
             "kernel": run.info.model,
+            "outcome": run.info.outcome or None,
             "n_obs": run.info.n_obs,
             "learning_rate": float(rates[0]) if len(rates) and np.isfinite(rates[0]) else None,
             "scaled": run.info.scaled or None,

@@ -42,6 +42,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "r_hat": ("largest R-hat", formatting.ratio),
     "ess": ("fewest effective draws", formatting.count),
     "kernel": ("kernel", str),
+    "outcome": ("outcome", str),
     "n_obs": ("rows", formatting.count),
     "learning_rate": ("learning rate at first", formatting.number),
     "scaled": ("scaled", str),

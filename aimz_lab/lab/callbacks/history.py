@@ -30,7 +30,7 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 4
+_VERSION = 5
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
 _FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
@@ -43,6 +43,7 @@ _INFO = (
     "row_multiple",
     "scaled",
     "is_sampling",
+    "outcome",
 )
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,7 +19,12 @@ from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.diagnosis import Examined, TrustReport
 from aimz_lab.trust.held_out import held_out_elbo
-from aimz_lab.trust.predictive_checks import LeaveOneOut
+from aimz_lab.trust.predictive_checks import MOST_ROWS, LeaveOneOut
+from aimz_lab.trust.scored_outcomes import (
+    ScoredOutcomes,
+    check_same_outcomes,
+    scored_outcomes,
+)
 from aimz_lab.trust.smoothing import trusted_k
 from aimz_lab.types import shown
 
@@ -36,12 +41,30 @@ class Scores:
     Attributes:
         facts: Numbers by name.
         notes: Sentences about what is missing.
-        loo: Leave-one-out, if it can be compared.
+        loo: Leave-one-out, if it can be compared, in the units of its outcomes.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     loo: LeaveOneOut | None = None
+
+
+class ScoredModel(NamedTuple):
+    """A model with the rows that it is scored on.
+
+    Attributes:
+        im: The model.
+        rows: Arguments of ``log_likelihood`` by name.
+        model: The parts of the model that scores read.
+        outcomes: The outcomes of these rows.
+        order: Numbers of the rows in the order of the first model's; ``None`` as they are.
+    """
+
+    im: Any
+    rows: Data
+    model: Examined
+    outcomes: ScoredOutcomes
+    order: np.ndarray | None = None
 
 
 def arguments_of_rows(name: str, given: Any, output: str) -> Data:
@@ -69,16 +92,61 @@ def arguments_of_rows(name: str, given: Any, output: str) -> Data:
     raise ArgumentError(msg)
 
 
-def scores(
-    im: Any, run: Run, held_out: Data | None, trained: Data | None, key: jax.Array, num_draws: int
-) -> Scores:
-    """Score a model.
+def scored_models(
+    argument: str, models: Mapping[str, Any], rows: Mapping[str, Data], key: jax.Array
+) -> dict[str, ScoredModel]:
+    """Return models with the rows that they are scored on: those of one outcome.
 
     Args:
-        im: The model.
+        argument: Name of the argument that gave the rows, for messages.
+        models: The models by name.
+        rows: Arguments of ``log_likelihood`` for each.
+        key: A typed random key.
+
+    Raises:
+        DataError: If the models are scored on other rows, or on outcomes in other units.
+    """
+    found = {name: _scored_model(im, rows[name], key) for name, im in models.items()}
+    if len(found) < 2:
+        return found
+    orders = check_same_outcomes(argument, {name: one.outcomes for name, one in found.items()})
+    moved = [name for name, order in orders.items() if (np.diff(order) < 0).any()]
+    n_rows = len(next(iter(orders.values())))
+    if moved and argument == "trained" and n_rows > MOST_ROWS:
+        msg = (
+            f"{argument}= has the rows in another order for {moved[0]}. Of {n_rows:,} rows a "
+            "sample is left out, which has to be the same: pass them in one order."
+        )
+        raise DataError(msg)
+    return {
+        name: one._replace(order=orders[name]) if name in moved else one
+        for name, one in found.items()
+    }
+
+
+def _scored_model(im: Any, rows: Data, key: jax.Array) -> ScoredModel:
+    options = {"rows": "auto", "batch_size": None, "allow_nonfinite": False}
+    rest = {name: value for name, value in rows.items() if name not in ("X", "y")}
+    model = im._examined(
+        im._moment(), rows["X"], rows.get("y"), rest, None,
+        key=key, by_row=(), shared=(), **options,
+    )  # fmt: skip
+    return ScoredModel(im, rows, model, scored_outcomes(model))
+
+
+def scores(
+    run: Run,
+    held_out: ScoredModel | None,
+    trained: ScoredModel | None,
+    key: jax.Array,
+    num_draws: int,
+) -> Scores:
+    """Score a model, in the units of its outcomes.
+
+    Args:
         run: Its run.
-        held_out: Rows that it was not trained on, or ``None``.
-        trained: The rows that it was trained on, or ``None``.
+        held_out: The model with rows that it was not trained on, or ``None``.
+        trained: The model with the rows that it was trained on, or ``None``.
         key: A typed random key.
         num_draws: Draws of the guide.
     """
@@ -86,27 +154,28 @@ def scores(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PerformanceWarning)  # how calls are cut is no concern here
         if held_out is not None:
-            _score_held_out(found, im, run, held_out, key, num_draws)
+            _score_held_out(found, held_out, run, key, num_draws)
         if trained is not None:
-            _score_trained(found, im, trained, key, num_draws)
+            _score_trained(found, trained, key, num_draws)
+    outcomes = (held_out or trained).outcomes
+    if outcomes.formula and found.facts.keys() & {"held_out_lpd", "elpd_loo"}:
+        found.notes.append(
+            f"scores are log densities of {outcomes.units}; those of im.diagnose() are of "
+            f"{outcomes.formula}"
+        )
     return found
 
 
 def _score_held_out(
-    found: Scores, im: Any, run: Run, rows: Data, key: jax.Array, num_draws: int
+    found: Scores, scored: ScoredModel, run: Run, key: jax.Array, num_draws: int
 ) -> None:
-    options = {"rows": "auto", "batch_size": None, "allow_nonfinite": False}
-    rest = {name: value for name, value in rows.items() if name not in ("X", "y")}
-    model = im._examined(
-        im._moment(), rows["X"], rows.get("y"), rest, None,
-        key=key, by_row=(), shared=(), **options,
-    )  # fmt: skip
-    _check_held_out(found, model)
-    tree = im.log_likelihood(**rows, reduce="lppd", progress=False)
+    _check_held_out(found, scored.model)
+    gained = float(scored.outcomes.log_jacobian.mean())
+    tree = scored.im.log_likelihood(**scored.rows, reduce="lppd", progress=False)
     lppd = np.asarray(next(iter(tree["log_likelihood"].to_dataset().data_vars.values())))
-    found.facts["held_out_lpd"] = float(lppd.reshape(len(lppd), -1).sum(1).mean())
-    elbo = held_out_elbo(model, run.info.n_obs, key, num_draws)
-    found.facts["held_out_elbo"] = elbo.per_row
+    found.facts["held_out_lpd"] = float(lppd.reshape(len(lppd), -1).sum(1).mean()) + gained
+    elbo = held_out_elbo(scored.model, run.info.n_obs, key, num_draws)
+    found.facts["held_out_elbo"] = elbo.per_row + gained
     if elbo.why_not:
         found.notes.append(f"no held-out ELBO: {elbo.why_not}")
 
@@ -136,8 +205,8 @@ def _check_held_out(found: Scores, model: Examined) -> None:
     found.notes.append(f"{said}, and make its held-out scores look better")
 
 
-def _score_trained(found: Scores, im: Any, rows: Data, key: jax.Array, num_draws: int) -> None:
-    report = im.diagnose(**rows, num_draws=num_draws, rng_key=key, progress=False)
+def _score_trained(found: Scores, scored: ScoredModel, key: jax.Array, num_draws: int) -> None:
+    report = scored.im.diagnose(**scored.rows, num_draws=num_draws, rng_key=key, progress=False)
     found.facts |= {"k_hat": np.nan if report.k_hat is None else report.k_hat}
     found.facts |= {"verdict": report.level}
     if report.level != "green":
@@ -151,7 +220,8 @@ def _score_trained(found: Scores, im: Any, rows: Data, key: jax.Array, num_draws
     if len(loo.weights) < _LEAST_DRAWS:
         found.notes.append(f"no leave-one-out: it takes {_LEAST_DRAWS} draws at least")
         return
-    found.loo = loo
+    loo = loo.gaining(scored.outcomes.log_jacobian)
+    found.loo = loo = loo if scored.order is None else loo.in_order(scored.order)
     found.facts |= {
         "elpd_loo": loo.elpd,
         "se": loo.se,
@@ -179,19 +249,11 @@ def compared_loo(found: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
     """Compare leave-one-out of several models by ArviZ, and return its numbers by name.
 
     Args:
-        found: The scores by name.
-
-    Raises:
-        ArgumentError: If the models have other numbers of rows.
+        found: The scores by name, of the same rows in one order.
     """
     with_loo = {name: one for name, one in found.items() if one.loo is not None}
     if len(with_loo) < 2:
         return {}
-    sizes = {name: len(one.loo.pointwise) for name, one in with_loo.items()}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {n:,}" for name, n in sizes.items())
-        msg = f"Leave-one-out compares models on the same rows; here they have {listed}."
-        raise ArgumentError(msg)
     stats = late_import("arviz_stats")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of k-hat, which is in the table

@@ -75,7 +75,8 @@ def _seconds(plain: Value) -> float:
 
 
 def _info(plain: Value) -> RunInfo:
-    fields = plain.fields("model", "method", *_SIZES, "row_multiple", "scaled", "is_sampling")
+    names = ("row_multiple", "scaled", "is_sampling", "outcome")
+    fields = plain.fields("model", "method", *_SIZES, *names)
     return RunInfo(
         model=fields["model"].text(),
         method=fields["method"].text(),
@@ -83,6 +84,7 @@ def _info(plain: Value) -> RunInfo:
         row_multiple=_size(fields["row_multiple"]),
         scaled=fields["scaled"].text(),
         is_sampling=fields["is_sampling"].flag(),
+        outcome=fields["outcome"].text(),
     )
 
 

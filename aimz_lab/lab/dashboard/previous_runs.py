@@ -17,7 +17,7 @@ _KEPT_MODELS = 32
 
 
 _lock = threading.Lock()
-_by_model: dict[str, deque[dict[str, Any]]] = {}
+_by_model: dict[tuple[str, str], deque[dict[str, Any]]] = {}
 _remembered: WeakSet[Run] = WeakSet()
 
 
@@ -27,7 +27,7 @@ def remember(run: Run) -> None:
         return
     _remembered.add(run)
     shown = described(run, f"run {number_of(run)}, {time.strftime('%H:%M')}")
-    name = run.info.model
+    name = run.info.model, run.info.outcome
     with _lock:
         kept = _by_model.pop(name, None) or deque(maxlen=_KEPT_RUNS)
         kept.append(shown)
@@ -37,11 +37,14 @@ def remember(run: Run) -> None:
 
 
 def frame(run: Run) -> dict[str, Any]:
-    """Describe the previous runs of this run's kernel, oldest first."""
+    """Describe the previous runs of this run's kernel and outcome, oldest first.
+
+    Losses of another outcome, such as ``log(y)`` instead of ``y``, do not compare with its own.
+    """
     if run.info.is_sampling:
         return {"runs": []}
     with _lock:
-        kept = list(_by_model.get(run.info.model, ()))
+        kept = list(_by_model.get((run.info.model, run.info.outcome), ()))
     return {"runs": kept}
 
 

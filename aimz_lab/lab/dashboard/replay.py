@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aimz_lab.calls import public
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
-from aimz_lab.inference.run.run_words import run_name
+from aimz_lab.inference.run.run_words import of_outcomes, run_name
 from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.contents import meta, panels_of
@@ -57,11 +58,6 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
     from aimz_lab.lab.dashboard.widget import WidgetView, make_widget, show_picture_below
 
     run, beside_it = run_of(source), [run_of(other) for other in others]
-    runs = [
-        previous_runs.described(other, _label(other, place))
-        for place, other in enumerate(beside_it, start=2)
-    ]
-    beside = {"previous_runs": {"runs": runs}}
     for live in live_runs():
         if live.run is not run:
             continue
@@ -69,9 +65,9 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
         for view in shown:
             if isinstance(view, WidgetView) and not others:
                 return view.widget
-        if widget := _follow(live, beside):
+        if widget := _follow(live, beside_it):
             return widget
-    frames = frames_of(run) | beside
+    frames = frames_of(run) | _beside(run, beside_it)
     widget = make_widget(frames if run.finished else _as_snapshot(frames))
     widget.show_below = lambda: show_picture_below(widget, *picture_bundle(run, others=beside_it))
     return widget
@@ -82,13 +78,23 @@ def _label(run: Run, place: int) -> str:
     return f"{run.info.model} {place}" if run.number is None else run_name(run)
 
 
-def _follow(live: LiveRun, beside: Frames) -> AnyWidget | None:
+def _beside(run: Run, others: Sequence[Run]) -> Frames:
+    """Describe the runs beside another one."""
+    described = [
+        previous_runs.described(other, f"{_label(other, place)}{of_outcomes([other, run])[0]}")
+        for place, other in enumerate(others, start=2)
+    ]
+    return {"previous_runs": {"runs": described}}
+
+
+def _follow(live: LiveRun, others: Sequence[Run]) -> AnyWidget | None:
     """Return a widget that follows a run from the next event on, unless the run has ended."""
     from aimz_lab.lab.dashboard.widget import FollowingView
 
     so_far = {name: frame for name, frame in frames_of(live.run).items() if "error" not in frame}
     dashboard = LiveDashboard()
-    dashboard.follow(live.run, lambda receive: FollowingView(live.run, so_far | beside, receive))
+    frames = so_far | _beside(live.run, others)
+    dashboard.follow(live.run, lambda receive: FollowingView(live.run, frames, receive, others))
     return dashboard.view.widget if live.callbacks.join(dashboard) else None
 
 

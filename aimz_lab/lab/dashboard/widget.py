@@ -7,6 +7,7 @@ import math
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aimz_lab.inference.run.events import Run
@@ -179,6 +180,7 @@ class WidgetView(NotebookView):
         super().__init__()
         self._least_interval_s = self._live_interval_s = self.interval_s = interval_s
         self.widget: AnyWidget | None = None
+        self._beside: Sequence[Run] = ()
         self._is_heard = False
         self._shows_pictures = False
         self._opened = 0.0
@@ -242,7 +244,7 @@ class WidgetView(NotebookView):
 
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and leave the picture in the widget."""
-        bundle, metadata = picture_bundle(run, self.choices)
+        bundle, metadata = picture_bundle(run, self.choices, self._beside)
         self._text.close()
         self.widget.progress = frames.get("progress", self.widget.progress)
         self.replace(bundle, metadata)
@@ -291,11 +293,20 @@ class FollowingView(WidgetView):
         run: The run.
         frames: The run so far.
         receive: Takes the messages of its page.
+        beside: Runs that are drawn in grey, in the picture at the end too.
         interval_s: Least seconds between two updates.
     """
 
-    def __init__(self, run: Run, frames: Frames, receive: Receive, interval_s: float = 0.1) -> None:
+    def __init__(
+        self,
+        run: Run,
+        frames: Frames,
+        receive: Receive,
+        beside: Sequence[Run] = (),
+        interval_s: float = 0.1,
+    ) -> None:
         super().__init__(interval_s)
+        self._beside = beside
         self._make(frames, receive)
         self._stand_below(run)
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run_words import of_outcomes
 from aimz_lab.lab import formatting
 from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.curves import curve_of
+from aimz_lab.lab.pictures.step_axis import set_steps
 from aimz_lab.lab.pictures.vertical_view import common_view
 from aimz_lab.system.imports import late_import
 
@@ -73,25 +75,24 @@ def _end(run: Run) -> float:
 
 def _draw_losses(axes: Axes, runs: Mapping[str, Run]) -> None:
     """Draw the lines on an axis that is chosen as that of any curve."""
-    ticker = late_import("matplotlib.ticker")
     vertical = late_import("aimz_lab.lab.pictures.vertical_axis")
     axes.set_facecolor("none")
     curves = {name: curve_of(run, per_row=True, smooth=True) for name, run in runs.items()}
+    of = dict(zip(runs, of_outcomes(list(runs.values())), strict=True))
     for i, (name, curve) in enumerate(curves.items()):
         dashes = _DASHES[i // len(ink.LINES) % len(_DASHES)]
         axes.plot(
             curve.steps, curve.line, color=ink.LINES[i % len(ink.LINES)],
             linewidth=1.8, dashes=dashes or (None, None), marker="o" if curve.total == 1 else "",
-            label=f" {name}",
+            label=f" {name}{of[name]}",
         )  # fmt: skip
     per_row = all(run.info.n_obs for run in runs.values())
     view = common_view(list(curves.values()))
     unit = "loss per row (nats)" if per_row else "loss (nats)"
     axes.yaxis.set_major_formatter(vertical.numbers())
     vertical.set_vertical(axes, view)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, min_n_ticks=1))
-    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: formatting.count(value)))
     _dress(axes, "step", view.in_lines(unit))
+    set_steps(axes)
 
 
 def _draw_differences(

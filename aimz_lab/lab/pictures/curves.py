@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import RateChange
-from aimz_lab.inference.run.run_words import run_name, shown_best
+from aimz_lab.inference.run.run_words import of_outcomes, run_name, shown_best
 from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
 from aimz_lab.lab.record import loss_trace
@@ -168,7 +168,7 @@ def curve_of(
         trace.high / rows,
         smoothed,
         _validation(run, per_row=per_row) if is_loss else None,
-        tuple(_other(run, per_row=per_row) for run in others) if is_loss else (),
+        tuple(_other(other, run, per_row=per_row) for other in others) if is_loss else (),
         _best(run, rows) if is_loss else None,
         tuple(run.rate_changes[-MOST_CHANGES:]),
     )
@@ -197,11 +197,11 @@ def _validation(run: Run, *, per_row: bool) -> Line | None:
     return Line(name, steps, values * run.info.n_obs)
 
 
-def _other(run: Run, *, per_row: bool) -> Line:
+def _other(run: Run, beside: Run, *, per_row: bool) -> Line:
     trace = loss_trace(run)
     rows = _rows(run) if per_row else 1
     return Line(
-        f"{run_name(run)}, {run.step:,} steps",
+        f"{run_name(run)}, {run.step:,} steps{of_outcomes([run, beside])[0]}",
         trace.steps,
         trace.smooth(run.info.averaged_epoch) / rows,
     )

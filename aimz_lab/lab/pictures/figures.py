@@ -24,6 +24,7 @@ from aimz_lab.lab.pictures.curves import LOSS, Curve, curve_names, curve_of
 from aimz_lab.lab.pictures.encoding import png
 from aimz_lab.lab.pictures.energies import draw_energies
 from aimz_lab.lab.pictures.rate_marks import draw_rate_changes
+from aimz_lab.lab.pictures.step_axis import set_steps
 from aimz_lab.lab.pictures.summary import WIDTH, Summary
 from aimz_lab.lab.pictures.vertical_axis import numbers, set_vertical
 from aimz_lab.lab.pictures.vertical_view import vertical_view
@@ -199,14 +200,12 @@ def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:
 
 
 def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
-    ticker = late_import("matplotlib.ticker")
     _title(axes, run)
     axes.set_xlabel(axis, color=ink.TEXT, fontsize=8.5)
     axes.set_ylabel(unit, color=ink.TEXT, fontsize=8.5)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, min_n_ticks=1))
-    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: formatting.count(value)))
     axes.yaxis.set_major_formatter(numbers())
     axes.tick_params(colors=ink.TEXT, labelsize=8, length=0)
+    set_steps(axes)
     axes.grid(color=ink.OTHER, alpha=0.25, linewidth=0.8)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():

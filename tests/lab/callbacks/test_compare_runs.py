@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pandas as pd
 import pytest
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import ImpactModel, lab
+from aimz_lab import ImpactModel, TableSpec, lab
+from aimz_lab.data import AxisLabels
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.lab.callbacks.model_scores import Scores, compared_loo
 from aimz_lab.trust.predictive_checks import LeaveOneOut
+from aimz_lab.trust.scored_outcomes import ScoredOutcomes, check_same_outcomes
 from tests.runs import mean_field_model
 
 azs = pytest.importorskip("arviz_stats", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
@@ -129,7 +133,8 @@ def test_a_share_is_written_alike_everywhere(models, monkeypatch):
     report = models["line"].diagnose(X, Y)
     report.loo = one
     monkeypatch.setattr(ImpactModel, "diagnose", lambda *args, **kwargs: report)
-    said = repr(lab.compare_runs({"line": models["line"]}, trained=(X, Y)))
+    rows = np.tile(X, 2), np.tile(Y, 2)
+    said = repr(lab.compare_runs({"line": models["line"]}, trained=rows))
     assert said.count("0.25%") == 2
     assert "0.2%" not in said
 
@@ -196,6 +201,21 @@ def test_differences_within_the_error_of_the_draws_are_said():
         ({"held_out": (NEW_X, NEW_Y), "num_draws": 0}, ArgumentError, "num_draws"),
         ({"trained": (NEW_X, NEW_Y)}, DataError, "trained on"),
         ({"held_out": (NEW_X, NEW_Y[:3])}, DataError, "90"),
+        (
+            {"held_out": {"line": (NEW_X, NEW_Y), "flat": (NEW_X[1:], NEW_Y[1:])}},
+            DataError,
+            "on the same rows, and here they have line 90, flat 89 rows",
+        ),
+        (
+            {"held_out": {"line": (NEW_X, NEW_Y), "flat": (NEW_X, NEW_Y + 1)}},
+            DataError,
+            "same outcomes of the same rows, and that of row 0 is .* for line and .* for flat",
+        ),
+        (
+            {"trained": {"line": (X, Y), "flat": (NEW_X, NEW_Y)}},
+            DataError,
+            "line 200, flat 90",
+        ),
     ],
 )
 def test_rows_that_cannot_be_scored_are_refused(models, given, error, words):
@@ -241,3 +261,127 @@ def test_records_alone_cannot_be_scored(models):
         lab.compare_runs([models["line"].last_run], held_out=(NEW_X, NEW_Y))
     with pytest.raises(ArgumentError, match="at least one"):
         lab.compare_runs([])
+
+
+def of_logs(X, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + X, 1.0), obs=y)
+
+
+def of_values(X, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.LogNormal(level + X, 1.0), obs=y)
+
+
+def logs_inside(X, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + X, 1.0), obs=None if y is None else jnp.log(y))
+
+
+def masked(X, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]), numpyro.handlers.mask(mask=X < 1):
+        numpyro.sample("y", dist.Normal(level + X, 1.0), obs=y)
+
+
+SALES = pd.DataFrame({"x": X, "sales": np.exp(Y.astype(float))})
+LATER = pd.DataFrame({"x": NEW_X, "sales": np.exp(NEW_Y.astype(float))})
+
+
+def of_table(kernel, formula, table=SALES):
+    """Return a model of the sales with draws that depend on nothing."""
+    svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.05), Trace_ELBO())
+    spec = TableSpec(X="x", y=formula)
+    im = ImpactModel(kernel, jax.random.key(0), svi=svi, table=spec)
+    im.fit(table, epochs=1, batch_size=200, progress=False)
+    im.set_posterior_sample({"level": np.random.default_rng(0).normal(1, 0.07, 100)})
+    return im
+
+
+@pytest.fixture(scope="module")
+def of_sales():
+    return {"logs": of_table(of_logs, "log(sales)"), "values": of_table(of_values, "sales")}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of ArviZ, to pandas
+def test_models_of_other_formulas_are_compared_in_the_units_of_the_column(of_sales):
+    """One model, as a normal of the log and as a log-normal: its scores are the same."""
+    table = lab.compare_runs(of_sales, held_out=LATER, trained=SALES)
+    for score in ("held_out_lpd", "elpd_loo", "se", "p_loo"):
+        logs, values = table.loc[score]
+        assert logs == pytest.approx(values, rel=1e-4), score
+    assert table.loc["elpd_diff"].tolist() == pytest.approx([0, 0], abs=1e-2)
+    assert table.loc["outcome"].tolist() == ["log(sales)", None]
+    said = repr(table)
+    assert (
+        "values: losses are of the outcome as it is, and do not compare with those of log" in said
+    )
+    assert "scores are log densities of sales; those of im.diagnose() are of log(sales)" in said
+    drawn = [line.get_label() for line in table.figure().axes[0].lines]
+    assert drawn == [" logs, of log(sales)", " values, of the outcome as it is"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of ArviZ, to pandas
+def test_rows_in_another_order_are_found_by_their_labels_or_their_outcomes(of_sales, monkeypatch):
+    order = np.random.default_rng(1).permutation(200)
+    other = of_table(of_values, "sales", SALES.iloc[order])
+    both = {"logs": of_sales["logs"], "other": other}
+    for given in (SALES.iloc[order], SALES.iloc[order].reset_index(drop=True)):
+        table = lab.compare_runs(both, trained={"logs": SALES, "other": given})
+        assert table.loc["dse"].tolist() == pytest.approx([0, 0], abs=1e-2)
+    monkeypatch.setattr("aimz_lab.lab.callbacks.model_scores.MOST_ROWS", 100)
+    with pytest.raises(DataError, match="another order for other. Of 200 rows a sample is left"):
+        lab.compare_runs(both, trained={"logs": SALES, "other": SALES.iloc[order]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kernel", "formula", "told"),
+    [
+        (logs_inside, "sales", "what the kernel makes of y"),
+        (masked, "log(sales)", "log(sales)"),
+        (of_logs, "{log(sales / (1 + sales))}", "{log(sales / (1 + sales))}"),
+    ],
+)
+def test_outcomes_of_unknown_units_are_not_compared_with_others(of_sales, kernel, formula, told):
+    both = {"values": of_sales["values"], "own": of_table(kernel, formula)}
+    with pytest.raises(DataError, match="Densities compare in one unit alone") as refused:
+        lab.compare_runs(both, held_out=LATER)
+    assert f"({told}) for own" in str(refused.value)
+    both["values"] = of_table(kernel, formula)  # alone, or with its like, it has scores
+    assert np.ptp(lab.compare_runs(both, held_out=LATER).loc["held_out_lpd"]) == 0
+
+
+def outcomes(values, labels=None):
+    values = np.array(values, float)[:, None]
+    names = None if labels is None else AxisLabels((), np.array(labels))
+    return ScoredOutcomes(values, 0 * values, np.zeros(len(values)), "y", labels=names)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "order"),
+    [
+        (outcomes([1, 0, 1]), outcomes([1, 0, 1]), [0, 1, 2]),
+        (outcomes([5, 3, 4]), outcomes([3, 4, 5]), [2, 0, 1]),
+        (outcomes([1, 0, 1], list("abc")), outcomes([1, 1, 0], list("cab")), [1, 2, 0]),
+        (outcomes([1, 0, 1]), outcomes([1, 1, 0]), None),  # which 1 is which?
+        (outcomes([1, 0, 1], list("abc")), outcomes([1, 0, 1], list("abd")), None),
+        (outcomes([1, 0, 1], list("abc")), outcomes([1, 0, 1], list("bac")), None),
+        (outcomes([1, 0, 1], list("abc")), outcomes([1, 0, 1]), [0, 1, 2]),
+        (outcomes([5, np.nan, 4]), outcomes([5, np.nan, 4]), [0, 1, 2]),
+    ],
+)
+def test_the_order_of_rows_is_told_by_labels_or_distinct_outcomes_or_not_at_all(
+    first, other, order
+):
+    both = {"first": first, "other": other}
+    if order is None:
+        with pytest.raises(DataError, match="the same rows in the same order"):
+            check_same_outcomes("trained", both)
+    else:
+        assert check_same_outcomes("trained", both)["other"].tolist() == order

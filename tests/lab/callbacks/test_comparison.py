@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.inference.run.handle import RunHandle
-from aimz_lab.lab import History, compare
+from aimz_lab.lab import History, compare, loss_figure
 from tests.lab.runs import begun, feed
 
 
@@ -49,6 +50,21 @@ def test_it_shows_a_picture_and_a_table_of_what_is_known():
     # A part of it is an ordinary data frame.
     assert type(table.loc[["steps"]]) is pd.DataFrame
     assert type(table.T) is pd.DataFrame
+
+
+@pytest.mark.parametrize("n_steps", [3, 4_000, 3_087_252])
+def test_numbers_of_steps_do_not_lie_on_each_other(n_steps):
+    long = finished(np.full(n_steps, 50.0))
+    for figure in (compare({"long": long, "short": RUN}).figure(), loss_figure(long)):
+        figure.canvas.draw()
+        axes = figure.axes[0]
+        low, high = axes.get_xlim()
+        labels = [
+            label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high
+        ]
+        boxes = [label.get_window_extent() for label in labels]
+        assert len(boxes) > 2
+        assert all(one.x1 + 5 < other.x0 for one, other in pairwise(boxes))
 
 
 def test_chains_have_draws_and_no_loss():

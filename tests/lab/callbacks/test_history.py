@@ -18,7 +18,8 @@ from tests.lab.runs import begun, feed, play
 
 @pytest.fixture
 def history():
-    run = begun(n_obs=20, batch_size=10, epochs=2, steps_per_epoch=2, scaled="N / B = 2")
+    info = {"n_obs": 20, "batch_size": 10, "epochs": 2, "steps_per_epoch": 2}
+    run = begun(**info, scaled="N / B = 2", outcome="log(y)")
     history = History()
     play(run, [history], [])
     feed(run, [40.0, np.nan], grad_norm=[3.0, 2.0], n_pad=[0, 6])
@@ -55,7 +56,7 @@ def test_json_gives_back_the_whole_run(history, tmp_path):
     for name in ("status", "reason", "validation", "checkpoints", "notes", "elapsed_s", "epoch",
                  "trained_s", "prepared_s", "paused_s"):  # fmt: skip
         assert getattr(again.run, name) == getattr(history.run, name), name
-    assert again.run.info.scaled == "N / B = 2"
+    assert (again.run.info.scaled, again.run.info.outcome) == ("N / B = 2", "log(y)")
     assert again.run.finished
     assert repr(again) == repr(history)
 

@@ -16,7 +16,7 @@ from aimz_lab.inference.run.events import Callback, Callbacks
 from aimz_lab.inference.run.getting_ready import getting_ready
 from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.inference.run.records import Best
-from aimz_lab.lab import environment, loss_figure, summary_text
+from aimz_lab.lab import environment, loss_figure, show, summary_text
 from aimz_lab.lab.callbacks import ProgressLine
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard, default_display
@@ -359,6 +359,16 @@ def test_previous_runs_of_the_same_model_are_shown_and_others_are_not(screen):
     [run] = screen.frames[0]["previous_runs"]["runs"]
     assert run["label"].startswith(f"run {first.number}, ")
     assert (run["n_obs"], run["trace"]["steps"]) == (7, 2)
+
+
+def test_losses_of_another_outcome_are_no_previous_runs_and_named_where_they_are_asked_for(screen):
+    logs, values = begun(model="a", outcome="log(y)"), begun(model="a")
+    play(logs, [LiveDashboard(view=RecordingDisplay())], [[1.0, 2.0]])
+    play(values, [LiveDashboard(view=screen)], [[1.0, 2.0]])
+    assert screen.frames[0]["previous_runs"]["runs"] == []
+    drawn = [line.get_label() for line in loss_figure(values, logs).axes[0].lines]
+    assert f"a · run {logs.number}, 2 steps, of log(y)" in drawn
+    assert show(values, logs).previous_runs["runs"][0]["label"].endswith(", of log(y)")
 
 
 def test_a_run_has_one_number_in_every_view_in_whatever_order_runs_end(screen):

@@ -484,6 +484,23 @@ class TestScene:
         assert min(left for _, left, _ in texts) >= 0
         assert max(right for _, _, right in texts) <= BOX["width"]
 
+    @pytest.mark.parametrize("width", [260, 686, 1100])
+    @pytest.mark.parametrize("half", [False, True])
+    def test_numbers_of_steps_do_not_lie_on_each_other_or_on_their_name(self, node, width, half):
+        mean = float32(np.linspace(3, 2, 500))
+        run = begun()
+        panel = LossPanel()
+        panel.begin(run)
+        feed(run, [3.0, 2.0])
+        frame = panel.frame(run)
+        long = {"width": 4096, "steps": 500 * 4096, "mean": mean, "low": mean, "high": mean}
+        frame = {**frame, "traces": {"loss": long}}
+        painted = node("texts", frame, {**OPTIONS, "half": half}, {**BOX, "width": width})
+        texts = [text for text, _, _ in painted]
+        ends = [ends for ends in painted[texts.index("step") :] if ends[0][0] in "s0123456789"]
+        assert len(ends) > 2
+        assert all(right < left for (_, _, right), (_, left, _) in pairwise(ends))
+
     def test_changes_of_the_rate_are_marked_and_told(self, node, loss):
         loss = {**loss, "rate_changes": [[1000, 0.05], [2000, 50.0]]}
         painted = node("texts", loss, OPTIONS, BOX)

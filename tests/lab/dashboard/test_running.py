@@ -14,6 +14,7 @@ from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.views import WIDGET_MIME, RecordingDisplay
 from aimz_lab.lab.dashboard.widget import WidgetView
+from aimz_lab.lab.pictures.figures import picture_bundle
 from tests.lab.dashboard.test_views import Outputs
 from tests.lab.runs import chunk
 
@@ -192,6 +193,17 @@ class TestShow:
         lifecycle.finish("stopped", "enough")
         assert widget.progress["status"] == "stopped"
         assert "enough" in widget.record["data"]["text/plain"]
+
+    def test_the_picture_at_its_end_has_the_runs_beside_it_too(self):
+        lifecycle, other = begin(), begin()
+        for each in (lifecycle, other):
+            each.report(chunk(1, [5.0, 4.0]))
+        other.finish("stopped", "")
+        widget = lab.show(lifecycle.run, other.run)
+        lifecycle.finish("stopped", "enough")
+        picture = widget.record["data"]["image/png"]
+        assert picture == picture_bundle(lifecycle.run, others=[other.run])[0]["image/png"]
+        assert picture != picture_bundle(lifecycle.run)[0]["image/png"]
 
     def test_the_widget_of_its_own_dashboard_is_shown_once_more(self, monkeypatch):
         monkeypatch.setattr("IPython.display.display", Outputs().display)

@@ -319,14 +319,16 @@ function axes(ctx, shown, colors) {
     ctx.fillText(labels[i], box.left - 8, at);
   });
   ctx.textBaseline = "top";
-  ctx.textAlign = "center";
-  for (const tick of shown.xTicks) {
-    const text = tick.toLocaleString("en-US");
-    const rightmost = box.width - ctx.measureText(text).width / 2;
-    ctx.fillText(text, Math.min(x.at(tick), rightmost), box.height - 20);
-  }
-  ctx.textAlign = "right";
   ctx.fillText(shown.chains ? "iter." : "step", box.left - 8, box.height - 20);
+  ctx.textAlign = "center";
+  let end = box.left - 8; // of the text before
+  for (const tick of shown.xTicks) {
+    const text = count(tick), half = ctx.measureText(text).width / 2;
+    const at = Math.min(Math.max(x.at(tick), box.left + half), box.width - half);
+    if (at - half < end + 8) continue;
+    ctx.fillText(text, at, box.height - 20);
+    end = at + half;
+  }
 }
 
 // The shade of the warm-up, whose iterations are no draws.

@@ -1,0 +1,94 @@
+"""The time in which a thread waits for programs to be traced, lowered and compiled.
+
+JAX reports each span at its end, on the thread that compiles. A span of tracing holds those of the
+functions inside of it, so that their union counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+_SPANS = frozenset(
+    f"/jax/core/compile/{name}_duration"
+    for name in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
+)
+_KEPT = 64
+"""Spans in which a later one may lie; those inside of one are joined in it."""
+
+
+class _CompileTime:
+    """Seconds of compiling by thread, and in all threads together."""
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+        self._lock = threading.Lock()
+        self._everywhere = 0.0
+
+    def record(self, event: str, seconds: float, **_: Any) -> None:
+        """Add an event of :mod:`jax.monitoring`."""
+        if event not in _SPANS:
+            return
+        end = time.monotonic()
+        begin, own = end - seconds, self._of_thread
+        spans = own.__dict__.setdefault("spans", [])
+        added = seconds
+        while spans and spans[-1][1] > begin:
+            first, last = spans.pop()
+            added -= last - max(first, begin)
+            begin = min(begin, first)
+        spans.append((begin, end))
+        del spans[:-_KEPT]
+        self.add(added)
+
+    def add(self, seconds: float) -> None:
+        """Add seconds of this thread."""
+        self._of_thread.seconds = self.of_thread + seconds
+        with self._lock:
+            self._everywhere += seconds
+
+    @property
+    def of_thread(self) -> float:
+        """Seconds of this thread."""
+        return getattr(self._of_thread, "seconds", 0.0)
+
+    @property
+    def everywhere(self) -> float:
+        """Seconds of all threads, each of which may compile at the same time."""
+        return self._everywhere
+
+
+@functools.cache
+def _compile_time() -> _CompileTime:
+    found = _CompileTime()
+    jax.monitoring.register_event_duration_secs_listener(found.record)
+    return found
+
+
+def compiled_s() -> float:
+    """Return the seconds that this thread has waited for compilations since the first call.
+
+    Example:
+        >>> before = compiled_s()
+        >>> _ = jax.jit(lambda x: x + 1)(1.0)
+        >>> compiled_s() > before
+        True
+    """
+    return _compile_time().of_thread
+
+
+@contextlib.contextmanager
+def waiting_for_threads() -> Iterator[None]:
+    """Count the time within as waiting for compilations, as far as other threads compile."""
+    found = _compile_time()
+    began, before = time.monotonic(), found.everywhere
+    try:
+        yield
+    finally:
+        found.add(min(time.monotonic() - began, found.everywhere - before))
