@@ -113,6 +113,8 @@ def _title(summary: EffectSummary, names: str) -> str:
     prob = probs.pop() if len(probs) == 1 else None
     are_averages = {site.attrs.get("contrast") for site in summary.data_vars.values()} == {AVERAGE}
     title = f"{'Average of' if are_averages else 'Effect on'} {names}"
+    if reference := next(iter(summary.data_vars.values())).attrs.get("reference"):
+        title += f" against {reference}"
     if prob is None or not any(str(label).startswith("hdi") for label in _columns(summary)):
         return title
     texts = [str(site.attrs.get("text", "")) for site in summary.data_vars.values()]

@@ -5,8 +5,12 @@ The mean of an outcome of two levels is a probability, and is called by the leve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from aimz_lab.progress import number
 from aimz_lab.system.lazy_modules import xr
 
 _SUFFIXES = ("_mean", "_ate")  # of averages that reducers made
@@ -56,6 +60,37 @@ def levels_of(draws: xr.Dataset, site: str) -> list[str]:
     if site != draws.attrs.get("output"):
         return []
     return list(map(str, np.atleast_1d(draws.attrs.get("output_levels", []))))
+
+
+def reference_of(attrs: Mapping[str, Any]) -> str:
+    """Return what a sweep compares with, as ``"dose = 0"``; empty where it compares with nothing.
+
+    Args:
+        attrs: Attributes of the draws of a sweep, or of an effect.
+
+    Example:
+        >>> reference_of({"swept": "dose", "reference": 0.5}), reference_of({})
+        ('dose = 0.5', '')
+    """
+    if "reference" not in attrs:
+        return ""
+    value = attrs["reference"]
+    is_real = isinstance(value, float | np.floating)
+    return f"{attrs['swept']} = {number(float(value)) if is_real else value}"
+
+
+def without_reference(site: xr.DataArray, attrs: Mapping[str, Any]) -> xr.DataArray:
+    """Return the entries of a sweep but that of its reference, which is no effect by definition.
+
+    Args:
+        site: Draws of a site, or their summary.
+        attrs: Attributes of the draws.
+    """
+    dim = attrs.get("swept")
+    if "reference" not in attrs or dim not in site.dims:
+        return site
+    others = np.flatnonzero(site[dim].values != attrs["reference"])
+    return site.isel({dim: others}) if len(others) else site
 
 
 def _named(site: str, output: str, name: str) -> str:

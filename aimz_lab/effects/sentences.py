@@ -71,15 +71,15 @@ def _holds_its_mean(summary: xr.DataArray) -> xr.DataArray:
 
 
 def paragraph(
-    name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray, *, of_rows: bool = False
+    name: str, summary: xr.DataArray, draws: xr.DataArray, asked: Asked, *, of_rows: bool = False
 ) -> str:
     """Return the paragraph about one site.
 
     Args:
         name: The site.
         summary: Its summary.
-        asked: What was asked.
         draws: The draws that were summarised.
+        asked: What was asked.
         of_rows: Whether the entries are drawn outcomes of rows.
     """
     n_draws = int(np.prod([draws.sizes[dim] for dim in SAMPLE_DIMS]))
@@ -90,7 +90,8 @@ def paragraph(
     )
     if of_rows and OF_SINGLE_OUTCOMES not in said:
         said.append(_OF_ROWS)
-    return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, n_draws)])
+    said += _of_no_difference(summary, asked)
+    return " ".join([*said, *_caveats(summary, n_draws, asked)])
 
 
 def of_levels(name: str, levels: Sequence[str]) -> str:
@@ -149,7 +150,8 @@ def _several(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray
     means = ordered.sel(summary="mean").values.ravel()
     what = "average of" if asked.contrast == AVERAGE else "effect on"
     along = " by ".join(map(str, dims))
-    text = f"The {what} {name} is given for {means.size:,} entries of {along}"
+    against = f" against {summary.attrs['reference']}" if "reference" in summary.attrs else ""
+    text = f"The {what} {name}{against} is given for {_entries(means.size)} of {along}"
     if not means.size:
         return [f"{text}."]
     order = np.argsort(means)
@@ -178,6 +180,10 @@ def _several(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray
     return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *more]
 
 
+def _entries(count: int) -> str:
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"
+
+
 def _label(summary: xr.DataArray, dim: str, place: int) -> str:
     labels = summary.indexes[dim] if dim in summary.indexes else range(summary.sizes[dim])
     return f"{dim} {labels[place]}"
@@ -189,7 +195,7 @@ def _share(summary: xr.DataArray, asked: Asked) -> str:
     above, below = int((low > asked.delta).sum()), int((high < asked.delta).sum())
     at = f"{number(asked.delta)}{_UNITS.get(asked.contrast, '')}"
     return (
-        f"The {asked.prob:.0%} interval lies above {at} for {above:,} of {low.size:,} entries, and "
+        f"The {asked.prob:.0%} interval lies above {at} for {above:,} of {_entries(low.size)}, and "
         f"below it for {below:,}."
     )
 
@@ -204,7 +210,7 @@ def _shares_asked(summary: xr.DataArray, asked: Asked) -> list[str]:
     low, high = map(number, asked.rope)
     return [
         f"Between {low} and {high} an effect would be negligible; by its interval it is "
-        f"{', '.join(counts)} of {len(verdicts):,} entries."
+        f"{', '.join(counts)} of {_entries(len(verdicts))}."
     ]
 
 
@@ -247,7 +253,7 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
     return said
 
 
-def _caveats(summary: xr.DataArray, n_draws: int) -> list[str]:
+def _caveats(summary: xr.DataArray, n_draws: int, asked: Asked) -> list[str]:
     said = []
     if not np.isfinite(summary.values).all() and n_draws > 1:
         said.append("Some draws are not finite, so that some of these numbers are unknown.")
@@ -255,8 +261,9 @@ def _caveats(summary: xr.DataArray, n_draws: int) -> list[str]:
         said.append("There is only one draw, which says nothing of how sure this is.")
     elif n_draws < FEW_DRAWS:
         said.append(f"There are only {n_draws} draws: read no more than one digit of the ends.")
+    what = "the average under" if asked.contrast == AVERAGE else "an effect of"
     said.append(
-        "It is an effect of the intervention if the model holds, and no cause of both treatment "
+        f"It is {what} the intervention if the model holds, and no cause of both treatment "
         "and outcome was left out."
     )
     return said

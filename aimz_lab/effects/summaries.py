@@ -14,7 +14,7 @@ from aimz_lab.data.options import real_number
 from aimz_lab.effects.asked import Asked, Direction
 from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
-from aimz_lab.effects.outcome_names import called, levels_of
+from aimz_lab.effects.outcome_names import called, levels_of, reference_of, without_reference
 from aimz_lab.effects.sentences import of_levels, paragraph, verdict_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
@@ -132,7 +132,10 @@ def summarize_effect(
         site.attrs |= {} if outcome == name else {"column": outcome}
         rows = set(map(str, np.atleast_1d(effect.attrs.get("row_dims", []))))
         of_rows = name == effect.attrs.get("output") and not rows.isdisjoint(site.dims)
-        text = paragraph(outcome, site, asked, effect[name], of_rows=of_rows)
+        if reference := reference_of(effect.attrs):
+            site.attrs["reference"] = reference
+        told = (without_reference(each, effect.attrs) for each in (site, effect[name]))
+        text = paragraph(outcome, *told, asked, of_rows=of_rows)
         site.attrs["text"] = of_levels(outcome, levels) if len(levels) > 2 else text
     # Its base is xarray's, which is not imported before a result.
     from aimz_lab.effects.effect_summary import EffectSummary

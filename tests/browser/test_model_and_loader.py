@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from aimz_lab.lab.explorers.graph_svg import graph_svg, model_layout
+from aimz_lab.lab.explorers.model_graph import GraphSite, ModelGraph
+from aimz_lab.lab.explorers.static import style
+
 MODEL = """
 import jax, numpy as np, numpyro, numpyro.distributions as dist
 from numpyro.infer import SVI, Trace_ELBO
@@ -80,3 +86,22 @@ def test_a_site_that_is_clicked_and_a_batch_size_that_is_typed_show_their_number
     plan.screenshot(path=screenshots / "explored-loader.png")
     nb.append(TIMES)
     assert nb.output(3, "at").strip().endswith("at slope<b> 64 30 0")
+
+
+@pytest.mark.parametrize("width", [660, 718, 760, 880, 1200])
+def test_a_graph_of_four_sites_in_a_row_is_not_cut_beside_the_controls(browser, width):
+    parents = tuple("abcd")
+    sites = {name: GraphSite(name, "latent", "Normal(0, 1)", ()) for name in parents}
+    sites["y"] = GraphSite("y", "observed", "Normal(0, 1)", (), parents=parents)
+    graph = ModelGraph(sites, {}, 10)
+    page = browser.new_page()
+    page.set_content(
+        f"<style>{style()}</style>"
+        f"<div class='aimz-explorer jupyter-widgets' style='width:{width}px'>"
+        "<div class='aimz-explorer-controls jupyter-widgets'></div>"
+        "<div><section class='aimz aimz-explorer-picture'><div class='aimz-explorer-svg'>"
+        f"{graph_svg(graph, model_layout(graph))}</div></section></div></div>"
+    )
+    drawing = page.locator(".aimz-explorer-svg")
+    assert drawing.evaluate("e => e.scrollWidth <= e.clientWidth")
+    page.close()

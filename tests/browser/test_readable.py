@@ -68,8 +68,8 @@ def test_a_far_start_is_cut_off_a_choice_is_saved_and_nothing_is_red(notebook, s
     nb.wait_until_done(len(CELLS) - 1)
 
     alts = [nb.cell(i).locator("img").get_attribute("alt") for i in (1, 4, 5)]
-    assert "It shows the second half of the steps; the vertical axis" in alts[0]
-    assert alts[0].endswith("; log scale.")
+    assert "The vertical axis" in alts[0]  # of the whole run: nobody can ask a picture for the rest
+    assert "; log scale" in alts[0]
     assert alts[1:] == [WORDS, "Posterior densities, with 94% HDI, of sigma, slopes."]
     for i, line in ((2, "epoch 300 of 300"), (3, "row 40 of 40")):
         assert nb.cell(i).get_by_text(line).is_visible()

@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import polars as pl
 import pytest
+import xarray as xr
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
@@ -102,6 +103,46 @@ def test_a_site_and_its_summary(im, data):
     np.testing.assert_allclose(summary.sel(z=5, summary="mean"), 15 + LIFT.mean(), atol=0.15)
     assert "average of y is given for 2 entries of z" in summary.attrs["text"]
     assert str(summarize_effect(sweep)).startswith("Average of y, with the 94%")
+    assert "It is the average under the intervention if the model holds" in summary.attrs["text"]
+
+
+def swept(grid, reference, effects):
+    """Draws of a sweep with these effects at each value of the grid."""
+    effects = np.asarray(effects, float)
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 400, len(grid)))
+    draws = xr.DataArray(
+        effects * (1 + noise), dims=("chain", "draw", "dose"), coords={"dose": grid}
+    )
+    attrs = {"contrast": "difference", "swept": "dose", "reference": reference}
+    return xr.DataTree.from_dict({"predictions": xr.Dataset({"y": draws}, attrs=attrs)})
+
+
+@pytest.mark.parametrize(
+    ("grid", "reference", "called"),
+    [([0.0, 0.5, 1.0], 0.5, "0.5"), (["low", "mid", "top"], "mid", "mid"), ([0, 3, 6], 3, "3")],
+)
+def test_the_reference_of_a_sweep_is_named_and_is_no_entry_of_its_own(grid, reference, called):
+    tree = swept(grid, reference, [-1.0, 0.0, 2.0])
+    summary = summarize_effect(tree, direction="greater", rope=0.3)
+    text = summary.y.attrs["text"]
+    assert text.startswith(
+        f"The effect on y against dose = {called} is given for 2 entries of dose: "
+    )
+    assert f"dose {called}: " not in text
+    assert "lies above 0 for 1 of 2 entries, and below it for 1." in text
+    assert "relevant for 2 of 2 entries" in text
+    assert str(summary).startswith(f"Effect on y against dose = {called}, with the 94%")
+    assert summary.y.sel(dose=reference, summary="mean") == 0  # the table has the whole grid
+    (axes,) = lab.plot_effect(tree).axes
+    assert axes.get_ylabel() == f"difference of y\nagainst dose = {called}"
+    assert f"against dose = {called} over dose" in axes.figure.alt
+
+
+def test_a_reference_beside_the_grid_takes_no_entry_away():
+    text = summarize_effect(swept([1.0], 0.0, [2.0])).y.attrs["text"]
+    assert text.startswith(
+        "The effect on y against dose = 0 is given for 1 entry of dose: dose 1.0"
+    )
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
@@ -132,7 +133,7 @@ class NotebookView(View):
 
     Attributes:
         choices: How a reader chose to see the curve on the live page, if one did; the picture shows
-            the same.
+            the same, but of all steps.
     """
 
     def __init__(self) -> None:
@@ -173,15 +174,21 @@ class NotebookView(View):
     def close(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
         """Replace the output by the picture of the run."""
         self._is_open = False
-        bundle, metadata = picture_bundle(run, self.choices)
-        self.replace(bundle, metadata)
+        self.replace(*self._record(run))
+
+    def _record(
+        self, run: Run, beside: Sequence[Run] = ()
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the lasting picture: of the whole run, since none can ask it for the rest."""
+        choices = self.choices and replace(self.choices, last_half=False)
+        return picture_bundle(run, choices, beside)
 
     def display(self, run: Run | None) -> None:
         """Show the run in one more output, which is updated like the others."""
         if run is None:
             return
         live = None if run.finished else self.live_bundle(run)
-        self._put(*((live,) if live else picture_bundle(run, self.choices)))
+        self._put(*((live,) if live else self._record(run)))
 
     def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Show a MIME bundle in every output, or in a new one if there is none."""

@@ -27,7 +27,6 @@ from aimz_lab.lab.dashboard.views import (
 from aimz_lab.lab.environment import has_subshells, kernel, place
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
-from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.preparing import Preparing
 from aimz_lab.system.imports import late_import
 
@@ -244,7 +243,7 @@ class WidgetView(NotebookView):
 
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and leave the picture in the widget."""
-        bundle, metadata = picture_bundle(run, self.choices, self._beside)
+        bundle, metadata = self._record(run, self._beside)
         self._text.close()
         self.widget.progress = frames.get("progress", self.widget.progress)
         self.replace(bundle, metadata)

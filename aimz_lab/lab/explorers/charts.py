@@ -181,12 +181,15 @@ class Bars(Layer):
         values: A value for each.
         low: Lower ends of intervals, with which the values are dots.
         high: Upper ends.
+        beside: How far right of its name each stands, in distances of names: dots of several layers
+            would lie on one another.
     """
 
     names: Sequence[str]
     values: np.ndarray
     low: np.ndarray | None = None
     high: np.ndarray | None = None
+    beside: float = 0.0
 
     def extent(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return the places of the names, and the values with their intervals or with zero."""

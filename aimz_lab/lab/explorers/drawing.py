@@ -220,7 +220,7 @@ def _points(axes: Axes, layer: Points, color: str) -> None:
 
 
 def _bars(axes: Axes, layer: Bars, color: str) -> None:
-    places = np.arange(len(layer.names))
+    places = np.arange(len(layer.names)) + layer.beside
     if layer.low is None or layer.high is None:
         axes.bar(places, layer.values, 0.7, color=color, alpha=0.7, label=_name(layer))
         return

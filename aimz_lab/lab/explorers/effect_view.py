@@ -19,7 +19,6 @@ from aimz_lab.lab.explorers.charts import (
     Handle,
     Layer,
     Line,
-    Points,
     Role,
     Rule,
     View,
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
 _MOST_BARS = 40
 _MOST_LINES = 3
 _FAR = 4.0  # times the width of an effect
+_MOVES = 2.5  # times it, to hold the effect at other values of the curve too
+_ROOM = 0.6  # of the distance of two levels, for the dots of groups beside each other
 _BESIDE_LEVELS = -0.5  # where a handle stands that is at no level
 _LINES: tuple[Role, ...] = ("main", "second", "quiet")
 _UNITS = {"percent": " (%)", "ratio": " (times)", "odds_ratio": " (odds ratio)"}
@@ -189,7 +190,8 @@ def _density(
 def _x_range(answer: Answered, draws: np.ndarray, none: float | None) -> tuple[float, float] | None:
     """Return ends that hold the effect at every value of the curve: moving it moves the picture.
 
-    A curve that reaches far would squeeze the effect into a line; then its own ends are kept.
+    A curve that reaches far would squeeze the effect into a part of the axis; then its own ends are
+    kept.
     """
     if answer.curve is None or answer.curve.reach is None or not np.isfinite(draws).all():
         return None
@@ -198,8 +200,8 @@ def _x_range(answer: Answered, draws: np.ndarray, none: float | None) -> tuple[f
         kept = answer.pinned.draws[answer.asked.site].values
         found += [float(kept.min()), float(kept.max())] if np.isfinite(kept).all() else []
     own = _with_none(min(found), max(found), none)
-    low, high = _with_none(min(*found, *answer.curve.reach), max(*found, *answer.curve.reach), none)
-    if high - low > _FAR * (own[1] - own[0]):
+    low, high = min(*own, *answer.curve.reach), max(*own, *answer.curve.reach)
+    if high - low > _MOVES * (max(found) - min(found)):
         low, high = own
     room = 0.05 * (high - low)
     return (low - room, high + room) if room > 0 else None
@@ -217,12 +219,15 @@ def _groups_chart(answer: Answered, names: Sequence[str], label: str, none: floa
     both: list[tuple[Effect, Role, str]] = [(answer.effect, "main", "effect")]
     if answer.pinned is not None:
         both.insert(0, (answer.pinned, "pinned", "pinned"))
-    for effect, role, text in both:
+    for i, (effect, role, text) in enumerate(both):
         summary = effect.summary[site].transpose("summary", ...).values
         mean, _, low, high = summary.reshape(len(summary), -1)[:4]
         layers.append(
-            Bars(names[shown], mean[shown], low[shown], high[shown], role=role, label=text)
-        )
+            Bars(
+                names[shown], mean[shown], low[shown], high[shown], _beside(i, len(both)),
+                role=role, label=text,
+            )
+        )  # fmt: skip
     dims = [str(d) for d in answer.effect.draws[site].dims if d not in SAMPLE_DIMS]
     more = f", the first {_MOST_BARS} of {len(names):,}" if len(names) > _MOST_BARS else ""
     return Chart(
@@ -247,25 +252,28 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
     before = entries(answer.effect.before[site])[1].mean(0)
     layers: list[Layer] = []
     text = f"average, {answer.prob:.0%} interval"
-    for i, role in zip(range(values.shape[-1]), _LINES, strict=False):
+    n_lines = min(values.shape[-1], len(_LINES))
+    for i, role in enumerate(_LINES[:n_lines]):
         mean, _, low, high = values[:4, :, i]
-        if len(names) > 1:  # there is nothing between two levels
-            drawn = Line if is_number else Points
-            layers.append(drawn(x, mean, label=names[i], role=role))
-        elif is_number:
-            layers += [Band(x, low, high), Line(x, mean, label=text)]
+        label = names[i] if len(names) > 1 else text
+        if not is_number:  # there is nothing between two levels
+            ends = np.stack([mean, low, high])
+            layers.append(_levels(moved, x, ends, label, role, _beside(i, n_lines)))
+        elif len(names) > 1:
+            layers.append(Line(x, mean, label=label, role=role))
         else:
-            layers.append(_levels(moved, x, np.stack([mean, low, high]), text))
+            layers += [Band(x, low, high), Line(x, mean, label=label)]
     if len(names) == 1:
         layers.append(Rule(float(before[0]), axis="y", label="baseline"))
     layers += _marks(answer, moved, place)
     more = f" (the first {_MOST_LINES} groups)" if len(names) > _MOST_LINES else ""
     called, held = answer.effect.called(site), _held(answer, place)
+    interval = f", {answer.prob:.0%} interval" if len(names) > 1 and not is_number else ""
     return Chart(
         layers,
         title=f"Average of {called} over {moved.name}{more}{held}",
         x_label=moved.name,
-        y_label=f"average of {called}",
+        y_label=f"average of {called}{interval}",
         x_names=() if is_number else [str(value) for value in moved.values],
         x_range=None if is_number else (_BESIDE_LEVELS, len(moved.values) - 0.5),
         handles=_handles(answer, moved, name, place),
@@ -279,11 +287,18 @@ def _held(answer: Answered, place: int) -> str:
     return "" if all(map(is_kept, settings)) else f": {described(answer.inputs, settings)}"
 
 
-def _levels(moved: MovedInput, x: np.ndarray, summary: np.ndarray, label: str) -> Bars:
+def _beside(number_: int, count: int) -> float:
+    """Return how far right of a level the dots of one of several layers stand."""
+    return _ROOM * (number_ - (count - 1) / 2) / count
+
+
+def _levels(
+    moved: MovedInput, x: np.ndarray, summary: np.ndarray, label: str, role: Role, beside: float
+) -> Bars:
     """Return dots with intervals at the levels that were computed."""
     whole = np.full((3, len(moved.values)), np.nan)
     whole[:, x.astype(int)] = summary
-    return Bars(list(map(str, moved.values)), *whole, label=label)
+    return Bars(list(map(str, moved.values)), *whole, beside, role=role, label=label)
 
 
 def _marks(answer: Answered, moved: MovedInput, place: int) -> list[Layer]:

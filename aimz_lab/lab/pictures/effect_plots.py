@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from aimz_lab.calls import public
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.effects.measures import NO_EFFECT
-from aimz_lab.effects.outcome_names import called
+from aimz_lab.effects.outcome_names import called, reference_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
@@ -148,11 +148,15 @@ def _dose_response(draws: xr.DataArray, attrs: dict[str, Any], prob: float) -> F
     if contrast != "average":
         axes.axhline(NO_EFFECT.get(contrast, 0.0), color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_xlabel(dose)
-    axes.set_ylabel(f"{contrast.replace('_', ' ')} of {draws.name}")
+    what = f"{contrast.replace('_', ' ')} of {draws.name}"
+    reference = reference_of(attrs)
+    against = f"against {reference}" if reference else ""
+    axes.set_ylabel(f"{what}\n{against}".strip(), parse_math=False)
     if others:
         legend_beside(axes, ", ".join(map(str, others)))
     ends = [f"{number(lines.isel({dose: i}).mean().item(), 3)} at {grid[i]}" for i in (0, -1)]
-    words = f"{axes.get_ylabel()} over {dose}, with {prob:.0%} HDI: {' and '.join(ends)}."
+    over = " ".join(filter(None, (what, against, "over", dose)))
+    words = f"{over}, with {prob:.0%} HDI: {' and '.join(ends)}."
     return _finished(figure, words)
 
 

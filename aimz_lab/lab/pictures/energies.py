@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 400
+_SHADE = 0.18
 _RARE = 1.0  # times the height of the usual energies: so far the axis goes for rare ones
 _ABOVE = 0.05  # of the height, between the highest draw and the end of the axis
 
@@ -41,44 +42,70 @@ def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalV
         axes.axvspan(0, warmup, color=ink.SHADE, zorder=0, label="warm-up")
     first = warmup if run.chains else run.step // 2  # a file has no length of the warm-up
     since = run.step / 2 if last_half else 0.0
-    drawn = []
+    lows, highs, ends = [], [], []
     for chain, trace in enumerate(traces):
         # A bucket that has just begun has the mean of few iterations, which looks like a spike.
         whole = slice(max(trace.n_steps // trace.width, 1))
-        steps, mean = trace.steps[whole], trace.mean[whole]
-        steps, mean = steps[steps >= since], mean[steps >= since]
+        kept = trace.steps[whole] >= since
+        steps, mean, low, high = (
+            values[whole][kept] for values in (trace.steps, trace.mean, trace.low, trace.high)
+        )
         label = f"chain {chain + 1}" if run.chains else "mean of the chains"
         color = ink.LINES[chain % len(ink.LINES)]
+        if trace.width > 1:
+            axes.fill_between(steps, low, high, color=color, alpha=_SHADE, linewidth=0)
         axes.plot(steps, mean, color=color, linewidth=0.9, label=label)
         # A bucket that begins earlier contains a part of the warm-up.
-        counted = mean[steps - trace.width >= first]
-        drawn.append(counted if counted.size else mean[len(mean) // 2 :])
-    finite = [values[np.isfinite(values)] for values in drawn]
-    if not any(map(len, finite)):
-        ends = (end for trace in traces for end in (trace.low, trace.high))
-        finite = [values[np.isfinite(values)] for values in ends]
+        counted = steps - trace.width >= first
+        if not counted.any():
+            counted = np.arange(len(steps)) >= len(steps) // 2
+        lows.append(low[counted])
+        highs.append(high[counted])
+        ends += [low, high]
+    if (width := traces[0].width) > 1:
+        label = f"mean and range of each {width:,} iterations"
+        axes.fill_between([], [], [], color=ink.LINES[0], alpha=_SHADE, linewidth=0, label=label)
     axes.set_xlim(since, run.step)
-    shown = [*finite, *(line.get_ydata() for line in axes.lines)]
-    return _view(finite, shown, [trace.high[trace.steps >= since] for trace in traces])
+    return _view(lows, highs, ends)
 
 
 def _view(
-    counted: Sequence[np.ndarray], shown: Sequence[np.ndarray], highest: Sequence[np.ndarray]
+    lows: Sequence[np.ndarray], highs: Sequence[np.ndarray], shown: Sequence[np.ndarray]
 ) -> VerticalView:
-    """Return an axis as on the live page: of the rarest values one alone would squeeze the rest."""
-    every = np.concatenate(shown)
-    every = every[np.isfinite(every)]
-    lowest, most = float(every.min()), float(every.max())
-    ends = [np.quantile(values, (0.02, 0.98)) for values in counted if len(values)]
-    usual_low, usual_high = float(np.min(ends)), float(np.max(ends))
+    """Return an axis as on the live page: of the rarest values one alone would squeeze the rest.
+
+    It has the single energies, not their means alone: those vary the less, the more share a bucket.
+
+    Args:
+        lows: Lowest energy in each bucket after the warm-up, of each chain.
+        highs: The highest, likewise.
+        shown: Lowest and highest energies of all that is drawn.
+    """
+    if not _finite(shown):
+        return linear_view(0.0, 1.0)
+    lowest, most = _extent(shown)
+    counted = _finite(highs)
+    if not counted:
+        return linear_view(lowest, most)
+    usual_low = min(float(np.quantile(values, 0.02)) for values in _finite(lows))
+    usual_high = max(float(np.quantile(values, 0.98)) for values in counted)
     room = _RARE * (usual_high - usual_low)
     low = max(lowest, usual_low - room)
-    high = min(float(np.max(np.concatenate(counted))), usual_high + room)
+    high = min(_extent(counted)[1], usual_high + room)
     if most > high:
-        # What is told is the highest energy: a mean falls as more iterations share its bucket.
-        above = float(np.nanmax(np.concatenate(highest)))
-        return linear_view(low, high + _ABOVE * (high - low), above)
+        return linear_view(low, high + _ABOVE * (high - low), most)
     return linear_view(low, high)
+
+
+def _finite(columns: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the finite values of each, without those that have none."""
+    finite = (values[np.isfinite(values)] for values in columns)
+    return [values for values in finite if len(values)]
+
+
+def _extent(columns: Sequence[np.ndarray]) -> tuple[float, float]:
+    every = np.concatenate(_finite(columns))
+    return float(every.min()), float(every.max())
 
 
 def _energies(run: Run) -> list[Trace]:

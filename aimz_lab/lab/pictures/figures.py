@@ -56,7 +56,8 @@ def loss_figure(
 ) -> Figure:
     """Draw the losses of a run: each step, smoothed, the best, and held-out.
 
-    Of a run of chains, draw the potential energy of each instead, its warm-up shaded.
+    Of a run of chains, draw the potential energy of each instead, its warm-up shaded. Where several
+    iterations share a point, a line has their mean, and a shade their range.
 
     The vertical axis follows the data: a start far above the rest is cut off, and said to be. Where
     the losses fall by orders of magnitude to the end, it is the logarithmic one.
@@ -138,6 +139,8 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     names = curve_names(run)
     name = choices.curve if choices.curve in names else names[0]
     axis = "iteration" if run.info.is_sampling else "step"
+    if choices.last_half:
+        axis += ", second half of the run"
     if run.info.is_sampling and name in (LOSS, ENERGY):
         energies = draw_energies(axes, run, last_half=choices.last_half)
         unit = "potential energy (nats)"

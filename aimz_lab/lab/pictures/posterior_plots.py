@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from aimz_lab.calls import public
 from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.pictures import ink
+from aimz_lab.lab.pictures.outcome_shares import draw_shares, grid_of_whole
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -177,6 +179,9 @@ def plot_prior_posterior(
 def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
     """Draw densities of the predicted output over that of the observed output.
 
+    Whole numbers, as counts and outcomes of 0 and 1, have no density: the share of the rows at each
+    value is drawn, predicted with the interval of 90% of the draws.
+
     Args:
         tree: Result of :meth:`~aimz_lab.ImpactModel.predict` on the rows of the training, whose
             group ``observed_data`` it has; or of ``sample_prior_predictive``.
@@ -202,6 +207,13 @@ def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
     name = _output_of(tree, draws)
     observed = "observed_data" in tree and name in tree["observed_data"].data_vars
     count = min(num_samples, draws.sizes["chain"] * draws.sizes["draw"])
+    column = column_of(draws, name)
+    drawn, own = _some_draws(draws[name], count, tree["observed_data"][name] if observed else None)
+    if (grid := grid_of_whole(drawn, own)) is not None:
+        figure = draw_shares(grid, drawn, own, column)
+        what = f"Shares of each value in {count} draws from the model, and in the observed rows,"
+        figure.alt = _sentence(what, [column])
+        return figure
     visuals = {} if observed else {"observed_dist": False}
     figure = _drawn(
         "plot_ppc_dist",
@@ -212,8 +224,28 @@ def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
         num_samples=count,
         visuals=visuals,
     )
-    figure.axes[0].set_title(column_of(draws, name), parse_math=False)
+    figure.axes[0].set_title(column, parse_math=False)
     return figure
+
+
+def _some_draws(
+    draws: xr.DataArray, count: int, observed: xr.DataArray | None
+) -> tuple[Float[np.ndarray, "draw value"], Float[np.ndarray, " value"]]:
+    """Return so many draws, evenly over all, and the observed values, where there are such.
+
+    Values that were not observed are left out of both.
+    """
+    chain, draw = np.divmod(
+        np.linspace(0, draws.sizes["chain"] * draws.sizes["draw"] - 1, count).astype(int),
+        draws.sizes["draw"],
+    )
+    chosen = {"chain": xr.DataArray(chain, dims="shown"), "draw": xr.DataArray(draw, dims="shown")}
+    some = draws.isel(chosen).astype(float)
+    if observed is None or {*observed.dims} != {*some.dims} - {"shown"}:
+        return some.transpose("shown", ...).values.reshape(count, -1), np.empty(0)
+    drawn = some.transpose("shown", *observed.dims).values.reshape(count, -1)
+    own = observed.values.ravel().astype(float)
+    return drawn[:, np.isfinite(own)], own[np.isfinite(own)]
 
 
 def _output_of(tree: xr.DataTree, draws: xr.Dataset) -> str:

@@ -614,14 +614,24 @@ class TestChains:
         assert (drawn["view"]["high"] >= rare) == is_inside
         assert drawn["view"]["above"] == (None if is_inside else rare)
 
-    def test_the_highest_energy_is_told_and_not_the_mean_of_its_bucket(self, node, curve):
+    @pytest.mark.parametrize("draws", [200, 2_000, 40_000])
+    def test_the_axis_has_the_spread_of_the_draws_however_many_share_a_point(
+        self, node, curve, draws
+    ):
         rng = np.random.default_rng(0)
-        for trace in curve["chains"]["potential_energy"]:
-            chain = Trace(64)
-            chain.add([1e5, *rng.normal(10, 1, size=6_000)])
+        energies = rng.gamma(5, size=(2, draws))
+        for trace, values in zip(curve["chains"]["potential_energy"], energies, strict=True):
+            chain = Trace(256)
+            chain.add([1e5, *rng.normal(5, 1, size=999), *values])
             trace |= chain.frame()
         drawn = node("drawn", curve, [], {**OPTIONS, "curve": "potential_energy"}, BOX)
-        assert max(drawn["chains"][0]["values"]) < drawn["view"]["above"] == 1e5
+        view = drawn["view"]
+        assert view["low"] < energies.min() < energies.max() < view["high"]
+        assert np.ptp(energies) > 0.5 * (view["high"] - view["low"])
+        assert view["above"] == 1e5
+        names = [item[0] for item in node("chainItems", drawn["chains"])]
+        width = drawn["chains"][0]["width"]
+        assert names == ["chain 1", "chain 2", f"mean and range of each {width:,} iterations"]
 
     def test_the_last_half_leaves_out_the_first(self, node, curve):
         options = {**OPTIONS, "curve": "potential_energy", "half": True}

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from aimz_lab.lab.explorers.charts import Chart, Line, View
+from aimz_lab.lab.explorers.charts import Bars, Chart, Line, View
 from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.pictures import ink
 
@@ -45,3 +45,11 @@ def test_a_long_title_is_broken_into_lines_within_the_picture():
 def test_a_legend_of_one_name_stands_above_the_chart():
     (axes,) = draw_view(View([Chart([Line(X, X, label="average")], title="y")])).axes
     assert axes.get_legend().get_window_extent().y0 >= axes.bbox.y1
+
+
+def test_dots_of_several_layers_stand_beside_each_other():
+    layers = [Bars(["a", "b"], X[:2], X[:2] - 1, X[:2] + 1, beside) for beside in (-0.2, 0.2)]
+    (axes,) = draw_view(View([Chart(layers)])).axes
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[-0.2, 0.8], [0.2, 1.2]]
+    ends = [line.get_segments()[0][:, 0].tolist() for line in axes.collections]
+    assert ends == [[-0.2, -0.2], [0.2, 0.2]]

@@ -13,7 +13,7 @@ pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz
 
 from aimz_lab import ImpactModel, TableSpec, lab, summarize_effect
 from aimz_lab.errors import ArgumentError, SiteError
-from aimz_lab.lab.explorers.charts import Points
+from aimz_lab.lab.explorers.charts import Bars
 from tests.runs import mean_field, mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion
@@ -109,10 +109,11 @@ def test_a_tables_effect_and_curve_are_those_of_the_code_to_the_last_bit(table_m
         lines = explorer.view.charts[1].layers
         mean = summarize_effect(found["curve"]).y.sel(summary="mean")
         if site.ndim == 3:
-            drawn = lines[1].y
-            np.testing.assert_array_equal(drawn, mean)
+            np.testing.assert_array_equal(lines[1].y, mean)
         else:
-            np.testing.assert_array_equal(lines[0].y, mean[:, 0])
+            dots = explorer.values["curve"] == "region"
+            drawn = lines[0].values if dots else lines[0].y
+            np.testing.assert_array_equal(drawn, mean[:, 0])
     assert "with the 94% highest-density interval" in capsys.readouterr().out
     assert explorer.view.sentences[0] == (
         "Baseline: treated = 0. Intervention: dose = 2.2, visits = 10, treated = 1, region = west."
@@ -333,8 +334,12 @@ def test_the_first_question_sets_what_is_0_or_1(table_model):
     # A handle of a category that is left as it is stands at none of its levels.
     view = explorer.set(curve="region")
     assert [handle.at for handle in view.charts[1].handles] == [-0.5, -0.5]
-    layers = explorer.set(curve="region", by="treated").charts[1].layers
-    assert [type(each) for each in layers[:2]] == [Points, Points]  # a line would join levels
+    chart = explorer.set(curve="region", by="treated").charts[1]
+    dots = chart.layers[:2]
+    assert [type(each) for each in dots] == [Bars, Bars]  # a line would join levels
+    assert dots[0].beside == -dots[1].beside < 0  # the groups' dots would lie on one another
+    assert chart.y_label == "average of sales, 94% interval"
+    assert all((each.low < each.values).all() and (each.values < each.high).all() for each in dots)
     asked = lab.explore_effect(table_model, FRAME, vary=["region", "treated"])
     assert asked.view.sentences[0] == "Baseline: as observed. Intervention: region = west."
     explorer.close()
@@ -346,4 +351,16 @@ def test_a_curve_that_reaches_far_does_not_squeeze_the_effect_into_a_line(table_
     chart = explorer.set(curve="visits").charts[0]
     (left, right), _ = chart.limits()
     assert np.ptp(chart.layers[0].x) > (right - left) / 5
+    explorer.close()
+
+
+@pytest.mark.parametrize(("top", "has_others"), [(1.2, True), (2.0, False)])
+def test_the_axis_has_the_effects_of_the_curve_while_its_own_fills_much_of_it(top, has_others):
+    lift = np.random.default_rng(0).uniform(1, 3, S).astype(np.float32)
+    im = mean_field_model(treatment).set_posterior_sample({"level": 0 * lift, "lift": lift})
+    explorer = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0.0, 1.0, top]})
+    chart = explorer.set(dose=1.0, dose_baseline=0.0, curve="dose").charts[0]
+    (left, right), _ = chart.limits()
+    assert np.ptp(lift) > (right - left) / 2.9
+    assert (right > 3 * top) == has_others
     explorer.close()

@@ -220,19 +220,39 @@ def test_the_picture_leaves_out_a_mean_of_few_iterations():
         assert drawn.get_xdata()[-1] == 800
 
 
-def test_the_picture_spans_what_it_draws_after_the_warmup_and_its_labels_differ():
+def long_chains(draws):
+    """A run of two chains that come down in a warm-up of 500, and its energies after that."""
     run = begun(is_sampling=True)
-    run.chains = ChainRecord(ChainPlan(2, 500, 40_000), {}, lambda *chosen: None)
-    # Means of many iterations are drawn, which move far less than these do.
-    energies = 19_215 + np.random.default_rng(0).exponential(0.5, size=(40_500, 2))
+    run.chains = ChainRecord(ChainPlan(2, 500, draws), {}, lambda *chosen: None)
+    energies = 19_215 + np.random.default_rng(0).gamma(5, size=(500 + draws, 2))
     energies[:300] += np.linspace(1e4, 0, 300)[:, None]
     run.chains.extend({"potential_energy": energies}, len(energies))
     feed(run, energies.mean(1))
+    return run, energies[500:]
+
+
+@pytest.mark.parametrize("draws", [1_000, 4_000, 40_000])
+def test_the_picture_shows_the_spread_of_the_draws_however_many_share_a_point(draws):
+    run, energies = long_chains(draws)
     [axes] = loss_figure(run).axes
     low, high = axes.get_ylim()
-    drawn = np.concatenate([line.get_ydata()[8:] for line in axes.lines])
-    assert low < drawn.min() < drawn.max() < high
-    assert np.ptp(drawn) > 0.7 * (high - low)
+    assert low < energies.min() < energies.max() < high
+    assert np.ptp(energies) > 0.5 * (high - low)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    width = np.diff(axes.lines[0].get_xdata()).max()
+    assert labels == [
+        "warm-up",
+        "chain 1",
+        "chain 2",
+        f"mean and range of each {width:,.0f} iterations",
+    ]
+    for chain, shade in enumerate(axes.collections[:2]):
+        lowest = shade.get_paths()[0].vertices[:, 1].min()
+        assert lowest < energies[:, chain].min() + 0.01  # in single precision
+
+
+def test_the_labels_of_energies_differ():
+    [axes] = loss_figure(long_chains(40_000)[0]).axes
     axes.figure.canvas.draw()
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert len(set(labels)) == len(labels) >= 4

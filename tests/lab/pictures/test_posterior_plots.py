@@ -78,6 +78,42 @@ def test_a_predictive_check_draws_the_data_over_the_draws():
     assert len(axes.lines) == 11
 
 
+def outcomes(values, observed=None):
+    """A tree of predicted values, shape ``(draw, row)``, in two chains, and observed ones."""
+    drawn = np.reshape(values, (2, -1, np.shape(values)[-1]))
+    groups = {"posterior_predictive": xr.Dataset({"y": (("chain", "draw", "row"), drawn)})}
+    if observed is not None:
+        groups["observed_data"] = xr.Dataset({"y": ("row", observed)})
+    return xr.DataTree.from_dict(groups)
+
+
+@pytest.mark.parametrize("dtype", [int, float, bool])
+def test_whole_numbers_are_checked_by_the_share_of_each_value(dtype):
+    values = RNG.poisson(0.5, size=(200, ROWS)).clip(0, 1 if dtype is bool else 9).astype(dtype)
+    observed = np.append(values[0, 1:], np.nan)  # a row without an outcome counts in neither
+    (axes,) = lab.plot_ppc(outcomes(values, observed), num_samples=400).axes
+    at = np.arange(values[:, :-1].max() + 1)
+    wanted = [(values[:, :-1] == value).mean(1) for value in at]
+    drawn = axes.lines[0]
+    np.testing.assert_array_equal(drawn.get_xdata(), at)
+    np.testing.assert_allclose(drawn.get_ydata(), np.mean(wanted, axis=1))
+    bars = [bar.get_height() for bar in axes.patches]
+    np.testing.assert_allclose(bars, [(observed[:-1] == value).mean() for value in at])
+    ends = [segment[:, 1] for segment in axes.collections[0].get_segments()]
+    np.testing.assert_allclose(ends, np.quantile(wanted, [0.05, 0.95], axis=1).T)
+    assert axes.get_ylabel() == "share of the rows"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["predicted, 90% of 200 draws", "observed"]
+
+
+def test_counts_that_reach_far_are_checked_by_their_shares_too():
+    values = RNG.poisson(5_000, size=(20, ROWS))
+    values[3, 4:6] = 10**6
+    (axes,) = lab.plot_ppc(outcomes(values), num_samples=20).axes
+    assert axes.get_ylabel() == "share of the rows in each 6 values"
+    assert axes.get_xlabel() == "y (beyond: 0.17% of predicted)"
+
+
 def test_a_check_of_several_sites_draws_the_output_by_its_column():
     sites = {"slopes": DRAWS.slopes, "y": TREE["posterior_predictive"].y}
     attrs = {"output": "y", "output_scale": "column pay"}

@@ -116,6 +116,7 @@ def test_the_picture_has_this_axis_and_says_what_it_shows():
     assert norms.get_ylabel() == "grad norm\nlog scale"
     half = loss_figure(run, last_half=True).axes[0]
     assert half.get_xlim()[0] > 1900
+    assert half.get_xlabel() == "step, second half of the run"
 
 
 def test_the_ends_follow_the_height_of_the_start_without_a_jump():

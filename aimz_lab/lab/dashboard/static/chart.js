@@ -77,10 +77,10 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
 // A value that chains report: of each chain where there are such traces, else their mean.
 function chainSeries(loss, curve, smoothed) {
   const trace = readTrace(loss.traces[curve]);
-  const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, high, width, total }, i) => {
+  const chains = (loss.chains[curve] ?? []).map(readTrace).map(({ steps, mean, low, high, width, total }, i) => {
     // A bucket that has just begun has the mean of few iterations, which would look like a spike.
-    const whole = Math.max(Math.floor(total / width), 1);
-    return { label: `chain ${i + 1}`, steps: steps.slice(0, whole), width, values: mean.slice(0, whole), high };
+    const whole = (values) => values.slice(0, Math.max(Math.floor(total / width), 1));
+    return { label: `chain ${i + 1}`, steps: whole(steps), width, values: whole(mean), low: whole(low), high: whole(high) };
   });
   const isSmooth = smoothed && chains.length === 0;
   return {
@@ -129,19 +129,18 @@ function previousOf(run, isPerRow) {
 }
 
 // The axis of energies is without the fall from where the chains began, which would squeeze the rest.
+// It has the single energies, not their means alone: those vary the less, the more share a bucket.
 function chainView({ chains, warmup, total }) {
   const first = total > warmup ? warmup : total / 2;
-  const counted = chains.map(({ steps, width, values }) => values.filter((_, i) => steps[i] - width >= first));
-  const usual = extent(counted.map((values) => [quantile(values, 0.02), quantile(values, 0.98)]));
+  const counted = (name) => chains.map((chain) => chain[name].filter((_, i) => chain.steps[i] - chain.width >= first));
+  const highs = counted("high");
+  const usual = extent([counted("low").map((low) => quantile(low, 0.02)), highs.map((high) => quantile(high, 0.98))]);
   if (usual === null) return linearView([0, 1]);
-  const [lowest, most] = extent(chains.map(({ values }) => values));
+  const [lowest, most] = extent(chains.flatMap((chain) => [chain.low, chain.high]));
   const room = RARE * (usual[1] - usual[0]);
   const low = Math.max(lowest, usual[0] - room);
-  const high = Math.min(extent(counted)[1], usual[1] + room);
-  if (most <= high) return linearView([low, high]);
-  // What is told is the highest energy: a mean falls as more iterations share its bucket.
-  const highest = extent(chains.map((chain) => chain.high))[1];
-  return linearView([low, high + ABOVE * (high - low)], highest);
+  const high = Math.min(extent(highs)[1], usual[1] + room);
+  return most > high ? linearView([low, high + ABOVE * (high - low)], most) : linearView([low, high]);
 }
 
 // Distances below the lower end of a logarithmic axis lie on its edge.
@@ -176,6 +175,7 @@ function cutLine(line, first) {
     ...line,
     steps: line.steps.slice(start),
     values: line.values.slice(start),
+    low: line.low?.slice(start),
     high: line.high?.slice(start),
   };
 }
@@ -269,6 +269,12 @@ export const DASHES = {
 export const CHAIN_COLORS = ["loss", "validation", "best", "rate"];
 export const chainColor = (i) => CHAIN_COLORS[i % CHAIN_COLORS.length];
 
+/** Entries of the legend for chains: name, kind of line, dashes. Of several iterations, a line has the mean. */
+export const chainItems = (chains) => [
+  ...chains.map(({ label }, i) => [label, chainColor(i), DASHES.chains[i]]),
+  ...(chains[0].width > 1 ? [[`mean and range of each ${count(chains[0].width)} iterations`, "range", []]] : []),
+];
+
 /** Width of the labels of the vertical axis, in pixels. */
 export function labelRoom(ctx, ticks) {
   return Math.ceil(Math.max(...tickLabels(ticks).map((label) => ctx.measureText(label).width), 20)) + 16;
@@ -286,6 +292,7 @@ export function paint(ctx, shown, colors, hover) {
   ctx.rect(box.left, 4, box.width - box.left - 6, box.height - 32);
   ctx.clip();
   (shown.chains ?? []).forEach((chain, i) => {
+    if (chain.width > 1) range(ctx, { ...chain, x: shown.x, y: shown.y }, colors[chainColor(i)]);
     stroke(ctx, shown, chain.steps, chain.values, colors[chainColor(i)], 1.1, DASHES.chains[i]);
   });
   shown.previous.forEach((run, i) => {
@@ -346,21 +353,21 @@ function warmup(ctx, { box, x, warmup: last, total }, colors) {
 
 function raw(ctx, shown, colors) {
   const color = lineColor(shown, colors);
-  if (shown.low !== shown.mean && shown.low.length > 1) {
-    ctx.globalAlpha = 0.16;
-    band(ctx, shown, color);
-  }
+  if (shown.low !== shown.mean && shown.low.length > 1) range(ctx, shown, color);
   ctx.globalAlpha = shown.smoothed ? 0.36 : 1;
   stroke(ctx, shown, shown.steps, shown.mean, color, shown.smoothed ? 1 : 1.75);
   ctx.globalAlpha = 1;
 }
 
-function band(ctx, { x, y, steps, low, high }, color) {
+// The shade from the lowest to the highest value of each bucket.
+function range(ctx, { x, y, steps, low, high }, color) {
+  ctx.globalAlpha = 0.16;
   ctx.fillStyle = color;
   ctx.beginPath();
   for (let i = 0; i < steps.length; i++) ctx.lineTo(x.at(steps[i]), y.at(high[i]));
   for (let i = steps.length - 1; i >= 0; i--) ctx.lineTo(x.at(steps[i]), y.at(low[i]));
   ctx.fill();
+  ctx.globalAlpha = 1;
 }
 
 function stroke(ctx, { x, y, box }, steps, values, color, width, dash = []) {

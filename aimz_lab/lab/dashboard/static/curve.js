@@ -1,6 +1,6 @@
 // The figure of the curve: its canvas, its legend, and the readout of its values.
 
-import { chainColor, DASHES, describe, labelRoom, paint, readout, readoutLines, scene } from "./chart.js";
+import { chainItems, DASHES, describe, labelRoom, paint, readout, readoutLines, scene } from "./chart.js";
 import { h, setAttribute, setFlag, setText, svg } from "./elements.js";
 import { axisWords } from "./view.js";
 
@@ -86,7 +86,7 @@ export class Curve {
     const { shown } = this;
     setText(this.unit, axisWords(shown.unit, shown.view));
     const chains = shown.chains ?? [];
-    const items = chains.length ? chains.map(({ label }, i) => [label, chainColor(i), DASHES.chains[i]]) : [
+    const items = chains.length ? chainItems(chains) : [
       shown.smoothed ? ["smoothed", "line", []] : null,
       shown.smoothed ? ["each step", "raw", []] : [spoken(shown.curve), "line", []],
       shown.validation ? [shown.validation.legend, "validation", DASHES.validation] : null,

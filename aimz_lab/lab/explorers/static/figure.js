@@ -46,7 +46,7 @@ export class ChartFigure {
   showLegend() {
     const items = this.chart.layers.flatMap((layer) => (layer.kind === "cells"
       ? layer.kinds.map(([name, role]) => [name, role, "cells", false])
-      : layer.label ? [[layer.label, layer.role, layer.kind, layer.dashed]] : []));
+      : layer.label ? [[layer.label, layer.role, layer.kind === "bars" && layer.low ? "points" : layer.kind, layer.dashed]] : []));
     const key = JSON.stringify(items);
     if (key === this.legendKey) return;
     this.legendKey = key;

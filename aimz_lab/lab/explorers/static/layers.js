@@ -81,15 +81,16 @@ const PAINTERS = {
     const wide = Math.max(0.7 * Math.abs(x.at(1) - x.at(0)), 1);
     ctx.fillStyle = color;
     layer.values.forEach((value, i) => {
+      const middle = x.at(i + layer.beside);
       if (layer.low) {
-        ctx.fillRect(x.at(i) - 1, y.at(layer.high[i]), 2, y.at(layer.low[i]) - y.at(layer.high[i]));
+        ctx.fillRect(middle - 1, y.at(layer.high[i]), 2, y.at(layer.low[i]) - y.at(layer.high[i]));
         ctx.beginPath();
-        ctx.arc(x.at(i), y.at(value), 3.5, 0, 2 * Math.PI);
+        ctx.arc(middle, y.at(value), 3.5, 0, 2 * Math.PI);
         ctx.fill();
         return;
       }
       ctx.globalAlpha = 0.75;
-      ctx.fillRect(x.at(i) - wide / 2, Math.min(y.at(value), y.at(0)), wide, Math.abs(y.at(value) - y.at(0)));
+      ctx.fillRect(middle - wide / 2, Math.min(y.at(value), y.at(0)), wide, Math.abs(y.at(value) - y.at(0)));
       ctx.globalAlpha = 1;
     });
   },
