@@ -2017,7 +2017,7 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite, or the rows are known to
-                be others than those of the training.
+                be others than those of the training, a part of them, or in another order.
             DataTypeError: If the rows come from a generator, which can be read only once.
             SiteError: With ``refine="nuts"``, if the chains have no finite draws.
             OptionalDependencyError: If arviz-stats is missing.

@@ -168,6 +168,19 @@ class TrainingFingerprint:
         size = sum(array.nbytes for array in rows.values())
         return 0 < n_rows == (self.count_of(rows) if size <= _LARGEST_BY_ROW else 0)
 
+    def has_all_rows(self, rows: Rows) -> bool:
+        """Return whether these, with their outputs, are all training rows, in any order.
+
+        Args:
+            rows: Arrays by kernel argument, output included.
+
+        Returns:
+            ``False`` where that cannot be told, without checksums of rows.
+        """
+        if self.row_sums is None or len(next(iter(rows.values()))) != self.n_rows:
+            return False
+        return bool(np.array_equal(np.sort(_row_sums(rows)), self.row_sums))
+
     def _share_of_twins(self) -> float:
         """Share of the training rows that equal another one; new rows equal one as often."""
         if self.row_sums is None:
