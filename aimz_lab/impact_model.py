@@ -30,7 +30,7 @@ from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect
-from aimz_lab.effects.measures import Contrast
+from aimz_lab.effects.measures import Contrast, expected_for
 from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
 from aimz_lab.effects.placebo import (
     Placebo,
@@ -84,7 +84,7 @@ from aimz_lab.inference.request import (
 from aimz_lab.inference.run.displays import all_callbacks
 from aimz_lab.inference.run.endings import tell_end
 from aimz_lab.inference.run.events import Callback, Run
-from aimz_lab.inference.run.getting_ready import getting_ready
+from aimz_lab.inference.run.getting_ready import Display, getting_ready
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.running_fit import Moment, RunningFit, held_moment, one_moment
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
@@ -110,7 +110,7 @@ from aimz_lab.predictive.reducers import (
     check_tree_for_groups,
     means_of_groups,
 )
-from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.request import Expected, Group, Request
 from aimz_lab.predictive.results.datasets import posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
@@ -526,7 +526,7 @@ class ImpactModel:
                 rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
                 batches would not do. If rows in ``validation`` are trained on. If a table alone
-                would be encoded otherwise than the first.
+                would be encoded otherwise than the first. If the learning rate is 1,000 or more.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -1558,6 +1558,12 @@ class ImpactModel:
         the mean of the rows' effects; a mean of the rows' ratios is another number, which rows with
         a small baseline rule. No row of an average is kept.
 
+        Scenarios that one pass computes are averaged over what is expected of each row: the mean of
+        its outcome's distribution, without the noise of drawn outcomes. With
+        ``by=np.arange(len(X))`` each row has its expected effect. Outcomes are drawn where NumPyro
+        knows no such mean, where the formula of the outcome's column is not linear, and in outputs
+        at hand.
+
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
             output_intervention: Predictions under the intervention, or its data frame.
@@ -1672,8 +1678,9 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Average outcome at each value of one input: the dose-response, with common noise.
 
-        At each value of the grid all rows get that value, and each draw is averaged over the rows;
-        no row is kept. :func:`aimz_lab.lab.plot_effect` draws the result with its bands, and
+        At each value of the grid all rows get that value, and what is expected of them is averaged
+        over the rows for each draw, as in :meth:`estimate_effect`; no row is kept.
+        :func:`aimz_lab.lab.plot_effect` draws the result with its bands, and
         :func:`aimz_lab.summarize_effect` puts them into numbers.
 
         Args:
@@ -1715,10 +1722,12 @@ class ImpactModel:
         used = None if self._table is None else self._table.input_columns()
         sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel, used)
         sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
-        reduce = averages_over(groups, "difference" if reference is None else contrast)
+        contrast = "difference" if reference is None else contrast
+        reduce, expected = averages_over(groups, contrast), expected_for(contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
         with self._line("sweep", kwargs), self._keys.one(rng_key) as key:
-            return sweep.tree(self._paired(key, moment, calls, [reduce] * len(calls)))
+            reduces = [reduce] * len(calls)
+            return sweep.tree(self._paired(key, moment, calls, reduces, expected=expected))
 
     def decide(
         self,
@@ -2501,7 +2510,7 @@ class ImpactModel:
 
         keys.use_up()
         if not blocking:
-            return self._fit_in_background(fit, refuse, change, encoder, request.on_interrupt)
+            return self._fit_in_background(fit, refuse, change, encoder, request)
         self._carry_out(fit, refuse, encoder)
         tell_end(fit.run, fit.warning(), request.on_interrupt)
         return self
@@ -2512,7 +2521,7 @@ class ImpactModel:
         refuse: Callable[[], None],
         change: Change,
         encoder: TableEncoder | None,
-        on_interrupt: OnInterrupt,
+        request: FitRequest,
     ) -> RunHandle[Self]:
         """Begin here, so that displays belong to the calling cell; run on a thread."""
 
@@ -2526,8 +2535,16 @@ class ImpactModel:
 
         try:
             fit.loop.begin()
+            displays = [each for each in request.callbacks if isinstance(each, Display)]
+            is_shown = any(each.shows_facts for each in displays)
             with change.in_background():
-                return RunHandle(self, fit.run, carry_out, on_interrupt=on_interrupt)
+                return RunHandle(
+                    self,
+                    fit.run,
+                    carry_out,
+                    on_interrupt=request.on_interrupt,
+                    is_shown=is_shown,
+                )
         except BaseException as error:
             fit.loop.fail(error)
             if fit.run.was_refused:
@@ -2780,6 +2797,7 @@ class ImpactModel:
             if requests[1].kept_rows is not None:
                 kind = kind.among(requests[1].kept_rows, len(intervention["X"]))
             requests[1] = kind.in_one_pass(requests[1])
+            requests[0] = replace(requests[0], expected=requests[1].expected)
             return kind.named(self._predictor.effect(*requests), requests[1].group)
 
     def _line(self, stage: str, *calls: CallArguments) -> contextlib.AbstractContextManager[None]:
@@ -2827,7 +2845,7 @@ class ImpactModel:
         reduces: Sequence[ReduceSpec],
         combine: Callable | None = None,
         *,
-        expected: bool = False,
+        expected: Expected = None,
     ) -> list[xr.DataTree]:
         """Compute the summaries of scenarios with one key, one after the other."""
         requests = [

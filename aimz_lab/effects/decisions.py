@@ -80,7 +80,7 @@ def decide(
     listed = list(costs.values()) if isinstance(costs, Mapping) else [costs]
     labels = agreeing_labels({"benefits": [benefits], "costs": listed})
     # The mean of a function of the outcome is not that function of its mean.
-    again = partial(compute, calls, combine=combine, expected=own is None)
+    again = partial(compute, calls, combine=combine, expected=None if own else "means")
     reduce = {"total": _totals(per_unit, labels), "mean": Mean(), "sd": Sd()}
     reduce["parts"] = PartMeans(PARTS)
     trees = again([reduce] * len(calls))

@@ -13,7 +13,15 @@ from jaxtyping import Int
 from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.options import check_flag
 from aimz_lab.effects.averages import PIECE_VALUES
-from aimz_lab.effects.measures import Both, ByRow, Contrast, Measure, check_contrast, name_of
+from aimz_lab.effects.measures import (
+    Both,
+    ByRow,
+    Contrast,
+    Measure,
+    check_contrast,
+    expected_for,
+    name_of,
+)
 from aimz_lab.effects.row_groups import Inputs, RowGroups, row_groups
 from aimz_lab.errors import ArgumentError, OutputWarning
 from aimz_lab.predictive.reducers.row_means import RowMeans
@@ -100,7 +108,8 @@ class EffectKind:
                 )
                 raise ArgumentError(msg)
         means = RowMeans(self.groups, self.measure, shares=self.contrast == "odds_ratio")
-        return replace(request, reduce={_AVERAGE: means}, combine=Both())
+        expected = expected_for(self.contrast)
+        return replace(request, reduce={_AVERAGE: means}, combine=Both(), expected=expected)
 
     def named(self, tree: xr.DataTree, group: str) -> xr.DataTree:
         """Return the result of a pass with the sites called by their names.

@@ -13,6 +13,7 @@ from jaxtyping import Array, Shaped
 
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.predictive.request import Expected
 from aimz_lab.types import shown
 
 Named = Literal["difference", "ratio", "percent", "odds_ratio"]
@@ -32,6 +33,11 @@ _FORMULAS: dict[str, Callable] = {
     "percent": lambda before, after: 100 * (after / before - 1),
     "odds_ratio": lambda before, after: after / (1 - after) * ((1 - before) / before),
 }
+
+
+def expected_for(contrast: Contrast) -> Expected:
+    """Return what is averaged before it is contrasted: odds need flags or shares."""
+    return "probabilities" if contrast == "odds_ratio" else "means"
 
 
 def check_contrast(contrast: object) -> Contrast:

@@ -1,6 +1,11 @@
-"""What an outcome is called: by its column, where a table has one, else by its site."""
+"""What an outcome is called: by its column, where a table has one, else by its site.
+
+The mean of an outcome of two levels is a probability, and is called by the level that it is of.
+"""
 
 from __future__ import annotations
+
+import numpy as np
 
 from aimz_lab.system.lazy_modules import xr
 
@@ -20,5 +25,39 @@ def column_of(draws: xr.Dataset, site: str) -> str:
     output = draws.attrs.get("output")
     if not column or not isinstance(output, str):
         return site
-    known = {output: column, **{output + end: column + end for end in _SUFFIXES}}
+    return _named(site, output, column)
+
+
+def called(draws: xr.Dataset, site: str) -> str:
+    """Return what the mean of a site is called, and an effect on it.
+
+    Args:
+        draws: As in :func:`column_of`.
+        site: Likewise.
+
+    Example:
+        >>> draws = xr.Dataset(attrs={"output": "y", "output_event": "bought = yes"})
+        >>> called(draws, "y"), called(draws, "p")
+        ('P(bought = yes)', 'p')
+    """
+    event, output = draws.attrs.get("output_event"), draws.attrs.get("output")
+    if not event or not isinstance(output, str):
+        return column_of(draws, site)
+    return _named(site, output, f"P({event})")
+
+
+def levels_of(draws: xr.Dataset, site: str) -> list[str]:
+    """Return the levels that the values of a site are the numbers of; none of any other site.
+
+    Args:
+        draws: As in :func:`column_of`.
+        site: The site.
+    """
+    if site != draws.attrs.get("output"):
+        return []
+    return list(map(str, np.atleast_1d(draws.attrs.get("output_levels", []))))
+
+
+def _named(site: str, output: str, name: str) -> str:
+    known = {output: name, **{output + end: name + end for end in _SUFFIXES}}
     return known.get(site, site)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.effect_summary import EffectSummary
-from aimz_lab.effects.outcome_names import column_of
+from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.errors import AimzLabError
 from aimz_lab.system.lazy_modules import xr
@@ -55,7 +55,7 @@ def _average(tree: xr.DataTree) -> EffectSummary | None:
         if "averaged" in attrs:
             return summarize_effect(tree[group].to_dataset())
         whole = tree[group].to_dataset()
-        means = (_averaged(site, column_of(whole, str(site.name))) for site in draws)
+        means = (_averaged(site, called(whole, str(site.name))) for site in draws)
         return summarize_effect(xr.Dataset(dict(means)))
     except AimzLabError:  # its store is gone, as reading it will say
         return None

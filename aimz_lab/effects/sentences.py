@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aimz_lab.effects.asked import Asked
@@ -18,8 +20,8 @@ _FEW_VALUES = 10
 """An average over rows takes more values than these; that of a few flags or counts fewer."""
 
 _INSTEAD = (
-    "Average over more rows, by estimate_effect(..., by=...), or pass return_sites= with a site "
-    "that is the expected outcome."
+    "estimate_effect(..., by=...) of two scenarios averages what is expected of the rows of each "
+    "group, or with by=np.arange(n) of each row."
 )
 OF_SINGLE_OUTCOMES = (
     "The draws have few or whole values, as of single outcomes (0 or 1, or counts): their interval "
@@ -30,8 +32,8 @@ SOME_OF_SINGLE_OUTCOMES = (
     f"would not be one of the effect. {_INSTEAD}"
 )
 _OF_ROWS = (
-    "The interval of a row is one of a single outcome, with the same noise in both scenarios. For "
-    "one of its expected effect, pass return_sites= with a site that is the expected outcome."
+    "The interval of a row is one of a single outcome, with the same noise in both scenarios; "
+    "estimate_effect(..., by=np.arange(n)) gives one of its expected effect."
 )
 _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {
@@ -91,6 +93,21 @@ def paragraph(
     return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, n_draws)])
 
 
+def of_levels(name: str, levels: Sequence[str]) -> str:
+    """Return the paragraph about an outcome whose values are the numbers of its levels.
+
+    Args:
+        name: The site.
+        levels: More than two levels.
+    """
+    listed = ", ".join(levels[:_MOST_NAMED]) + ", ..." * (len(levels) > _MOST_NAMED)
+    return (
+        f"{name} is the number of one of {len(levels)} levels ({listed}), so that its mean, and an "
+        "effect on it, say nothing. Pass return_sites= with a site that has the probability of "
+        "each level."
+    )
+
+
 def _of_no_difference(summary: xr.DataArray, asked: Asked) -> list[str]:
     """Say so if no draw of either scenario differs from the other's."""
     none = NO_EFFECT.get(asked.contrast)
@@ -147,7 +164,8 @@ def _several(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray
         entry = ordered.isel(at)
         label = ", ".join(_label(ordered, dim, place) for dim, place in at.items())
         value = _written(_value(entry, "mean"), asked)
-        named.append(f"{label}: {value}" + f" ({_interval(entry, asked)})" * (not is_single))
+        known = ", ".join([_interval(entry, asked), *_side(entry, asked)])
+        named.append(f"{label}: {value}" + f" ({known})" * (not is_single))
     if means.size > _MOST_NAMED:
         text += ", of which the smallest and the largest are"
     more = []
@@ -177,26 +195,26 @@ def _share(summary: xr.DataArray, asked: Asked) -> str:
 
 
 def _shares_asked(summary: xr.DataArray, asked: Asked) -> list[str]:
-    """Say of how many entries the direction is sure, and how many effects would matter."""
-    said = []
-    n_entries = summary.size // summary.sizes["summary"]
-    if asked.direction is not None:
-        sure = int((summary.sel(summary=f"p_{asked.direction}") > asked.prob).sum())
-        side = "above" if asked.direction == "greater" else "below"
-        said.append(
-            f"It is {side} {number(asked.delta)} with a probability of more than {asked.prob:.0%} "
-            f"for {sure:,} of {n_entries:,} entries."
-        )
-    if asked.rope is not None:
-        verdicts = verdict_of(summary, asked).values.ravel().tolist()
-        names = ("relevant", "negligible", "undecided", "unknown")
-        counts = [f"{name} for {n:,}" for name in names if (n := verdicts.count(name))]
-        low, high = map(number, asked.rope)
-        said.append(
-            f"Between {low} and {high} an effect would be negligible; by its interval it is "
-            f"{', '.join(counts)} of {n_entries:,} entries."
-        )
-    return said
+    """Say how many effects would matter."""
+    if asked.rope is None:
+        return []
+    verdicts = verdict_of(summary, asked).values.ravel().tolist()
+    names = ("relevant", "negligible", "undecided", "unknown")
+    counts = [f"{name} for {n:,}" for name in names if (n := verdicts.count(name))]
+    low, high = map(number, asked.rope)
+    return [
+        f"Between {low} and {high} an effect would be negligible; by its interval it is "
+        f"{', '.join(counts)} of {len(verdicts):,} entries."
+    ]
+
+
+def _side(summary: xr.DataArray, asked: Asked) -> list[str]:
+    """Say how likely an entry lies on the side that is asked for."""
+    if asked.direction is None:
+        return []
+    side = "above" if asked.direction == "greater" else "below"
+    chance = _chance(_value(summary, f"p_{asked.direction}"))
+    return [f"{side} {number(asked.delta)} with probability {chance}"]
 
 
 def _interval(summary: xr.DataArray, asked: Asked) -> str:

@@ -14,8 +14,8 @@ from aimz_lab.data.options import real_number
 from aimz_lab.effects.asked import Asked, Direction
 from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
-from aimz_lab.effects.outcome_names import column_of
-from aimz_lab.effects.sentences import paragraph, verdict_of
+from aimz_lab.effects.outcome_names import called, levels_of
+from aimz_lab.effects.sentences import of_levels, paragraph, verdict_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.system.lazy_modules import xr
@@ -128,11 +128,12 @@ def summarize_effect(
     asked = Asked.checked(checked_prob(prob), contrast, direction, delta, rope)
     found = {name: _summarize(site, asked) for name, site in effect.data_vars.items()}
     for name, site in found.items():
-        column = column_of(effect, str(name))
-        site.attrs |= {} if column == name else {"column": column}
+        outcome, levels = called(effect, str(name)), levels_of(effect, str(name))
+        site.attrs |= {} if outcome == name else {"column": outcome}
         rows = set(map(str, np.atleast_1d(effect.attrs.get("row_dims", []))))
         of_rows = name == effect.attrs.get("output") and not rows.isdisjoint(site.dims)
-        site.attrs["text"] = paragraph(column, site, asked, effect[name], of_rows=of_rows)
+        text = paragraph(outcome, site, asked, effect[name], of_rows=of_rows)
+        site.attrs["text"] = of_levels(outcome, levels) if len(levels) > 2 else text
     # Its base is xarray's, which is not imported before a result.
     from aimz_lab.effects.effect_summary import EffectSummary
 

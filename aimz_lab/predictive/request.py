@@ -34,6 +34,9 @@ Group = Literal["posterior_predictive", "predictions", "prior_predictive", "log_
 
 Quantity = Literal["values", "log_likelihood"]
 
+Expected = Literal["means", "probabilities"] | None
+"""Which sites return what is expected of them; see :class:`Request`."""
+
 
 class ScaleOfOutput(Protocol):
     """Takes values of the output site to the scale on which they are returned; it is hashable."""
@@ -72,8 +75,9 @@ class Request:
         held: What becomes of posterior draws of a site that a set value changes: ``"refuse"`` the
             call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
-        expected: Whether drawn sites return the mean of their distribution, given the other sites,
-            in place of a draw; where NumPyro knows it and it is finite.
+        expected: Which drawn sites return the mean of their distribution, given the other sites, in
+            place of a draw: ``"means"`` for all of which NumPyro knows a finite one, or
+            ``"probabilities"`` for those of flags and of shares alone.
         shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
         row_dependence: ``"independent"`` if the user says that each row is computed from that row
             alone; ``"auto"`` to find out.
@@ -119,7 +123,7 @@ class Request:
     condition: Mapping[str, ArrayLike] = field(default_factory=dict)
     held: Held = "refuse"
     return_sites: tuple[str, ...] | None = None
-    expected: bool = False
+    expected: Expected = None
     shard_axis: ShardAxis = "obs"
     row_dependence: RowDependence = "auto"
     batch_size: int | None = None

@@ -9,6 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 
+def cell_number() -> int | None:
+    """Return the number of the notebook's cell that runs; ``None`` where there is no notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return None if getattr(shell, "kernel", None) is None else shell.execution_count
+
+
 class LastingOutput:
     """Outputs that show an object as it is, and once more when it has come to its end.
 
@@ -32,12 +39,12 @@ class LastingOutput:
         Returns:
             Whether this is a notebook.
         """
-        ipython = sys.modules.get("IPython")
-        shell = ipython.get_ipython() if ipython else None
-        if getattr(shell, "kernel", None) is None:
+        if cell_number() is None:
             return False
         with self._lock:
-            output = ipython.display.display(self._bundle(), raw=True, display_id=True)
+            output = sys.modules["IPython"].display.display(
+                self._bundle(), raw=True, display_id=True
+            )
             if not self._is_over:
                 self._outputs.append(output)
         return True

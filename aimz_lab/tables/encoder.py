@@ -243,6 +243,21 @@ class TableEncoder:
             return None
         return outcome_scale(part, self.formulas[argument].transform_state)
 
+    def event(self, argument: str) -> str:
+        """Return what a 1 of an argument says, ``"bought = yes"``, of a category of two levels.
+
+        Args:
+            argument: The argument; of any other there is nothing to say.
+        """
+        part = self.spec.parts.get(argument)
+        if part is None or part.is_matrix or part.kind == "levels":
+            return ""
+        column = self.columns[part.columns[0]]
+        is_text = part.text.strip("` ") == part.columns[0] and column.kind == "text"
+        if len(column.levels or ()) != 2 or not (part.kind == "index" or is_text):
+            return ""
+        return f"{part.columns[0]} = {column.levels[1]}"
+
     def as_plain(self) -> JsonObject:
         """Return all of it as JSON values."""
         return {

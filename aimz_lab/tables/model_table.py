@@ -355,19 +355,24 @@ class ModelTable:
         return call.inputs, call.kernel_kwargs or {}, call.kept, options
 
     def output_attrs(self) -> dict[str, object]:
-        """Return attributes of results: the levels or the column that an output stands for."""
+        """Return attributes of results: what an output stands for.
+
+        They are its column or its levels, and what a 1 says, if it is one of two levels.
+        """
         output = self.signature.output
         part = self.spec.parts.get(output)
         if self.encoder is None or part is None:
             return {}
+        event = self.encoder.event(output)
+        found: dict[str, object] = {"output_event": event} if event else {}
         if part.kind == "formula":
             scale = self.encoder.outcome_scale(output)
             is_column = isinstance(scale, OutcomeScale) and scale.is_identity
-            return {"output_column": scale.column} if is_column else {}
+            return found | ({"output_column": scale.column} if is_column else {})
         if part.kind != "index":
             return {}
         levels = self.encoder.names[part.columns[0]]
-        return {"output_levels": list(map(str, levels))}
+        return found | {"output_levels": list(map(str, levels))}
 
     def output_label(self, scale: OutputScale) -> str:
         """Return the output's name with what its values are, where the formula says more.

@@ -193,13 +193,16 @@ print("RESULT", json.dumps(told))
     nb.append(tell)
     assert result(nb, 4) == {"fitted": True, "status": "stopped", "same": True}
 
-    nb.append("import threading; threading.Timer(2, start(im).stop).start()")
+    nb.append(
+        "import threading; handle = start(im)\nthreading.Timer(2, handle.stop).start()\nhandle"
+    )
     nb.cell(5).locator("section.aimz").wait_for()
     nb.save()
     nb.page.close()
     time.sleep(2.5)  # it ends while nobody looks
     later = notebook(None, name="background")
     later.cell(5).locator("img").wait_for()
+    assert later.cell(5).locator("table").count() == 1  # the handle has none beside the picture
     assert later.page.locator("section.aimz").count() == 0
 
 

@@ -237,3 +237,21 @@ def test_a_ratio_to_nothing_is_refused(im):
     nobody = {"subset": np.arange(N) == int(np.argmin(SLOPE.mean() * X)), "contrast": "ratio"}
     with pytest.raises(DataError, match="divides by the averages of the baseline, and .* are zero"):
         im.estimate_effect(tree, tree, **nobody)
+
+
+def small_counts(X, y=None):
+    rate = numpyro.sample("rate", dist.Normal())
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(0.5 * jnp.exp(rate * X)), obs=y)
+
+
+def test_odds_of_counts_are_refused_however_small_their_means():
+    draws = {"rate": np.full(40, 0.1, np.float32)}
+    im = mean_field_model(small_counts).set_posterior_sample(draws)
+    sides = {"args_baseline": {"X": np.zeros(200)}, "args_intervention": {"X": np.ones(200)}}
+    ratio = im.estimate_effect(**sides, contrast="ratio").posterior_predictive.y
+    np.testing.assert_allclose(ratio, np.exp(0.1), rtol=1e-5)  # of what is expected
+    with pytest.raises(DataError, match="odds"):
+        im.estimate_effect(**sides, contrast="odds_ratio")
+    with pytest.raises(DataError, match="odds"):
+        im.sweep("X", [0.0, 1.0], np.zeros(200), reference=0.0, contrast="odds_ratio")

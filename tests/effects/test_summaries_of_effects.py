@@ -110,7 +110,8 @@ def test_a_small_group_among_large_ones_has_no_interval_of_single_outcomes():
 def test_entries_are_held_against_what_would_be_negligible():
     text = summarize_effect(effect(0.0, 1.0, 9.0), prob=0.9, rope=2.0, direction="greater").y.text
     assert "negligible; by its interval it is relevant for 1, negligible for 1, undecided" in text
-    assert "It is above 0 with a probability of more than 90% for" in text
+    assert "clinic east: 7.1e-18 (90% interval" not in text
+    assert ", above 0 with probability 84.1%)" in text
 
 
 def test_intervals_of_rows_say_that_they_are_of_single_outcomes():
@@ -119,6 +120,17 @@ def test_intervals_of_rows_say_that_they_are_of_single_outcomes():
     assert "of a single outcome" in summarize_effect(rows.rename({dim: "row"})).y.text
     assert "of a single outcome" not in summarize_effect(rows).y.text
     assert "of a single outcome" not in summarize_effect(rows.rename({dim: "row", "y": "p"})).p.text
+
+
+def test_a_mean_of_the_numbers_of_levels_is_said_to_be_none():
+    draws = effect(0.5).assign_attrs(output="y", output_levels=["a", "b", "c"])
+    text = summarize_effect(draws.assign(p=draws.y)).y.text
+    assert text.startswith("y is the number of one of 3 levels (a, b, c), so that its mean")
+    assert "changes p by" in summarize_effect(draws.assign(p=draws.y)).p.text
+    two = draws.assign_attrs(output_levels=["no", "yes"], output_event="bought = yes")
+    found = summarize_effect(two)
+    assert "changes P(bought = yes) by" in found.y.text
+    assert found.table().index.tolist()[0].startswith("P(bought = yes)")
 
 
 def test_what_is_not_known_is_said():

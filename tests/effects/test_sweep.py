@@ -57,7 +57,9 @@ def test_the_noise_is_common_and_the_averages_those_of_predictions(im, data, key
     np.testing.assert_allclose(moved.values[0], LIFT[:, None] * DOSES, atol=1e-4)
     at_two = {**data, "dose": np.full(N, 2.0, np.float32)}
     tree = im.predict(**at_two, rng_key=key, progress=False).posterior_predictive
-    np.testing.assert_allclose(doses.y.sel(dose=2.0), tree.y.mean("row"), rtol=1e-5)
+    # Averages of what is expected have none of the noise of drawn outcomes.
+    error = (doses.y.sel(dose=2.0) - tree.y.mean("row")).values
+    assert 0 < abs(error).max() < 5 / np.sqrt(N)
 
 
 def test_a_column_by_group_against_a_reference(im, data):

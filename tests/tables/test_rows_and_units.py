@@ -16,7 +16,7 @@ import pytest
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import Hdi, ImpactModel, Quantiles, TableSpec, summarize_effect
+from aimz_lab import Hdi, ImpactModel, Quantiles, TableSpec, lab, summarize_effect
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError, OutputWarning
 from aimz_lab.tables.encoder import TableEncoder
@@ -181,6 +181,30 @@ def test_an_outcome_of_levels_says_which(table):
         in_memory(im, table, by="grade")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("formula", ["won", "index(won)"])
+def test_an_effect_on_one_of_two_levels_says_of_which_it_is(table, formula):
+    def winning(X, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Bernoulli(logits=slope * X), obs=y)
+
+    frame = table.assign(won=np.where(table.age > 40, "yes", "no"))
+    im = model(winning, TableSpec(X="scale(age)", y=formula), param_input="X", param_output="y")
+    im.fit(frame, num_samples=10, progress=False)
+    older = {"X": frame.assign(age=frame.age + 5)}
+    effect = im.estimate_effect(args_baseline={"X": frame}, args_intervention=older, average=True)
+    assert effect["posterior_predictive"].attrs["output_event"] == "won = yes"
+    assert str(effect).startswith("Effect on P(won = yes), with the 94%")
+    assert summarize_effect(effect).table().index.tolist() == ["P(won = yes)"]
+    assert "changes P(won = yes) by" in summarize_effect(effect).y.text
+    assert lab.plot_effect(effect).axes[0].get_xlabel() == "effect on P(won = yes)"
+    explorer = lab.explore_effect(im, frame)
+    titles = [chart.title for chart in explorer.view.charts]
+    assert titles[1] == "Average of P(won = yes) over age"
+    assert "The average of P(won = yes) is" in " ".join(explorer.view.sentences)
+
+
 def test_counts_and_booleans_as_outcomes(table):
     encoder = TableEncoder.learn(TableSpec(X="age", y="code"), table)
     np.testing.assert_array_equal(encoder.encode(table).arguments["y"], table.code)
@@ -188,6 +212,7 @@ def test_counts_and_booleans_as_outcomes(table):
     encoder = TableEncoder.learn(TableSpec(X="age", y="won"), won)
     assert encoder.encode(won).arguments["y"].dtype == np.int32
     assert encoder.outcome_scale("y").is_identity
+    assert encoder.event("y") == encoder.event("none") == ""
 
 
 @pytest.mark.parametrize("new", [False, True])

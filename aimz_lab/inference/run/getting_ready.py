@@ -15,6 +15,11 @@ class Display(Callback):
 
     kind: ClassVar[CallbackKind] = "display"
 
+    @property
+    def shows_facts(self) -> bool:
+        """Whether what it leaves in a notebook has the facts of the run, as the handle has."""
+        return False
+
     def on_call_begin(self) -> None:
         """Called when the call begins, before it traces or compiles anything."""
 

@@ -23,7 +23,7 @@ from aimz_lab.inference.run.endings import tell_interrupt
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.system.forks import check_can_compute
-from aimz_lab.system.notebook_output import LastingOutput
+from aimz_lab.system.notebook_output import LastingOutput, cell_number
 from aimz_lab.types import OnInterrupt, RunStatus, shown
 
 Model = TypeVar("Model")
@@ -44,6 +44,8 @@ class RunHandle(Generic[Model]):
         run: Its run, already begun.
         work: Trains to the end and updates the model.
         on_interrupt: What an interrupt of :meth:`wait` stops besides the run.
+        is_shown: Whether a display shows the facts of the run in the cell that makes the handle,
+            which then does not show them there once more.
 
     Example:
         >>> import jax, numpy as np, numpyro, numpyro.distributions as dist
@@ -71,6 +73,7 @@ class RunHandle(Generic[Model]):
         work: Callable[[], None],
         *,
         on_interrupt: OnInterrupt = "stop",
+        is_shown: bool = False,
     ) -> None:
         self.run = run
         self._on_interrupt = on_interrupt
@@ -81,6 +84,10 @@ class RunHandle(Generic[Model]):
         self._shown = LastingOutput(
             lambda: {"text/plain": repr(self), "text/html": self._repr_html_()}
         )
+        self._beside_display = LastingOutput(
+            lambda: {"text/plain": repr(self), "text/html": self._way_on_html}
+        )
+        self._cell_of_display = cell_number() if is_shown else None
         # The thread's displays belong to the cell that started it.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
@@ -108,6 +115,7 @@ class RunHandle(Generic[Model]):
             atexit.unregister(self._leave)
             self._ended.set()
             self._shown.end()
+            self._beside_display.end()
 
     def _leave(self) -> None:
         """Stop between two chunks when the program ends: a thread cut off mid-step crashes."""
@@ -232,11 +240,18 @@ class RunHandle(Generic[Model]):
         return f"<RunHandle {run_line(self.run)}; {self._way_on}>"
 
     def _ipython_display_(self) -> None:
-        if not self._shown.show():
+        cell = cell_number()
+        if cell is None:
             raise NotImplementedError  # IPython then writes the text, as of any object
+        output = self._beside_display if cell == self._cell_of_display else self._shown
+        output.show()
 
     def _repr_html_(self) -> str:
-        return f"{run_html(self.run)}<p>{escape(self._way_on)}</p>"
+        return f"{run_html(self.run)}{self._way_on_html}"
+
+    @property
+    def _way_on_html(self) -> str:
+        return f"<p>{escape(self._way_on)}</p>"
 
     @property
     def _way_on(self) -> str:

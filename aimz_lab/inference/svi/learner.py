@@ -184,8 +184,9 @@ class SviLearner:
             Exception: Any error of the kernel. After an error the learner is as before.
 
         Warns:
-            FitWarning: If batches of a stream of unknown length are not scaled, or all rows are
-                trained on at once, not in batches of the default size.
+            FitWarning: If batches of a stream of unknown length are not scaled, all rows are
+                trained on at once, not in batches of the default size, or the learning rate is
+                absurdly high.
         """
         self._rate.check()
         read = read_fit_data(self._kernel, self._svi, request, self._indices, self._rows_check)

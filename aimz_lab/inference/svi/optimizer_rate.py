@@ -20,9 +20,11 @@ from jaxtyping import Float, PyTree
 from numpyro.infer.svi import SVIState
 from numpyro.optim import Minimize, _NumPyroOptim
 
-from aimz_lab.errors import InferenceError
+from aimz_lab.errors import FitWarning, InferenceError
 from aimz_lab.inference.compiling import QUICKEST, compiler_options, named, on_host
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
+from aimz_lab.progress import number
+from aimz_lab.tracebacks import warn
 
 Schedule = Callable[[Any], Any]
 """A function from the number of the update, from 0, to the learning rate."""
@@ -30,6 +32,8 @@ Schedule = Callable[[Any], Any]
 _HOME = "jax.example_libraries.optimizers"
 _NAME = "step_size"
 _AT_ONCE = 1024
+_ABSURD = 1e3
+"""Parameters that move by so much a step are far outside of what the data speak of."""
 
 _HOW = (
     "To set one during a run, train with an optimizer of numpyro.optim, as "
@@ -66,10 +70,13 @@ class OptimizerRate:
         self._schedule = _schedule_in(getattr(optimizer, "update_fn", None))
 
     def check(self) -> None:
-        """Refuse a rate that no step can use.
+        """Refuse a rate that no step can use, and doubt one that few steps survive.
 
         Raises:
             InferenceError: If it is the same for all steps, and no number, negative, or not finite.
+
+        Warns:
+            FitWarning: If it is the same for all steps, and absurdly high.
         """
         rate = self._schedule(0) if self._is_constant else 0.0
         if isinstance(rate, str) or not 0 <= rate < np.inf:
@@ -78,6 +85,13 @@ class OptimizerRate:
                 "numpyro.optim.Adam(0.01)."
             )
             raise InferenceError(msg)
+        if rate >= _ABSURD:
+            msg = (
+                f"The learning rate of the optimizer is {number(float(rate))}: at such a rate the "
+                "first steps usually end in NaN. Usual rates are 0.0001 to 0.1, as in "
+                "numpyro.optim.Adam(0.01)."
+            )
+            warn(msg, FitWarning)
 
     def is_settable(self, state: RatedState) -> bool:
         """Whether the rate can be set during a run."""

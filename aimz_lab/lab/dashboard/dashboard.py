@@ -21,7 +21,7 @@ from aimz_lab.lab.dashboard.clicks import obey
 from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.dashboard.rate_doubts import doubt
 from aimz_lab.lab.dashboard.view_choice import MOST_UPDATES_PER_S, ViewName, view_named
-from aimz_lab.lab.dashboard.views import Receive, View
+from aimz_lab.lab.dashboard.views import NotebookView, Receive, View
 from aimz_lab.lab.panels import CheckPanel, DevicesPanel, Panel
 from aimz_lab.lab.panels.compilations import compilation_log
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
@@ -42,9 +42,9 @@ class LiveDashboard(Display):
     """Watch and steer a run while it trains, or while its chains draw.
 
     In a notebook: curves, padding, devices, parameters, and buttons that stop, pause and steer
-    the run. Restore best stops it too, and gives the model the best state: by the held-out loss, or
-    else the lowest loss. Of chains: energies, divergences, step sizes, R-hat
-    and effective sample sizes. When the run ends, a still picture with a summary takes their place.
+    the run. "Stop and restore best" gives the model the best state: by the held-out loss, or else
+    the lowest loss. Of chains: energies, divergences, step sizes, R-hat and effective sample
+    sizes. When the run ends, a still picture with a summary takes their place.
 
     The record outlives the page: one that is loaded again shows the live view again, or the picture
     of a run that has ended meanwhile. Where an output is cleared or its cell run again, the buttons
@@ -124,6 +124,11 @@ class LiveDashboard(Display):
     def display_s(self) -> float:
         """Seconds that the display took from the run so far."""
         return self._panel_set.spent_s + self._sent_s
+
+    @property
+    def shows_facts(self) -> bool:
+        """Whether the facts of the run stand below its picture."""
+        return isinstance(self.view, NotebookView)
 
     def on_call_begin(self) -> None:
         """Count compilations from here on: most come before the run has begun."""
@@ -251,7 +256,7 @@ class LiveDashboard(Display):
             msg = "There is no best state yet; the first is known after some 64 steps."
             raise ArgumentError(msg)
         self._restore_best = True
-        run.control.stop("Restore best was clicked")
+        run.control.stop("Stop and restore best was clicked")
 
     def of_call(self) -> CallDisplay | None:
         """Return the map of a predictive call on workers; ``None`` where a line of text has it."""

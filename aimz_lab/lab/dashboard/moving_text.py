@@ -25,6 +25,15 @@ SELDOM_S = 10.0
 """The same where a page shows the widget: the line is then for the saved notebook alone."""
 
 
+def needs_kernel(name: str) -> str:
+    """Return the text of a widget itself, for pages that cannot show it: below stands the rest.
+
+    Args:
+        name: What it shows.
+    """
+    return f"{name}: a live view, which needs its kernel"
+
+
 def below_widget(model_id: str, content: str) -> str:
     """Return HTML that the page of a widget hides, and that stands for the widget without it.
 

@@ -18,7 +18,7 @@ from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.clicks import obey
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
-from aimz_lab.lab.dashboard.moving_text import below_widget
+from aimz_lab.lab.dashboard.moving_text import below_widget, needs_kernel
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import WIDGET_MIME
 from aimz_lab.system.imports import late_import
@@ -117,11 +117,15 @@ class RunningRuns:
         from IPython.display import display
 
         bundle = self._repr_mimebundle_()
-        display(bundle, raw=True)
-        if WIDGET_MIME in bundle:  # a notebook without its kernel has no table
-            content = f"{bundle['text/html']}<p>As of {time.strftime('%H:%M:%S')}.</p>"
-            html = below_widget(bundle[WIDGET_MIME]["model_id"], content)
-            display({"text/html": html, "text/plain": bundle["text/plain"]}, raw=True)
+        if WIDGET_MIME not in bundle:
+            display(bundle, raw=True)
+            return
+        # A notebook without its kernel has no table with buttons, and shows the one below.
+        widget = bundle[WIDGET_MIME]
+        display({WIDGET_MIME: widget, "text/plain": needs_kernel("lab.running()")}, raw=True)
+        content = f"{bundle['text/html']}<p>As of {time.strftime('%H:%M:%S')}.</p>"
+        html = below_widget(widget["model_id"], content)
+        display({"text/html": html, "text/plain": bundle["text/plain"]}, raw=True)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         listed = live_runs()

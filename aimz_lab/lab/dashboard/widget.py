@@ -13,7 +13,7 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
-from aimz_lab.lab.dashboard.moving_text import MovingText, below_widget, line_of
+from aimz_lab.lab.dashboard.moving_text import MovingText, below_widget, line_of, needs_kernel
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import (
     PANELS,
@@ -84,6 +84,8 @@ def _display(widget: AnyWidget) -> None:
 
     if widget.show_below is None or place() == "page":
         bundle, metadata = widget._repr_mimebundle_()  # Colab's metadata are anywidget's to know
+        if widget.show_below is not None:
+            bundle = {**bundle, "text/plain": needs_kernel(widget.meta.get("model", "run"))}
         display(bundle, raw=True, metadata=metadata)
     if widget.show_below is not None:
         widget.show_below()
@@ -214,8 +216,7 @@ class WidgetView(NotebookView):
     def live_bundle(self, run: Run) -> dict[str, Any]:
         """Return the reference to the widget, with text for pages that cannot show it."""
         # This text does not move; the line below does.
-        text = f"{run.info.model}: a live view, which needs its kernel"
-        return widget_bundle(self.widget.model_id, text)
+        return widget_bundle(self.widget.model_id, needs_kernel(run.info.model))
 
     def prepare(self, preparing: Preparing) -> None:
         """Show the text, in the page once the widget is there."""

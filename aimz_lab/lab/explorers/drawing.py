@@ -72,7 +72,6 @@ def draw_view(view: View) -> Figure:
     ]
     figure = figure_of_axes(_WIDTH, max(sum(heights), 1.0), dpi=110)
     figure.alt = view.words()
-    figure.follows = view.draw is None  # such nodes are opaque, with letters that fit them
     if rows:
         grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
     for i, row in enumerate(rows):

@@ -24,7 +24,9 @@ from aimz_lab.system.lazy_modules import xr
 if TYPE_CHECKING:
     from aimz_lab.effects.effect_summary import EffectSummary
 
-_OF_OUTPUT = ("output", "output_scale", "output_column")  # attributes of a prediction
+_OF_OUTPUT = ("output", "output_scale", "output_column", "output_event", "output_levels")
+"""Attributes of a prediction that say what its output is."""
+
 _BUDGET_S = 0.15  # after which the rest of a curve waits for the next answer
 
 

@@ -16,13 +16,14 @@ from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.effects.measures import NO_EFFECT, Contrast, check_contrast, name_of
 from aimz_lab.effects.row_groups import row_groups
-from aimz_lab.effects.sweep import Swept, average_sites
+from aimz_lab.effects.sweep import Swept
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.lab import environment
 from aimz_lab.lab.explorers.charts import View
 from aimz_lab.lab.explorers.effect_answers import EffectAnswers
 from aimz_lab.lab.explorers.effect_code import EffectCode
+from aimz_lab.lab.explorers.effect_measures import measures_by_site
 from aimz_lab.lab.explorers.effect_question import (
     ALL_ROWS,
     NO_CURVE,
@@ -85,7 +86,8 @@ def explore_effect(
     Each input has a control for the intervention, of its own name, and one for the baseline,
     ``{name}_baseline``: a value for all rows, or ``"observed"`` (``"not set"`` for a site).
     Further controls are ``by`` (groups of rows), ``site``, ``contrast``, and ``curve``, the input
-    that the average is drawn over. An input called like one of these has ``_`` behind its name. A
+    that the average is drawn over. An odds ratio is offered for flags and probabilities, a ratio
+    for averages of one sign. An input called like one of these has ``_`` behind its name. A
     scenario that was computed is kept while others change; a pinned one is compared with.
 
     The numbers are those of :meth:`aimz_lab.ImpactModel.estimate_effect` and
@@ -143,9 +145,9 @@ def explore_effect(
     averages = ScenarioAverages(im, given, list(inputs.values()), key, weights, subset)
     switch = _switch(inputs) if vary is None else None
     first = _first(inputs, switch)
-    averages.begin()
-    begun = averages.of(first[1], ALL_ROWS, None, contrast)
-    sites = _sites(begun, inputs, im.param_output)
+    moved = [each.name for each in inputs.values() if each.sweep.of == "site"]
+    measures = measures_by_site(averages, first, moved, contrast)
+    sites = dict(sorted(measures.items(), key=lambda one: one[0] != im.param_output))
     options = EffectOptions(inputs, groups, contrasts, sites, own)
     chosen = {n: v for n, v in (("weights", weights), ("subset", subset)) if v is not None}
     controls = _controls(options, first, begun_by)
@@ -229,12 +231,6 @@ def _first_curve(inputs: Mapping[str, MovedInput], switch: str | None) -> str:
     return next(numbers, switch)
 
 
-def _sites(begun: Any, inputs: Mapping[str, MovedInput], output: str) -> list[str]:
-    moved = [each.name for each in inputs.values() if each.sweep.of == "site"]
-    found = [str(name) for name in average_sites(begun, *moved)]
-    return sorted(found, key=lambda name: name != output)
-
-
 def _groups(
     given: Mapping[str, Any], by: GroupBy | None, known: Sequence[str]
 ) -> tuple[dict[str, Any], str, str]:
@@ -293,8 +289,16 @@ def _controls(
     }
     names = list(options.inputs)
     found["by"] = widgets.Dropdown(options=list(options.groups), value=by, description="by")
-    found["site"] = widgets.Dropdown(options=list(options.sites), description="site")
-    found["contrast"] = widgets.Dropdown(options=list(options.contrasts), description="contrast")
+    site = found["site"] = widgets.Dropdown(options=list(options.sites), description="site")
+    measures = options.sites[site.value]
+    contrast = found["contrast"] = widgets.Dropdown(options=measures, description="contrast")
+
+    def follow(_: object) -> None:
+        kept, offered = contrast.value, options.sites[site.value]
+        contrast.options = offered
+        contrast.value = kept if kept in offered else offered[0]
+
+    site.observe(follow, "value")  # before the explorer does, which reads all controls
     found["curve"] = widgets.Dropdown(options=[NO_CURVE, *names], description="curve over")
     return found
 

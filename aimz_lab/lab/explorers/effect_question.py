@@ -43,7 +43,7 @@ class EffectQuestion:
         return tuple(moved)
 
 
-def described(inputs: Sequence[MovedInput], settings: Settings) -> str:
+def described(inputs: Sequence[MovedInput], settings: Sequence[Any]) -> str:
     """Say what a scenario sets.
 
     Args:
@@ -115,14 +115,14 @@ class EffectOptions:
         inputs: What scenarios set, by the name of the control.
         groups: ``by`` of ``estimate_effect`` by name.
         contrasts: Measures by name.
-        sites: The sites.
+        sites: The sites, each with the names of the measures that can work for it.
         own: Name of the groups whose labels were given, and not named; empty if there are none.
     """
 
     inputs: Mapping[str, MovedInput]
     groups: Mapping[str, Any]
     contrasts: Mapping[str, Contrast]
-    sites: Sequence[str]
+    sites: Mapping[str, Sequence[str]]
     own: str = ""
 
     def question(self, values: Mapping[str, Any]) -> EffectQuestion:

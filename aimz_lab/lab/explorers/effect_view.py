@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aimz_lab.effects.measures import NO_EFFECT, name_of
-from aimz_lab.effects.outcome_names import column_of
+from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.lab.explorers.charts import (
     Area,
@@ -67,7 +67,7 @@ class Effect:
 
     def called(self, site: str) -> str:
         """Return the column that the site stands for, if it is the output of a table."""
-        return column_of(self.draws, site)
+        return called(self.draws, site)
 
 
 @dataclass(frozen=True)
@@ -260,16 +260,23 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
         layers.append(Rule(float(before[0]), axis="y", label="baseline"))
     layers += _marks(answer, moved, place)
     more = f" (the first {_MOST_LINES} groups)" if len(names) > _MOST_LINES else ""
-    called = answer.effect.called(site)
+    called, held = answer.effect.called(site), _held(answer, place)
     return Chart(
         layers,
-        title=f"Average of {called} over {moved.name}{more}",
+        title=f"Average of {called} over {moved.name}{more}{held}",
         x_label=moved.name,
         y_label=f"average of {called}",
         x_names=() if is_number else [str(value) for value in moved.values],
         x_range=None if is_number else (_BESIDE_LEVELS, len(moved.values) - 0.5),
         handles=_handles(answer, moved, name, place),
     )
+
+
+def _held(answer: Answered, place: int) -> str:
+    """Say what the intervention sets beside the input of the curve."""
+    settings = [*answer.asked.intervention]
+    settings[place] = answer.inputs[place].kept
+    return "" if all(map(is_kept, settings)) else f": {described(answer.inputs, settings)}"
 
 
 def _levels(moved: MovedInput, x: np.ndarray, summary: np.ndarray, label: str) -> Bars:

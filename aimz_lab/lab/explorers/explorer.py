@@ -157,7 +157,7 @@ class Explorer:
         self._check_open()
         for name in values:
             named(self.controls, name)
-        before = {name: one.value for name, one in self.controls.items() if name in values}
+        before = {name: one.value for name, one in self.controls.items()}  # one may move others
         with self._one_question():
             try:
                 # In the controls' order: what one takes may depend on those before it.

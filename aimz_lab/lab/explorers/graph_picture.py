@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FILLS = {
-    "latent": "#0b6aa5",
-    "observed": "#5f5f5f",
-    "deterministic": "#00694f",
-    "param": "#75520a",
-    "factor": "#96406f",
+    "latent": "#09598b",
+    "observed": "#565656",
+    "deterministic": "#006149",
+    "param": "#704f0a",
+    "factor": "#873a64",
 }
 """Colour of a node, by kind of site; :data:`LETTERS` are read on each.
 
-A node is opaque: no colour of letters has enough contrast with light pages and with dark ones.
+A node is opaque: no colour of letters has enough contrast with light pages and with dark ones. Its
+colour is so dark that the letters are read also where a dark page makes the picture brighter.
 """
 
 LETTERS = "#ffffff"

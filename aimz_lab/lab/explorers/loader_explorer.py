@@ -52,9 +52,10 @@ def explore_loader(loader: Any) -> Explorer:
     Returns:
         The explorer. Its controls are ``batch_size``, ``devices`` (0 leaves batches where the data
         lies, as ``device=None``), ``shuffle`` and ``epoch``, as far as the source lets them be
-        chosen; ``batch``, counted from 1, whose rows are shown; and ``numbers``, the table:
-        ``"epoch"``, with rows, batches, padding and bytes; ``"batches"``, with the rows and the
-        padding of each; or ``"rows"``, the first and the last rows of the batch, with its padding.
+        chosen; ``batch``, whose rows are shown; and ``numbers``, the table: ``"epoch"``, with rows,
+        batches, padding and bytes; ``"batches"``, with the rows and the padding of each; or
+        ``"rows"``, the first and the last rows of the batch, with its padding. Epochs and batches
+        are counted from 1, as on the dashboard: epoch 1 is that of ``loader.epoch == 0``.
 
     Raises:
         DataTypeError: If it is no such source.
@@ -96,7 +97,7 @@ def _controls(reading: Reading) -> dict[str, Any]:
     size = min(first.batch_size, reading.n_rows)
     batch_size = widgets.IntSlider(size, 1, reading.n_rows, description="batch size")
     shuffle = widgets.Checkbox(first.shuffle, description="shuffle")
-    epoch = widgets.BoundedIntText(first.epoch, 0, 2**31 - 1, description="epoch")
+    epoch = widgets.BoundedIntText(first.epoch + 1, 1, 2**31, description="epoch")
 
     def follow(_: object) -> None:
         batch.max = len(reading.plan(Settings(batch_size=batch_size.value)))
@@ -113,9 +114,11 @@ def _controls(reading: Reading) -> dict[str, Any]:
 
 
 def _settings(reading: Reading, values: Values) -> Settings:
-    names = ("batch_size", "shuffle", "devices", "epoch")
-    own = {name: getattr(reading.first, name) for name in names}
-    return Settings(**{name: values.get(name, own[name]) for name in names})
+    names = ("batch_size", "shuffle", "devices")
+    own = {name: values.get(name, getattr(reading.first, name)) for name in names}
+    # A loader counts its epochs from 0.
+    epoch = values["epoch"] - 1 if "epoch" in values else reading.first.epoch
+    return Settings(**own, epoch=epoch)
 
 
 def _answer(reading: Reading, values: Values) -> View:

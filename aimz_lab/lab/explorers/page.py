@@ -17,6 +17,7 @@ from aimz_lab.errors import AimzLabError
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.moving_text import needs_kernel
 from aimz_lab.lab.dashboard.views import WIDGET_MIME
 from aimz_lab.lab.explorers.charts import Chart, Layer, View
 from aimz_lab.lab.explorers.drawing import draw_view
@@ -88,7 +89,7 @@ def _still(explorer: Shown, page_id: str = "") -> Bundle:
     if not environment.has_matplotlib() or not (explorer.view.charts or explorer.view.draw):
         return {"text/plain": text}, {}
     figure = draw_view(explorer.view)
-    bundle, metadata = shown_bundle(png(figure), figure.alt, follows=figure.follows)
+    bundle, metadata = shown_bundle(png(figure), figure.alt)
     html = f'<div class="aimz-still-{page_id}">{bundle["text/html"]}</div>'
     html += _without_panel(page_id) if page_id else ""
     return bundle | {"text/plain": text, "text/html": html}, metadata
@@ -148,7 +149,8 @@ class Page:
 
         bundle, metadata = _still(self._explorer, self._id)
         model = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
-        display({WIDGET_MIME: model, "text/plain": repr(self._explorer)}, raw=True)
+        text = needs_kernel(self._explorer.title or "Explorer")
+        display({WIDGET_MIME: model, "text/plain": text}, raw=True)
         self._handles.append(display(bundle, raw=True, metadata=metadata, display_id=True))
 
     def tell(self, number: int, asked_at: float) -> None:

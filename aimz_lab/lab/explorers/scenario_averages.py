@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from aimz_lab.effects.measures import expected_for
 from aimz_lab.effects.row_groups import RowGroups, row_groups
 from aimz_lab.effects.sweep import averages_over
 from aimz_lab.errors import AimzLabWarning, ArgumentError
@@ -129,16 +130,13 @@ class ScenarioAverages:
     ) -> tuple[xr.Dataset, tuple[str, ...]]:
         if by not in self._groups:
             self._groups[by] = row_groups(groups, self._weights, self._subset, [self._given])
-        options = {
-            **self.arguments(settings),
-            **self._together,
-            "reduce": averages_over(self._groups[by], contrast),
-            "rng_key": self._key,
-            "in_sample": True,
-            "progress": False,
-        }
+        given = {**self.arguments(settings), **self._together, "in_sample": True}
+        reduce = averages_over(self._groups[by], contrast)
         with _told() as said:
-            tree = self._im.predict(**options)
+            # As an effect is computed, of what is expected of each row.
+            moment = self._im._moment()
+            expected = expected_for(contrast)
+            (tree,) = self._im._paired(self._key, moment, [given], [reduce], expected=expected)
         return tree["posterior_predictive"].to_dataset(), tuple(said)
 
 

@@ -66,6 +66,7 @@ class TracePanel(Panel):
             "best": None,
             "best_step": None,
             "best_name": None,
+            "best_held_out": False,
         }
 
 

@@ -61,6 +61,7 @@ def present(run: Run) -> Frame:
         "best": best.value if best else None,
         "best_step": best.step if best else None,
         "best_name": best.name if best else None,
+        "best_held_out": bool(best and best.is_held_out),
     }
 
 

@@ -176,7 +176,10 @@ def curve_of(
 
 def _best(run: Run, rows: int) -> tuple[str, int, float] | None:
     best = shown_best(run)
-    return None if best is None else (best.name, best.step, best.value * _rows(run) / rows)
+    if best is None:
+        return None
+    is_scaled = best.is_held_out and rows < _rows(run)
+    return f"{best.name}{', scaled' * is_scaled}", best.step, best.value * _rows(run) / rows
 
 
 def _rows(run: Run) -> int:
@@ -187,7 +190,11 @@ def _validation(run: Run, *, per_row: bool) -> Line | None:
     if not run.validation or not (per_row or run.info.n_obs):
         return None
     steps, values = (np.asarray(column, float) for column in zip(*run.validation, strict=True))
-    return Line("held-out loss", steps, values if per_row else values * run.info.n_obs)
+    if per_row:
+        return Line("held-out loss", steps, values)
+    # Beside the loss of all training rows stands the held-out loss of as many.
+    name = f"held-out loss, scaled to {run.info.n_obs:,} training rows"
+    return Line(name, steps, values * run.info.n_obs)
 
 
 def _other(run: Run, *, per_row: bool) -> Line:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from aimz_lab.calls import public
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.effects.measures import NO_EFFECT
-from aimz_lab.effects.outcome_names import column_of
+from aimz_lab.effects.outcome_names import called
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
@@ -191,7 +191,7 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
 
 def _named(effect: xr.DataTree, site: str) -> str:
     group = next(group for group in PREDICTIVE_GROUPS if group in effect)
-    return column_of(effect[group].to_dataset(), site)
+    return called(effect[group].to_dataset(), site)
 
 
 def _title(values: Any, default: str) -> str:

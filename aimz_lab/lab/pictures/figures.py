@@ -181,7 +181,7 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
         marker = "o" if len(steps) <= 60 else ""
         axes.plot(
             steps, values, color=ink.ORANGE, linewidth=1.6, dashes=(4, 2), marker=marker,
-            markersize=3.5, label="held-out loss",
+            markersize=3.5, label=shown.validation.label,
         )  # fmt: skip
 
 

@@ -195,6 +195,8 @@ def collect_values(
     row_axes: Mapping[str, int | None],
     scales: Mapping[str, Callable[[ArrayLike], ArrayLike]],
     expected: Set[str] = frozenset(),
+    *,
+    only_probabilities: bool = False,
 ) -> Callable:
     """Collect values of sites, with the rows first where a site has rows.
 
@@ -202,11 +204,14 @@ def collect_values(
         row_axes: The sites, each with its axis of rows.
         scales: For some sites, what takes their values to the scale to return.
         expected: Sites of which to return the mean of their distribution, where it has one.
+        only_probabilities: Leave out of these what is neither a flag nor a share.
     """
 
     def value(trace: Trace, name: str) -> jax.Array:
         drawn = jnp.asarray(trace[name]["value"])
-        return _expected(trace[name], drawn) if name in expected else drawn
+        if name not in expected or (only_probabilities and not _is_share(trace[name])):
+            return drawn
+        return _expected(trace[name], drawn)
 
     def collect(run: Run) -> dict[str, jax.Array]:
         trace = run({})
@@ -232,6 +237,13 @@ def _expected(site: Message, drawn: jax.Array) -> jax.Array:
     except NotImplementedError:
         return drawn
     return jnp.where(jnp.isfinite(mean), mean, drawn) if mean.shape == drawn.shape else drawn
+
+
+def _is_share(site: Message) -> bool:
+    """Whether all values of a drawn site are 0, 1 or between."""
+    support = site["fn"].support if site["type"] == "sample" else None
+    support = getattr(support, "base_constraint", support)
+    return support is constraints.boolean or support is constraints.unit_interval
 
 
 def _scaled(value: jax.Array, scale: Callable | None) -> jax.Array:

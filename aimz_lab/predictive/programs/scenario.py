@@ -98,12 +98,15 @@ class Scenario:
 
     def _collector(self, wanted: Mapping[str, int | None], quantity: Quantity) -> Callable:
         if quantity == "values":
-            return collect_values(wanted, self._scales, self._expected(wanted))
+            shares = self.request.expected == "probabilities"
+            return collect_values(
+                wanted, self._scales, self._expected(wanted), only_probabilities=shares
+            )
         return collect_log_likelihood(wanted, self.plan.summed_out)
 
     def _expected(self, wanted: Iterable[str]) -> frozenset[str]:
         """The sites that return the mean of their distribution."""
-        if not self.request.expected:
+        if self.request.expected is None:
             return frozenset()
         # What is set by hand is no draw.
         without = {*self.request.condition, *self.request.intervention}

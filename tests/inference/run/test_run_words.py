@@ -198,7 +198,7 @@ def test_the_loss_of_a_model_is_that_of_the_state_that_it_has(kept, told):
     if kept == "monitor":  # of two, the model has that of the callback that asked
         run.best["validation"] = Best(1.0, 2, object(), "validation")
     run.end_with(state)
-    run.finish("stopped", "Restore best was clicked")
+    run.finish("stopped", "Stop and restore best was clicked")
     line, html = (make(DESCRIBED, Standing(run)) for make in (describe_in_a_line, describe_html))
     assert f"rows of X and y, {told}" in line
     assert told.removeprefix("loss ") in html

@@ -97,6 +97,7 @@ def test_without_a_good_state_the_model_says_that_it_is_not_to_be_used(model):
     assert "diverged" not in repr(refit(model, X, Y))
 
 
+@pytest.mark.filterwarnings("ignore:The learning rate of the optimizer is")
 def test_a_wrecked_state_without_a_posterior_is_told_by_what_wrecked_it():
     def spread(X, y=None):
         sd = numpyro.sample("sd", dist.HalfNormal(1.0))

@@ -133,6 +133,7 @@ def test_too_many_steps_left_out_end_the_run(model):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The learning rate of the optimizer is")
 def test_parameters_that_are_not_finite_count_though_the_loss_is():
     im = regression_model(numpyro.optim.SGD(1e38))
     with pytest.warns(FitWarning, match="the parameters were not finite at step 1 "):

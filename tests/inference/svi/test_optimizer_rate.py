@@ -11,7 +11,7 @@ import pytest
 from numpyro.infer.svi import SVIState
 
 from aimz_lab import Callback
-from aimz_lab.errors import InferenceError
+from aimz_lab.errors import FitWarning, InferenceError
 from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.lab.callbacks import ModelCheckpoint
@@ -58,6 +58,19 @@ def test_a_rate_that_no_step_can_use_is_refused_before_the_first(rate):
     with pytest.raises(InferenceError, match=f"rate of the optimizer is {rate!r}; give it a pos"):
         im.fit(X, Y, batch_size=20, epochs=1)
     assert not im.is_fitted()
+
+
+def test_an_absurd_rate_is_told_before_the_run_diverges():
+    im, told = regression_model(optimizer=numpyro.optim.Adam(2e3)), []
+
+    class FirstStep(Callback):
+        def on_fit_begin(self, run):
+            told.extend(str(one.message) for one in warned)
+
+    with pytest.warns(FitWarning) as warned:
+        refit(im, X, Y, callbacks=[FirstStep()])
+    assert [one.split(":")[0] for one in told] == ["The learning rate of the optimizer is 2,000"]
+    OptimizerRate(numpyro.optim.SGD(999.0)).check()  # without a warning
 
 
 @pytest.mark.slow

@@ -414,6 +414,17 @@ class TestScene:
         assert total["validation"]["values"] == [25, 22.5]
         assert (per_row["unit"], total["unit"]) == ("loss per row (nats)", "loss (nats)")
 
+    def test_a_held_out_loss_that_is_not_per_row_says_that_it_is_scaled(self, node, loss):
+        per_row, total = self.drawn(node, loss), self.drawn(node, loss, perRow=False)
+        assert per_row["validation"]["legend"] == "held-out loss"
+        assert total["validation"]["legend"] == "held-out loss, scaled to 10 training rows"
+        texts = [text for text, _, _ in node("texts", loss, {**OPTIONS, "perRow": False}, BOX)]
+        assert "best held-out loss, scaled 22.5" in texts
+        names = [node("bestName", loss, per_row) for per_row in (True, False)]
+        assert names == ["best held-out loss", "best held-out loss, scaled"]
+        lines = node("readoutLines", total, node("readout", total, 3000))
+        assert "held-out loss, scaled 22.5 at step 3,000" in lines
+
     def test_the_best_is_that_of_the_kernel(self, node, loss):
         drawn = self.drawn(node, loss)
         assert drawn["best"]["value"] == pytest.approx(loss["best"], rel=1e-5)

@@ -191,6 +191,22 @@ def test_a_handle_that_a_cell_shows_is_brought_up_to_date_when_its_run_ends(page
     assert "completed" in again["data"]["text/plain"]
 
 
+def test_a_handle_shows_the_facts_once_in_the_cell_of_its_display(page):
+    page.run(HANDLE.replace("run, work)", "run, work, is_shown=True)"))
+    shown = page.wait_for(lambda m: m["msg_type"] == "display_data")["content"]
+    assert "handle.wait() waits for it" in shown["data"]["text/html"]
+    assert "<table" not in shown["data"]["text/html"]
+    page.run("handle")
+    later = page.wait_for(lambda m: m["msg_type"] == "display_data")["content"]
+    assert "<table" in later["data"]["text/html"]
+    page.run("go_on.set()")
+    ends = [page.wait_for(lambda m: m["msg_type"] == "update_display_data") for _ in range(2)]
+    texts = {m["content"]["transient"]["display_id"]: m["content"]["data"] for m in ends}
+    assert len(texts) == 2
+    assert all("handle.result() is the model" in one["text/html"] for one in texts.values())
+    assert sum("<table" in one["text/html"] for one in texts.values()) == 1
+
+
 @pytest.mark.slow
 def test_pause_and_resume_are_shown_while_they_happen(page):
     if page.subshell is None:

@@ -9,6 +9,7 @@ import pytest
 from aimz_lab import Callback
 from aimz_lab.inference.run.run_words import loss_per_row, shown_best
 from aimz_lab.lab import History, LiveDashboard, compare, loss_figure, summary_text
+from aimz_lab.lab.dashboard import static
 from aimz_lab.lab.dashboard.views import RecordingDisplay
 from tests.kernels import regression_data
 from tests.lab.runs import begun, feed
@@ -22,6 +23,10 @@ X, Y = regression_data(n=100)
 @pytest.fixture(scope="module")
 def model():
     return regression_model()
+
+
+def test_the_button_says_that_it_stops_the_run():
+    assert 'button("restore_best", "Stop and restore best"' in static.module()
 
 
 class Spoil(Callback):
@@ -54,7 +59,7 @@ def test_the_model_ends_with_the_parameters_of_the_best_step(model, validation):
         callbacks=[spoil, LiveDashboard(view=screen)],
     )  # fmt: skip
     run = model.last_run
-    assert (run.status, run.reason) == ("stopped", "Restore best was clicked")
+    assert (run.status, run.reason) == ("stopped", "Stop and restore best was clicked")
     [note] = run.notes
     step = int(note.removesuffix(".").rsplit(" ", 1)[1])
     assert 80 <= step <= 320 < run.step

@@ -133,6 +133,9 @@ class TestTable:
         assert f'class="aimz-still-{table[WIDGET_MIME]["model_id"]}"' in below["text/html"]
         assert "&lt;one&gt;" in below["text/html"]
         assert "As of " in below["text/html"]
+        # A page that trusts no widget shows both outputs, and the table once.
+        assert table.keys() == {WIDGET_MIME, "text/plain"}
+        assert table["text/plain"] == "lab.running(): a live view, which needs its kernel"
 
     def test_a_run_that_goes_on_is_followed_with_a_line_below(self, two, monkeypatch):
         monkeypatch.setattr("aimz_lab.lab.dashboard.widget.place", lambda: "page")

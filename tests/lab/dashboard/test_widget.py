@@ -251,6 +251,7 @@ class TestReplay:
         assert shown[WIDGET_MIME]["model_id"] == widget.model_id
         assert f'class="aimz-still-{widget.model_id}"' in still["text/html"]
         assert set(still) == {"image/png", "text/html", "text/plain"}
+        assert shown["text/plain"] == "kernel: a live view, which needs its kernel"
         # A program that executes the notebook has nobody who sees a widget.
         monkeypatch.setattr("aimz_lab.lab.dashboard.widget.place", lambda: "kernel")
         widget._ipython_display_()

@@ -187,17 +187,54 @@ def test_titles_name_both_scenarios(im):
         ({"dose": "observed", "dose_baseline": "observed"}, "as observed in both"),
     ):
         assert explorer.set(**moved).charts[0].title == f"Effect on y: {said}"
+    for moved, said in (
+        ({"dose": 1.0}, ""),  # which the curve moves
+        ({"lift": 1.0}, ": lift = 1"),
+    ):
+        title = f"Average of y over dose{said}"
+        assert explorer.set(**moved, curve="dose").charts[1].title == title
+
+
+def counts(X, y=None):
+    rate = numpyro.sample("rate", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.deterministic("share", jax.nn.sigmoid(rate * X))
+        numpyro.deterministic("change", rate * X)
+        numpyro.sample("y", dist.Poisson(0.5 + 0 * X), obs=y)
+
+
+@pytest.mark.slow
+def test_only_measures_that_can_work_are_offered():
+    draws = {"rate": np.linspace(-1, 1, 20, dtype=np.float32)}
+    model = mean_field_model(counts).set_posterior_sample(draws)
+    explorer = lab.explore_effect(model, DOSE, vary={"X": [1.0, 2.0]})
+    contrast = explorer.controls["contrast"]
+    assert contrast.options == ("difference", "ratio", "percent")  # averages of counts below 1
+    explorer.set(site="share", contrast="odds_ratio")
+    explorer.set(contrast="ratio", site="y")
+    assert contrast.value == "ratio"
+    explorer.set(site="share", contrast="odds_ratio")
+    with pytest.raises(ArgumentError, match="'X' does not take 7"):
+        explorer.set(site="y", X=7)
+    assert contrast.value == "odds_ratio"  # as before, with its site
+    explorer.set(site="change")
+    assert (contrast.options, contrast.value) == (("difference",), "difference")
+    with pytest.raises(ArgumentError, match="'contrast' does not take 'odds_ratio'"):
+        explorer.set(contrast="odds_ratio")
+    own = lab.explore_effect(model, DOSE, vary={"X": [1.0, 2.0]}, contrast=twice)
+    assert own.set(site="change").table is not None
+    assert own.controls["contrast"].options == ("difference", "twice")
 
 
 def test_only_what_changed_is_computed_again(im, monkeypatch):
     asked = []
-    predict = type(im).predict
+    paired = type(im)._paired
 
-    def counted(self, X, **given):
-        asked.append(float(np.mean(given["dose"])))
-        return predict(self, X, **given)
+    def counted(self, key, moment, calls, reduces, **options):
+        asked.extend(float(np.mean(call["dose"])) for call in calls)
+        return paired(self, key, moment, calls, reduces, **options)
 
-    monkeypatch.setattr(type(im), "predict", counted)
+    monkeypatch.setattr(type(im), "_paired", counted)
     explorer = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0, 1, 2, 3]})
     assert sorted(set(asked)) == sorted([0, 1, 2, 3, float(DOSE.mean())])
     assert len(asked) == 5
@@ -292,7 +329,7 @@ def test_the_code_sets_an_argument_that_was_given_as_a_list(im, capsys):
 def test_the_first_question_sets_what_is_0_or_1(table_model):
     explorer = lab.explore_effect(table_model, FRAME[["region", "dose", "visits", "treated"]])
     assert explorer.view.sentences[0] == "Baseline: treated = 0. Intervention: treated = 1."
-    assert explorer.view.charts[1].title == "Average of sales over dose"
+    assert explorer.view.charts[1].title == "Average of sales over dose: treated = 1"
     # A handle of a category that is left as it is stands at none of its levels.
     view = explorer.set(curve="region")
     assert [handle.at for handle in view.charts[1].handles] == [-0.5, -0.5]

@@ -68,7 +68,8 @@ def test_devices_that_are_not_there_are_planned_alike(devices):
 def test_rows_of_a_batch_are_the_loaders_with_its_padding_marked():
     loader = loader_of(batch_size=30, shuffle=True)
     explorer = lab.explore_loader(loader)
-    explorer.set(devices=8, numbers="rows", batch=4, epoch=2)
+    assert (explorer.values["epoch"], explorer.values["batch"]) == (1, 1)
+    explorer.set(devices=8, numbers="rows", batch=4, epoch=3)
     *_, last = loader.index_batches(epoch=2)
     table = explorer.table()
     assert list(table.index) == [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16]
@@ -95,6 +96,8 @@ def test_other_batch_sizes_are_tried_and_dragged():
     explorer.take({"kind": "drag", "name": "batch_size", "value": 63.7})
     explorer.wait()
     assert explorer.values["batch_size"] == 64
+    with pytest.raises(ArgumentError, match="It goes from 1 to 2147483648"):
+        explorer.set(epoch=0)
     with pytest.raises(ArgumentError, match="It goes from 1 to 100"):
         explorer.set(batch_size=101)
     with pytest.raises(ArgumentError, match="take 'abc'. It takes whole numbers from 1 to 100.$"):

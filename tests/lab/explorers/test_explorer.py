@@ -14,6 +14,7 @@ from aimz_lab.lab.explorers.charts import Area, Chart, Handle, Line, Points, Ste
 from aimz_lab.lab.explorers.controls import move
 from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.page import Page
+from tests.lab.dashboard.test_views import Outputs
 
 ipywidgets = pytest.importorskip("ipywidgets")
 
@@ -112,6 +113,15 @@ def test_the_page_says_which_value_holds_where_another_is_refused():
     one.controls["n"].value = 8
     one.wait()
     assert page.picture.problem == ""
+
+
+def test_a_page_that_trusts_no_widget_shows_the_words_once(monkeypatch):
+    outputs = Outputs()
+    monkeypatch.setattr("IPython.display.display", outputs.display)
+    Page(squares())
+    panel, still = outputs
+    assert panel["text/plain"] == "Explorer: a live view, which needs its kernel"
+    assert still["text/plain"].startswith("4.0")
 
 
 def test_changes_while_it_computes_wait_as_one_and_none_overtakes():

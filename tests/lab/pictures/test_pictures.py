@@ -112,7 +112,10 @@ class TestFigure:
         figure = loss_figure(run, per_row=False, smooth=False)
         assert "smoothed" not in lines(figure)
         assert lines(figure)["each"].get_ydata().tolist() == [40, 30]
-        assert lines(figure)["held-out"].get_ydata().tolist() == [30]
+        held_out, best = lines(figure)["held-out"], lines(figure)["best"]
+        assert held_out.get_ydata().tolist() == [30]
+        assert held_out.get_label() == "held-out loss, scaled to 10 training rows"
+        assert best.get_label() == "best held-out loss, scaled 30 at step 2"
         assert figure.axes[0].get_ylabel() == "loss (nats)"
 
     @pytest.mark.parametrize("losses", [[9.0, 5.0, 3.0], [9.0, 5.0, -1.0]])

@@ -23,6 +23,7 @@ from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.explorers.graph_picture import FILLS, LETTERS
 from aimz_lab.lab.explorers.graph_svg import COLOURS
 from aimz_lab.lab.pictures import ink, shown
+from aimz_lab.lab.pictures.encoding import BRIGHTER, DARKER
 from aimz_lab.lab.pictures.figure_layout import figure_of_axes
 from tests.lab.runs import begun, feed
 
@@ -58,15 +59,17 @@ def test_text_has_full_contrast_where_the_page_says_its_theme(light, paper):
     assert contrast(float(brightness) * np.array(to_rgb(ink.TEXT)), paper) > 5.5
 
 
-def test_colours_of_a_user_and_of_nodes_do_not_follow_the_page():
+def test_a_graph_follows_the_page_and_the_colours_of_a_user_do_not():
     of_a_graph = draw_view(View(draw=lambda axes: None, sentences=["A graph."]))
-    assert "brightness" not in shown_as(of_a_graph)[0]
+    assert "brightness" in shown_as(of_a_graph)[0]
     assert not hasattr(of_a_user(), "follows")
 
 
 @pytest.mark.parametrize("kind", FILLS)
 def test_a_node_of_a_model_is_read_on_any_page(kind):
-    assert contrast(LETTERS, FILLS[kind]) >= 4.5
+    for brightness in (DARKER, 1.0, BRIGHTER):
+        both = (np.minimum(brightness * np.array(to_rgb(c)), 1) for c in (LETTERS, FILLS[kind]))
+        assert contrast(*both) > 4.9
     assert min(contrast(COLOURS[kind], paper) for paper in PAPERS) > 3.4  # its outline
 
 

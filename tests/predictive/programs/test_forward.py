@@ -43,3 +43,5 @@ def test_the_mean_takes_the_place_of_a_draw_where_it_is_that_of_draws(case):
     found = collected(kernel, expected={"y", "twice"})
     np.testing.assert_allclose(found["y"], drawn["y"] if mean is None else mean, rtol=1e-6)
     np.testing.assert_array_equal(found["twice"], drawn["twice"])
+    shares = collected(kernel, expected={"y", "twice"}, only_probabilities=True)
+    np.testing.assert_allclose(shares["y"], mean if case == "flag" else drawn["y"], rtol=1e-6)

@@ -69,7 +69,7 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
   };
   const hasBest = isLoss && loss.best_step;
   const scale = isPerRow ? 1 : loss.n_obs || 1;
-  found.best = hasBest ? { name: loss.best_name, step: loss.best_step, value: loss.best * scale } : null;
+  found.best = hasBest ? { name: bestName(loss, perRow), step: loss.best_step, value: loss.best * scale } : null;
   found.rateChanges = loss.rate_changes ?? [];
   return found;
 }
@@ -101,9 +101,18 @@ function chainSeries(loss, curve, smoothed) {
   };
 }
 
+/** What the best loss is called; a held-out one that is not per row is scaled to the training rows. */
+export function bestName(loss, perRow) {
+  const isScaled = loss.best_held_out && loss.n_obs > 0 && !perRow;
+  return `${loss.best_name ?? "best"}${isScaled ? ", scaled" : ""}`;
+}
+
 function validationOf(loss, isPerRow) {
   if (!loss.validation || (!isPerRow && !loss.n_obs)) return null;
   return {
+    // Beside the loss of all training rows stands the held-out loss of as many.
+    name: isPerRow ? "held-out loss" : "held-out loss, scaled",
+    legend: isPerRow ? "held-out loss" : `held-out loss, scaled to ${count(loss.n_obs)} training rows`,
     steps: unpack(loss.validation.steps),
     values: divided(unpack(loss.validation.loss), isPerRow ? 1 : 1 / loss.n_obs),
   };
@@ -155,7 +164,7 @@ function from(shown, first) {
   return {
     ...shown,
     steps, mean, low, high, smoothed,
-    validation: points ? { steps: at, values } : null,
+    validation: points ? { ...points, steps: at, values } : null,
     previous: shown.previous.map((run) => cutLine(run, first)),
     chains: shown.chains?.map((chain) => cutLine(chain, first)),
   };
@@ -212,13 +221,14 @@ export function readout(shown, step) {
   if (shown.validation) {
     const v = nearest(shown.validation.steps, step);
     if (v >= 0) [found.validationStep, found.validation] = [shown.validation.steps[v], shown.validation.values[v]];
+    found.validationName = shown.validation.name;
   }
   return found;
 }
 
 /** The readout in words, a line each. */
 export function readoutLines(shown, found) {
-  const { step, first, raw, low, high, smoothed, validation, validationStep, rateChange } = found;
+  const { step, first, raw, low, high, smoothed, validation, validationName, validationStep, rateChange } = found;
   const unit = shown.chains ? "iteration" : "step";
   const several = step > first;
   const lines = [several ? `${unit}s ${count(first)} to ${count(step)}` : `${unit} ${count(step)}`];
@@ -229,7 +239,7 @@ export function readoutLines(shown, found) {
   // Extremes of a mean of chains would pass for those of a chain.
   if (several && !(shown.chains?.length > 1)) lines.push(`from ${number(low)} to ${number(high)}`);
   if (smoothed !== undefined) lines.push(`smoothed ${number(smoothed)}`);
-  if (validation !== undefined) lines.push(`held-out loss ${number(validation)} at step ${count(validationStep)}`);
+  if (validation !== undefined) lines.push(`${validationName} ${number(validation)} at step ${count(validationStep)}`);
   if (rateChange) lines.push(`rate ${number(rateChange[1], 3)} after step ${count(rateChange[0])}`);
   return lines;
 }

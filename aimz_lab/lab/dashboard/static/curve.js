@@ -89,7 +89,7 @@ export class Curve {
     const items = chains.length ? chains.map(({ label }, i) => [label, chainColor(i), DASHES.chains[i]]) : [
       shown.smoothed ? ["smoothed", "line", []] : null,
       shown.smoothed ? ["each step", "raw", []] : [spoken(shown.curve), "line", []],
-      shown.validation ? ["held-out loss", "validation", DASHES.validation] : null,
+      shown.validation ? [shown.validation.legend, "validation", DASHES.validation] : null,
       ...shown.previous.map((run, i) => [run.label, "previous", DASHES.previous[i]]),
     ].filter(Boolean);
     const key = JSON.stringify([items, shown.curve]);

@@ -5,7 +5,7 @@
 // Clicks are messages `{kind, value}`. They may not reach the kernel while a cell runs: the page sends
 // `hello`, and enables its buttons when a `welcome` comes back.
 
-import { series } from "./chart.js";
+import { bestName, series } from "./chart.js";
 import { Curve } from "./curve.js";
 import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
@@ -89,7 +89,7 @@ class View {
   buildTools() {
     this.buttons = {
       stop: button("stop", "Stop", () => this.send("stop")),
-      restore_best: button("restore_best", "Restore best", () => this.send("restore_best")),
+      restore_best: button("restore_best", "Stop and restore best", () => this.send("restore_best")),
       pause: button("pause", "Pause", () => this.send(this.paused() ? "resume" : "pause")),
       checkpoint: button("checkpoint", "Checkpoint", () => this.send("checkpoint")),
     };
@@ -448,7 +448,7 @@ class View {
     setFlag(this.whyFixed, "hidden", progress.can_set_learning_rate || !progress.why_fixed);
     setFlag(this.buttons.restore_best, "hidden", !progress.best_state);
     setAttribute(this.buttons.restore_best, "title",
-      `Stop, and give the model the best state, that of step ${count(this.model.get("loss").best_step ?? progress.best_state)}`);
+      `Stop, and give the model the best state so far, that of step ${count(this.model.get("loss").best_step ?? progress.best_state)}`);
     const { pause, ...others } = this.buttons;
     const stopping = progress.asked === "stop";
     for (const element of [pause, ...Object.values(others)]) setFlag(element, "disabled", !this.reachable || stopping);
@@ -494,7 +494,7 @@ class View {
     const perRow = loss.n_obs && this.options.perRow;
     const scaled = (value) => number(value === null || perRow ? value : value * (loss.n_obs || 1));
     setText(this.stats.loss, scaled(loss.now ?? null));
-    setText(this.stats.best.previousElementSibling, loss.best_name ?? "best");
+    setText(this.stats.best.previousElementSibling, bestName(loss, this.options.perRow));
     this.stats.best.replaceChildren(scaled(loss.best ?? null),
       h("small", {}, loss.best_step ? ` at ${count(loss.best_step)}` : ""));
     this.curve.draw(curves, this.options, this.theme, this.model.get("progress").words);
