@@ -22,7 +22,7 @@ from aimz_lab.errors import (
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.tables.columns import rows_of
+from aimz_lab.tables.columns import Level, rows_of
 from aimz_lab.tables.encoder import TableEncoder
 from aimz_lab.tables.formula_values import columns_with_values
 from aimz_lab.tables.lazy_table import EncodedRows
@@ -123,6 +123,11 @@ class ModelTable:
         output = self.signature.output
         parts = [part for name, part in self.spec.parts.items() if name != output]
         return frozenset(column for part in parts for column in part.columns)
+
+    def levels(self) -> dict[str, tuple[Level, ...]]:
+        """Levels of the training table's columns that are categories."""
+        columns = {} if self.encoder is None else self.encoder.columns
+        return {name: one.levels for name, one in columns.items() if one.levels is not None}
 
     def learned(self, encoder: TableEncoder | None) -> ModelTable:
         """Return the same after a training, or before one."""
