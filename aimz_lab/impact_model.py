@@ -1628,6 +1628,8 @@ class ImpactModel:
         kind = effect_kind(contrast, by, weights, subset, average, inputs)
         which = ("The baseline", "The intervention")
         self._warn_of_unused(dict(zip(which, inputs, strict=True)), by, weights, subset)
+        if any(output is None for output in outputs):
+            _tell_running(moment, *filter(None, args))
         with self._line("effect", *filter(None, args)):
             doing("computing both scenarios", (0, 1))
             return self._effect(moment, outputs, args, reduce, kind, on_batch=on_batch)
@@ -1719,12 +1721,17 @@ class ImpactModel:
         moment.fitted("sweep", self._running)
         given = {"X": X, **kwargs}
         sites = None if self.kernel_spec is None else self.kernel_spec.sites
-        used = None if self._table is None else self._table.input_columns()
-        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel, used)
+        table, of_table = moment.table, ()
+        if table is not None:
+            of_table = table.input_columns(), table.levels()
+        sweep = check_sweep(
+            name, grid, given, sites, of, reference, contrast, self._kernel, *of_table
+        )
         sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
         contrast = "difference" if reference is None else contrast
         reduce, expected = averages_over(groups, contrast), expected_for(contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
+        _tell_running(moment, kwargs)
         with self._line("sweep", kwargs), self._keys.one(rng_key) as key:
             reduces = [reduce] * len(calls)
             return sweep.tree(self._paired(key, moment, calls, reduces, expected=expected))
@@ -1790,6 +1797,7 @@ class ImpactModel:
         of_costs = costs.values() if isinstance(costs, Mapping) else [costs]
         which = {f"The action {name!r}": call for name, call in calls.items()}
         self._warn_of_unused(which, benefits, *of_costs)
+        _tell_running(moment, *calls.values())
         with self._line("decide", *calls.values()), self._keys.one(rng_key) as key:
             compute = partial(self._paired, key, moment)
             return decide(compute, calls, benefits, costs, budget, site or self.param_output, prob)
@@ -1963,8 +1971,7 @@ class ImpactModel:
         tree = self._labelled(posterior, posterior.draws, moment)
         table = summary_table(tree, sites, prob, are_chains=are_chains)
         table.attrs |= moment.attrs
-        if moment.line is not None:
-            progress_line().close(moment.line)
+        _tell_running(moment)
         return table
 
     def diagnose(
@@ -2633,8 +2640,7 @@ class ImpactModel:
             request = self._request(
                 inputs, kwargs, kernel_kwargs, key=key, moment=moment, group=group, **options
             )
-            if moment.line is not None and request.progress:
-                progress_line().close(moment.line)
+            _tell_running(moment, {"progress": request.progress})
             with memory_explained(SUMMARISE):
                 result = compute(request)
         self._temporary.remember(result)
@@ -2883,6 +2889,12 @@ class ImpactModel:
             group=predictive_group(in_sample),
             **given,
         )
+
+
+def _tell_running(moment: Moment, *calls: CallArguments) -> None:
+    """Say on a line that a fit goes on, unless a call is to show nothing."""
+    if moment.line is not None and all(call.get("progress", True) for call in calls):
+        progress_line().close(moment.line)
 
 
 def _model_table(signature: KernelSignature, table: TableSpec) -> ModelTable:
