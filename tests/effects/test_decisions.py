@@ -145,6 +145,7 @@ def test_under_a_budget_the_choice_is_compared_with_what_the_budget_pays_for(im)
     assert "more per row than 'all' for all" in dear.text
 
 
+@pytest.mark.slow
 def test_an_interval_that_leaves_out_the_mean_is_not_given():
     lift = np.r_[np.zeros(39), 100].astype(np.float32)
     im = mean_field_model(kernel).set_posterior_sample({"lift": lift})
