@@ -917,6 +917,7 @@ class ImpactModel:
                 the first; with a table, the first if its rows are training rows, by their inputs
                 and their outcome. Only all of them, in their order, are recognised if the table has
                 no outcome, if many training rows are alike, of more than 64 MiB, and after pickle.
+                A line says so if most rows are training rows, and not all.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
@@ -2641,6 +2642,8 @@ class ImpactModel:
                 inputs, kwargs, kernel_kwargs, key=key, moment=moment, group=group, **options
             )
             _tell_running(moment, {"progress": request.progress})
+            if request.group_note and request.progress:
+                progress_line().close(request.group_note)
             with memory_explained(SUMMARISE):
                 result = compute(request)
         self._temporary.remember(result)

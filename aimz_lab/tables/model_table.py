@@ -202,12 +202,11 @@ class ModelTable:
         others = frozenset(self.spec.parts) - {self.signature.output}
         rows = table if kept is None else rows_of(table, kept)
         try:
-            made, dropped = encoder.encode(rows, leave_out=others, quietly=True)
+            made, there = encoder.encode(rows, leave_out=others, quietly=True)
         except AimzLabError:  # a prediction needs no output, and this one is none
             return Observed(None)
-        if dropped is not None:
-            return Observed(None)
-        return Observed(np.asarray(made[self.signature.output]))
+        values = np.asarray(made[self.signature.output])
+        return Observed(values) if there is None else Observed(None, (there, values))
 
     def complete_rows(self, inputs: Any, given: Arguments) -> CompleteRows:
         """Return the rows of a table that a training uses.
