@@ -113,7 +113,7 @@ class Decision:
         if self.table["hdi_low"].isna().any():
             said.append("Where no interval is given, that of the draws leaves out their mean.")
         if self.fit_step is not None:
-            said.append(f"It is {OF_RUNNING_FIT.format(self.fit_step)}.")
+            said.append(f"Its draws are {OF_RUNNING_FIT.format(self.fit_step)}.")
         return " ".join(said)
 
     def _compared_with(self, actions: pd.DataFrame, best: str) -> tuple[list[str], str]:

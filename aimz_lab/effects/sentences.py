@@ -104,7 +104,7 @@ def paragraph(
     if of_rows and OF_SINGLE_OUTCOMES not in said:
         said.append(_OF_ROWS)
     if FIT_STEP in summary.attrs:
-        said.append(f"It is {OF_RUNNING_FIT.format(summary.attrs[FIT_STEP])}.")
+        said.append(f"Its draws are {OF_RUNNING_FIT.format(summary.attrs[FIT_STEP])}.")
     return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, asked, n_draws)])
 
 

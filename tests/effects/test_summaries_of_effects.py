@@ -111,7 +111,7 @@ def test_tables_say_of_which_entries_and_sites_the_interval_is_one_of_single_out
 def test_what_was_computed_while_a_fit_went_on_says_so():
     found = summarize_effect(effect(0.5).assign_attrs(fit_step=1234))
     said = "from the guide after step 1,234 of a fit that went on"
-    assert f"It is {said}." in found.y.text
+    assert f"Its draws are {said}." in found.y.text
     assert repr(found).split("\n")[0].endswith(f"interval, {said}")
     assert said not in summarize_effect(effect(0.5)).y.text
 

@@ -15,7 +15,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Callback, ImpactModel, TableSpec, summarize_effect
 from aimz_lab.errors import ArgumentError, NotFittedError, OutputWarning
-from aimz_lab.lab import explore_effect, explore_predictions, plot_forest
+from aimz_lab.lab import explore_effect, explore_model, explore_predictions, plot_forest
 
 KEY = jax.random.key(5)
 N = 64
@@ -110,6 +110,8 @@ def test_predictions_come_from_the_guide_as_it_is(table, capsys):
         assert line not in capsys.readouterr().err
         with pytest.raises(ArgumentError, match="is being trained, .* Wait for the end of the fit"):
             explore_effect(im, table)
+        reading = explore_model(im, table).set(pick="slope")
+        assert "The model is being trained; open the explorer again" in str(reading.sentences)
         assert plot_forest(im) is not None
         assert explore_predictions(im, table).view is not None
     finally:
