@@ -917,6 +917,7 @@ class ImpactModel:
                 the first; with a table, the first if its rows are training rows, by their inputs
                 and their outcome. Only all of them, in their order, are recognised if the table has
                 no outcome, if many training rows are alike, of more than 64 MiB, and after pickle.
+                A line says so if most rows are training rows, and not all.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
@@ -1631,6 +1632,8 @@ class ImpactModel:
         kind = effect_kind(contrast, by, weights, subset, average, inputs)
         which = ("The baseline", "The intervention")
         self._warn_of_unused(dict(zip(which, inputs, strict=True)), by, weights, subset)
+        if any(output is None for output in outputs):
+            _tell_running(moment, *filter(None, args))
         with self._line("effect", *filter(None, args)):
             doing("computing both scenarios", (0, 1))
             return self._effect(moment, outputs, args, reduce, kind, on_batch=on_batch)
@@ -1722,12 +1725,17 @@ class ImpactModel:
         moment.fitted("sweep", self._running)
         given = {"X": X, **kwargs}
         sites = None if self.kernel_spec is None else self.kernel_spec.sites
-        used = None if self._table is None else self._table.input_columns()
-        sweep = check_sweep(name, grid, given, sites, of, reference, contrast, self._kernel, used)
+        table, of_table = moment.table, ()
+        if table is not None:
+            of_table = table.input_columns(), table.levels()
+        sweep = check_sweep(
+            name, grid, given, sites, of, reference, contrast, self._kernel, *of_table
+        )
         sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
         contrast = "difference" if reference is None else contrast
         reduce, expected = averages_over(groups, contrast), expected_for(contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
+        _tell_running(moment, kwargs)
         with self._line("sweep", kwargs), self._keys.one(rng_key) as key:
             reduces = [reduce] * len(calls)
             return sweep.tree(self._paired(key, moment, calls, reduces, expected=expected))
@@ -1793,6 +1801,7 @@ class ImpactModel:
         of_costs = costs.values() if isinstance(costs, Mapping) else [costs]
         which = {f"The action {name!r}": call for name, call in calls.items()}
         self._warn_of_unused(which, benefits, *of_costs)
+        _tell_running(moment, *calls.values())
         with self._line("decide", *calls.values()), self._keys.one(rng_key) as key:
             compute = partial(self._paired, key, moment)
             return decide(compute, calls, benefits, costs, budget, site or self.param_output, prob)
@@ -1966,8 +1975,7 @@ class ImpactModel:
         tree = self._labelled(posterior, posterior.draws, moment)
         table = summary_table(tree, sites, prob, are_chains=are_chains)
         table.attrs |= moment.attrs
-        if moment.line is not None:
-            progress_line().close(moment.line)
+        _tell_running(moment)
         return table
 
     def diagnose(
@@ -2029,7 +2037,7 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite, or the rows are known to
-                be others than those of the training.
+                be others than those of the training, a part of them, or in another order.
             DataTypeError: If the rows come from a generator, which can be read only once.
             SiteError: With ``refine="nuts"``, if the chains have no finite draws.
             OptionalDependencyError: If arviz-stats is missing.
@@ -2637,8 +2645,9 @@ class ImpactModel:
             request = self._request(
                 inputs, kwargs, kernel_kwargs, key=key, moment=moment, group=group, **options
             )
-            if moment.line is not None and request.progress:
-                progress_line().close(moment.line)
+            _tell_running(moment, {"progress": request.progress})
+            if request.group_note and request.progress:
+                progress_line().close(request.group_note)
             with memory_explained(SUMMARISE):
                 result = compute(request)
         self._temporary.remember(result)
@@ -2888,6 +2897,12 @@ class ImpactModel:
             group=predictive_group(in_sample),
             **given,
         )
+
+
+def _tell_running(moment: Moment, *calls: CallArguments) -> None:
+    """Say on a line that a fit goes on, unless a call is to show nothing."""
+    if moment.line is not None and all(call.get("progress", True) for call in calls):
+        progress_line().close(moment.line)
 
 
 def _model_table(signature: KernelSignature, table: TableSpec) -> ModelTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from aimz_lab.data.html import html_report
 from aimz_lab.effects.allocation import SLACK, Allocation
+from aimz_lab.effects.sentences import OF_RUNNING_FIT
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.progress import fixed, number, numbers_alike
 from aimz_lab.system.imports import late_import
@@ -33,7 +35,9 @@ class Decision:
         table: For each policy its expected utility per row, its interval, what it adds to that of
             the best action for all rows (``added``), and the sum of its costs; for each action the
             probability that it is the best one for all rows, and its expected regret per row, which
-            is what knowing the truth would add.
+            is what knowing the truth would add. The ends of an interval that leaves out the mean
+            are NaN. Under a budget, ``added`` is against the best of the actions for all rows that
+            it pays for, if there is one.
         choice: The action of each row.
         gain: By how much its expected utility exceeds that of the first action, row by row. It
             is an upper estimate where noise decides (:attr:`unsettled`), unlike ``added``.
@@ -51,6 +55,8 @@ class Decision:
         unsettled: Rows that other draws might choose otherwise: their best two actions, at the
             price, differ by less than two standard errors of the mean over draws of their
             difference. ``None`` with fewer than 20 draws.
+        fit_step: If a fit went on in the background, the step of the guide that the draws are from;
+            else ``None``.
     """
 
     table: pd.DataFrame
@@ -63,24 +69,27 @@ class Decision:
     gap: float
     tied: int
     unsettled: int | None
+    fit_step: int | None
     _counts: dict[str, int] = field(repr=False)
 
     @property
     def text(self) -> str:
         """The decision in a paragraph."""
-        # The best action for all rows adds nothing to itself; of equal ones it is the first.
-        best = (self.table.drop(index=TARGETED)["added"] >= 0).idxmax()
-        row = self.table.loc[best]
+        actions = self.table.drop(index=TARGETED)
+        best = actions["added"].idxmax()  # of equal ones the first
+        row = actions.loc[best]
         counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
         added = self.table.loc[TARGETED, "added"]
+        compared, than = self._compared_with(actions, best)
         said = [
             f"Of one action for all rows, {best!r} has the highest expected utility, "
             f"{number(row['utility'])} per row; it is the best of them with probability "
             f"{row['p_best']:.1%}, and knowing the truth would add "
             f"{self._small(row['regret'], row['utility'])} per row"
             f"{self._beyond(row['cost'])}.",
+            *compared,
             f"Choosing for each row ({counts}) is worth {self._small(abs(added), row['utility'])} "
-            f"{'more' if added >= 0 else 'less'} per row than that{self._how_valued}.",
+            f"{'more' if added >= 0 else 'less'} per row than {than}{self._how_valued}.",
             *self._of_noise(),
         ]
         spent = "" if self.budget is None else f"The budget of {_amount(self.budget)}"
@@ -101,7 +110,25 @@ class Decision:
                 f"{rows} as much per cost as the last one chosen, and missed it for the order of "
                 "the rows alone."
             )
+        if self.table["hdi_low"].isna().any():
+            said.append("Where no interval is given, that of the draws leaves out their mean.")
+        if self.fit_step is not None:
+            said.append(f"Its draws are {OF_RUNNING_FIT.format(self.fit_step)}.")
         return " ".join(said)
+
+    def _compared_with(self, actions: pd.DataFrame, best: str) -> tuple[list[str], str]:
+        """Name the action for all rows that the choice for each row is compared with."""
+        if self._is_paid(actions.loc[best, "cost"]):
+            return [], "that"
+        paid = actions[[self._is_paid(cost) for cost in actions["cost"]]]
+        if paid.empty:
+            return ["The budget pays for no action for all rows."], f"{best!r} for all"
+        other = paid["added"].idxmax()
+        utility = number(paid.loc[other, "utility"])
+        return [f"Of those that the budget pays for, it is {other!r}, {utility} per row."], "that"
+
+    def _is_paid(self, cost: float) -> bool:
+        return self.budget is None or cost <= self.budget * (1 + SLACK)
 
     @property
     def _how_valued(self) -> str:
@@ -133,7 +160,7 @@ class Decision:
         return "anything" if most == "nothing" else f"more than {most} in all"
 
     def _beyond(self, cost: float) -> str:
-        if self.budget is None or cost <= self.budget * (1 + SLACK):
+        if self._is_paid(cost):
             return ""
         return f"; it costs {_amount(cost)} in all, which is beyond the budget"
 
@@ -150,7 +177,9 @@ class Decision:
     def _cells(self) -> list[list[str]]:
         """Return the table as text: utilities with equal decimals, shares as percentages."""
         utilities = self.table[_UTILITIES].to_numpy()
-        alike = np.reshape(numbers_alike(utilities.ravel()), utilities.shape)
+        known = ~np.isnan(utilities)
+        alike = np.full(utilities.shape, "-", object)
+        alike[known] = numbers_alike(utilities[known])
         columns = dict(zip(_UTILITIES, alike.T.tolist(), strict=True))
         for name in ("added", "regret"):
             known = self.table[name].dropna()
@@ -179,6 +208,7 @@ def decision_of(
     prob: float,
     rounding: float,
     unsettled: int | None,
+    fit_step: int | None,
 ) -> Decision:
     """Return the decision, with the table of its policies.
 
@@ -193,15 +223,20 @@ def decision_of(
         prob: Share of the draws in the intervals.
         rounding: By how much rounding may change the difference of two utilities per row.
         unsettled: See :class:`Decision`.
+        fit_step: Likewise.
     """
     pd = late_import("pandas")
     low, high = hdi(draws.T, prob).T
-    uniform, expected = draws[:-1], draws.mean(1)
+    uniform, expected, costs = draws[:-1], draws.mean(1), [*cost.sum(1), found.spent]
+    slack = rounding + 1e-6 * np.maximum(np.abs(low), np.abs(high))
+    leaves_out = (expected < low - slack) | (expected > high + slack)
+    low[leaves_out] = high[leaves_out] = np.nan
     best = uniform.max(0)
     is_best = uniform >= best - rounding
-    reference = expected[:-1].max()
+    paid = np.asarray(costs[:-1]) <= (math.inf if budget is None else budget * (1 + SLACK))
+    reference = expected[:-1][paid if paid.any() else slice(None)].max()
     added = expected - reference
-    added[:-1][added[:-1] >= -rounding] = 0.0
+    added[:-1][np.abs(added[:-1]) <= rounding] = 0.0
     # Actions that tie in a draw share it. The targeted policy is no rival of its own parts.
     p_best = [*(is_best / is_best.sum(0)).mean(1), np.nan]
     table = pd.DataFrame(
@@ -212,7 +247,7 @@ def decision_of(
             "p_best": p_best,
             "regret": [*(best - uniform).mean(1), np.nan],
             "added": added,
-            "cost": [*cost.sum(1), found.spent],
+            "cost": costs,
         },
         index=pd.Index([*names, TARGETED], name="policy"),
     )
@@ -233,5 +268,6 @@ def decision_of(
         gap=found.gap,
         tied=found.tied,
         unsettled=unsettled,
+        fit_step=fit_step,
         _counts=counts,
     )

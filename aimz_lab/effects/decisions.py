@@ -27,6 +27,7 @@ from aimz_lab.effects.monte_carlo import (
     unsettled,
 )
 from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numbers_by_row
+from aimz_lab.effects.sentences import FIT_STEP
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.reducers import Mean
@@ -115,7 +116,7 @@ def decide(
     draws = np.stack([*(t - c.sum() for t, c in zip(totals, cost, strict=True)), targeted])
     return decision_of(
         names, rows, utility, cost, draws / rows.size, found, budget, prob,
-        float(np.mean(rounding)), doubtful,
+        float(np.mean(rounding)), doubtful, groups[0].attrs.get(FIT_STEP),
     )  # fmt: skip
 
 
@@ -261,6 +262,10 @@ def _amounts(argument: str, given: object, inputs: Inputs) -> Float[np.ndarray, 
     """Return a number, or one for each row."""
     number = real_number(given)
     values = np.float64(number)
+    is_one = isinstance(given, (float, np.floating)) or getattr(given, "ndim", 1) == 0
+    if is_one and math.isnan(number):
+        msg = f"{argument}={shown(given)} is not allowed; use a number, or one for each row."
+        raise ArgumentError(msg)
     if math.isnan(number):
         values = numbers_by_row(argument, given, inputs)
     if not np.isfinite(values).all():

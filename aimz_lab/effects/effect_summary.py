@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aimz_lab.data.html import html_table
 from aimz_lab.effects.measures import AVERAGE
-from aimz_lab.effects.sentences import OF_SINGLE_OUTCOMES, SOME_OF_SINGLE_OUTCOMES
+from aimz_lab.effects.sentences import FIT_STEP, INTERVAL_OF, OF_RUNNING_FIT, interval_of
 from aimz_lab.progress import count, number_each, numbers_alike
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -48,7 +48,8 @@ class EffectSummary(xr.Dataset):
         Returns:
             The index has the labels of each dimension, and the site where there are several sites,
             by its column if it is the output of a table. Sites of different dimensions have one
-            label for each entry, ``"y[north]"``.
+            label for each entry, ``"y[north]"``. If intervals are of single outcomes, a column
+            ``interval_of`` says which.
 
         Raises:
             ValueError: If this is no longer a summary: a site lacks the dimension ``summary``.
@@ -57,7 +58,13 @@ class EffectSummary(xr.Dataset):
         if not self._is_summary:
             msg = f"A table needs the dimension {SUMMARY!r}; the sites have {dict(self.sizes)}."
             raise ValueError(msg)
-        frames = {_called(site): _frame(site, None) for site in self.data_vars.values()}
+        sites = list(self.data_vars.values())
+        frames = {_called(site): _frame(site, None) for site in sites}
+        marks = [site.coords.get(interval_of(site.name)) for site in sites]
+        if any(mark is not None for mark in marks):
+            for mark, (name, frame) in zip(marks, frames.items(), strict=True):
+                kinds = INTERVAL_OF[1] if mark is None else np.ravel(mark.values)
+                frames[name] = frame.assign(interval_of=kinds)
         if len(frames) == 1:
             return next(iter(frames.values()))
         if len({tuple(frame.index.names) for frame in frames.values()}) == 1:
@@ -74,25 +81,24 @@ class EffectSummary(xr.Dataset):
         if not self._is_summary:
             return super().__repr__()
         return "\n".join(
-            f"{_title(self, names)}\n{_text(cells, n_labels)}"
-            for names, cells, n_labels in self._printed()
+            f"{title}\n{_text(cells, n_labels)}" for title, cells, n_labels in self._printed()
         )
 
     def _repr_html_(self) -> str:
         if not self._is_summary:
             return super()._repr_html_()
         return "".join(
-            html_table(_title(self, names), cells[0], cells[1:], n_labels=n_labels)
-            for names, cells, n_labels in self._printed()
+            html_table(title, cells[0], cells[1:], n_labels=n_labels)
+            for title, cells, n_labels in self._printed()
         )
 
     def _printed(self) -> Iterator[tuple[str, list[list[str]], int]]:
-        """Yield the tables to print: the names of their sites, cells, and how many are labels."""
+        """Yield the tables to print: their titles, cells, and how many columns are labels."""
         sites = list(self.data_vars.values())
         if all(site.ndim == 1 for site in sites):
             frame = late_import("pandas").concat([_frame(site, None) for site in sites])
             # Each site has a unit of its own.
-            yield ", ".join(map(_called, sites)), _cells(frame, number_each), 1
+            yield _title(sites, ", ".join(map(_called, sites))), _cells(frame, number_each), 1
             return
         for site in sites:
             frame, total = _frame(site, _MOST_ROWS), _n_entries(site)
@@ -100,7 +106,7 @@ class EffectSummary(xr.Dataset):
             if total > len(frame):
                 cells.insert(1 + len(frame) // 2, ["..."] * len(cells[0]))
                 name += f" ({count(total)} rows; .table() has each)"
-            yield name, cells, frame.index.nlevels
+            yield _title([site], name), cells, frame.index.nlevels
 
 
 def _called(site: xr.DataArray) -> str:
@@ -108,22 +114,33 @@ def _called(site: xr.DataArray) -> str:
     return str(site.attrs.get("column", site.name))
 
 
-def _title(summary: EffectSummary, names: str) -> str:
-    probs = {site.attrs.get("prob") for site in summary.data_vars.values()}
+def _title(sites: Sequence[xr.DataArray], names: str) -> str:
+    probs = {site.attrs.get("prob") for site in sites}
     prob = probs.pop() if len(probs) == 1 else None
-    are_averages = {site.attrs.get("contrast") for site in summary.data_vars.values()} == {AVERAGE}
+    are_averages = {site.attrs.get("contrast") for site in sites} == {AVERAGE}
     title = f"{'Average of' if are_averages else 'Effect on'} {names}"
-    if reference := next(iter(summary.data_vars.values())).attrs.get("reference"):
+    if reference := sites[0].attrs.get("reference"):
         title += f" against {reference}"
-    if prob is None or not any(str(label).startswith("hdi") for label in _columns(summary)):
-        return title
-    texts = [str(site.attrs.get("text", "")) for site in summary.data_vars.values()]
-    of = ""
-    if any(OF_SINGLE_OUTCOMES in text for text in texts):
-        of = " of single outcomes, not of the effect"
-    elif any(SOME_OF_SINGLE_OUTCOMES in text for text in texts):
-        of = "; in entries of few rows of single outcomes, not of the effect"
-    return f"{title}, with the {100 * prob:g}% highest-density interval{of}"
+    if prob is not None and any(str(label).startswith("hdi") for label in _columns(sites[0])):
+        title += f", with the {100 * prob:g}% highest-density interval{_of_what(sites)}"
+    steps = {site.attrs[FIT_STEP] for site in sites if FIT_STEP in site.attrs}
+    return f"{title}, {OF_RUNNING_FIT.format(steps.pop())}" if len(steps) == 1 else title
+
+
+def _of_what(sites: Sequence[xr.DataArray]) -> str:
+    """Say where the intervals are of single outcomes."""
+    marked = {
+        _called(site): site.coords[interval_of(site.name)].values == INTERVAL_OF[0]
+        for site in sites
+        if interval_of(site.name) in site.coords
+    }
+    if not marked:
+        return ""
+    if len(marked) < len(sites):
+        return f" (of {', '.join(marked)} one of single outcomes, not of the effect)"
+    if all(single.all() for single in marked.values()):
+        return " of single outcomes, not of the effect"
+    return "; in entries of few rows of single outcomes, not of the effect"
 
 
 def _columns(summary: xr.Dataset | xr.DataArray) -> list[str]:

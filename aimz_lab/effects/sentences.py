@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from aimz_lab.effects.asked import Asked
 from aimz_lab.effects.measures import AVERAGE, NO_EFFECT
 from aimz_lab.progress import number
 from aimz_lab.system.lazy_modules import xr
-from aimz_lab.types import SAMPLE_DIMS
 
 FEW_DRAWS = 400
 """Below so many draws the ends of an interval move noticeably from run to run."""
+
+FIT_STEP = "fit_step"
+"""Attribute of a result that was computed while a fit went on."""
+
+INTERVAL_OF = "single outcomes", "effect"
+"""What the draws of an entry are of, and so its interval and probabilities."""
 
 _MOST_NAMED = 4
 _FEW_VALUES = 10
@@ -35,6 +41,7 @@ _OF_ROWS = (
     "The interval of a row is one of a single outcome, with the same noise in both scenarios; "
     "estimate_effect(..., by=np.arange(n)) gives one of its expected effect."
 )
+OF_RUNNING_FIT = "from the guide after step {:,} of a fit that went on"
 _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {
     "difference": "changes {site} by {mean}",
@@ -71,27 +78,39 @@ def _holds_its_mean(summary: xr.DataArray) -> xr.DataArray:
 
 
 def paragraph(
-    name: str, summary: xr.DataArray, draws: xr.DataArray, asked: Asked, *, of_rows: bool = False
+    name: str,
+    summary: xr.DataArray,
+    asked: Asked,
+    single: Bool[np.ndarray, ...],
+    n_draws: int,
+    *,
+    of_rows: bool = False,
 ) -> str:
     """Return the paragraph about one site.
 
     Args:
         name: The site.
         summary: Its summary.
-        draws: The draws that were summarised.
         asked: What was asked.
+        single: Which entries are known by their draws to be of single outcomes.
+        n_draws: The number of draws.
         of_rows: Whether the entries are drawn outcomes of rows.
     """
-    n_draws = int(np.prod([draws.sizes[dim] for dim in SAMPLE_DIMS]))
     said = (
-        [_one(name, summary, asked, draws)]
+        [_one(name, summary, asked, is_single=bool(single))]
         if summary.ndim == 1
-        else _several(name, summary, asked, draws)
+        else _several(name, summary, asked, single)
     )
     if of_rows and OF_SINGLE_OUTCOMES not in said:
         said.append(_OF_ROWS)
-    said += _of_no_difference(summary, asked)
-    return " ".join([*said, *_caveats(summary, n_draws, asked)])
+    if FIT_STEP in summary.attrs:
+        said.append(f"Its draws are {OF_RUNNING_FIT.format(summary.attrs[FIT_STEP])}.")
+    return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, asked, n_draws)])
+
+
+def interval_of(name: object) -> str:
+    """Return the name of the coordinate that says what the intervals of a site are of."""
+    return f"{name}_interval_of"
 
 
 def of_levels(name: str, levels: Sequence[str]) -> str:
@@ -121,29 +140,43 @@ def _of_no_difference(summary: xr.DataArray, asked: Asked) -> list[str]:
     ]
 
 
-def _has_few_values(draws: xr.DataArray) -> bool:
-    """Whether the draws have more than one value, and few for their number."""
-    distinct = np.unique(draws.values).size
-    return 1 < distinct <= min(_FEW_VALUES, draws.size // 4)
+def of_single_outcomes(draws: Float[np.ndarray, "sample ..."]) -> Bool[np.ndarray, ...]:
+    """Return which entries have draws of single outcomes: few or whole values, more than one.
+
+    An average over many rows may have whole values, so that of one entry alone few ones count.
+
+    Args:
+        draws: Draws of each entry.
+    """
+    most = min(_FEW_VALUES, len(draws) // 4)
+    entries = draws.reshape(len(draws), -1)
+    with np.errstate(invalid="ignore"):
+        is_whole = (np.isfinite(entries) & (entries == np.rint(entries))).all(0)
+        varies = (entries != entries[0]).any(0)
+    found = varies & is_whole & (draws.ndim > 1)
+    # Of entries with many values, the first draws tell.
+    few = varies & ~found & (_n_distinct(entries[: 4 * _FEW_VALUES + 4]) <= most)
+    found[few] = _n_distinct(entries[:, few]) <= most
+    return found.reshape(draws.shape[1:])
 
 
-def _has_whole_values(draws: xr.DataArray) -> bool:
-    """Whether the draws have more than one value, all of them whole numbers."""
-    values = np.asarray(draws.values, np.float64)
-    whole = np.isfinite(values).all() and (values == np.rint(values)).all()
-    return bool(whole) and np.unique(values).size > 1
+def _n_distinct(values: Float[np.ndarray, "sample entry"]) -> Int[np.ndarray, " entry"]:
+    ordered = np.sort(values, axis=0)
+    return 1 + (ordered[1:] != ordered[:-1]).sum(0)
 
 
-def _one(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray) -> str:
+def _one(name: str, summary: xr.DataArray, asked: Asked, *, is_single: bool) -> str:
     form = _WHAT.get(asked.contrast, f"gives {{mean}} as the {asked.contrast} of {{site}}")
     effect = form.format(site=name, mean=_written(_value(summary, "mean"), asked))
-    if _has_few_values(draws):
+    if is_single:
         return f"The intervention {effect} on average. {OF_SINGLE_OUTCOMES}"
     text = f"The intervention {effect} on average ({_interval(summary, asked)})."
     return " ".join([text, *_chances(summary, asked)])
 
 
-def _several(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray) -> list[str]:
+def _several(
+    name: str, summary: xr.DataArray, asked: Asked, single: Bool[np.ndarray, ...]
+) -> list[str]:
     """Describe an effect with several entries: of groups, or of rows."""
     dims = [dim for dim in summary.dims if dim != "summary"]
     ordered = summary.transpose(*dims, "summary")
@@ -160,22 +193,21 @@ def _several(name: str, summary: xr.DataArray, asked: Asked, draws: xr.DataArray
         dict(zip(dims, map(int, np.unravel_index(int(i), ordered.shape[:-1])), strict=True))
         for i in chosen
     ]
-    single = [_has_few_values(one) or _has_whole_values(one) for one in map(draws.isel, places)]
     named = []
-    for at, is_single in zip(places, single, strict=True):
+    for at in places:
         entry = ordered.isel(at)
         label = ", ".join(_label(ordered, dim, place) for dim, place in at.items())
         value = _written(_value(entry, "mean"), asked)
         known = ", ".join([_interval(entry, asked), *_side(entry, asked)])
-        named.append(f"{label}: {value}" + f" ({known})" * (not is_single))
+        named.append(f"{label}: {value}" + f" ({known})" * (not single[tuple(at.values())]))
     if means.size > _MOST_NAMED:
         text += ", of which the smallest and the largest are"
     more = []
-    if any(single):
-        more += [OF_SINGLE_OUTCOMES if all(single) else SOME_OF_SINGLE_OUTCOMES]
+    if single.any():
+        more += [OF_SINGLE_OUTCOMES if single.all() else SOME_OF_SINGLE_OUTCOMES]
     elif asked.contrast != AVERAGE:
         more += [_share(ordered, asked)]
-    if not any(single):
+    if not single.any():
         more += _shares_asked(ordered, asked)
     return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *more]
 
@@ -253,7 +285,7 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
     return said
 
 
-def _caveats(summary: xr.DataArray, n_draws: int, asked: Asked) -> list[str]:
+def _caveats(summary: xr.DataArray, asked: Asked, n_draws: int) -> list[str]:
     said = []
     if not np.isfinite(summary.values).all() and n_draws > 1:
         said.append("Some draws are not finite, so that some of these numbers are unknown.")
@@ -261,11 +293,10 @@ def _caveats(summary: xr.DataArray, n_draws: int, asked: Asked) -> list[str]:
         said.append("There is only one draw, which says nothing of how sure this is.")
     elif n_draws < FEW_DRAWS:
         said.append(f"There are only {n_draws} draws: read no more than one digit of the ends.")
-    what = "the average under" if asked.contrast == AVERAGE else "an effect of"
-    said.append(
-        f"It is {what} the intervention if the model holds, and no cause of both treatment "
-        "and outcome was left out."
-    )
+    what, both = "It is an effect of the intervention", "treatment and outcome"
+    if asked.contrast == AVERAGE:  # of a sweep without a reference
+        what, both = "Their difference is an effect of the swept input", "it and the outcome"
+    said.append(f"{what} if the model holds, and no cause of both {both} was left out.")
     return said
 
 

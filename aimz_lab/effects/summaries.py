@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from aimz_lab.calls import public
@@ -15,7 +16,15 @@ from aimz_lab.effects.asked import Asked, Direction
 from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.outcome_names import called, levels_of, reference_of, without_reference
-from aimz_lab.effects.sentences import of_levels, paragraph, verdict_of
+from aimz_lab.effects.sentences import (
+    FIT_STEP,
+    INTERVAL_OF,
+    interval_of,
+    of_levels,
+    of_single_outcomes,
+    paragraph,
+    verdict_of,
+)
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.system.lazy_modules import xr
@@ -107,7 +116,9 @@ def summarize_effect(
 
     Returns:
         For each site its ``mean``, ``sd`` and ends of the highest-density interval, and what was
-        asked for, along a dimension ``summary``. It prints as a table; ``.table()`` is a data
+        asked for, along a dimension ``summary``. Of a site with draws of single outcomes, a
+        coordinate ``{site}_interval_of`` says of each entry whether its interval is one of the
+        ``"effect"`` or of ``"single outcomes"``. It prints as a table; ``.table()`` is a data
         frame.
 
     Raises:
@@ -130,13 +141,21 @@ def summarize_effect(
     for name, site in found.items():
         outcome, levels = called(effect, str(name)), levels_of(effect, str(name))
         site.attrs |= {} if outcome == name else {"column": outcome}
+        site.attrs |= {FIT_STEP: effect.attrs[FIT_STEP]} if FIT_STEP in effect.attrs else {}
         rows = set(map(str, np.atleast_1d(effect.attrs.get("row_dims", []))))
         of_rows = name == effect.attrs.get("output") and not rows.isdisjoint(site.dims)
         if reference := reference_of(effect.attrs):
             site.attrs["reference"] = reference
-        told = (without_reference(each, effect.attrs) for each in (site, effect[name]))
-        text = paragraph(outcome, *told, asked, of_rows=of_rows)
-        site.attrs["text"] = of_levels(outcome, levels) if len(levels) > 2 else text
+        single, n_draws = _single_outcomes(effect[name])
+        if single.any():  # beside them, draws that are all equal are rare outcomes
+            single |= site.sel(summary="sd").values == 0
+        marked = site.isel(summary=0, drop=True).copy(data=single)
+        told, marked = (without_reference(each, effect.attrs) for each in (site, marked))
+        text = paragraph(outcome, told, asked, marked.values, n_draws, of_rows=of_rows)
+        if single.any():
+            kinds = np.where(single, *INTERVAL_OF)
+            found[name] = site.assign_coords({interval_of(name): (site.dims[1:], kinds)})
+        found[name].attrs["text"] = of_levels(outcome, levels) if len(levels) > 2 else text
     # Its base is xarray's, which is not imported before a result.
     from aimz_lab.effects.effect_summary import EffectSummary
 
@@ -192,6 +211,14 @@ def _summarize(site: xr.DataArray, asked: Asked) -> xr.DataArray:
         coords={**coords, "summary": asked.labels},
         attrs=asked.attrs,
     )
+
+
+def _single_outcomes(site: xr.DataArray) -> tuple[Bool[np.ndarray, ...], int]:
+    """Return which entries have draws of single outcomes, and the number of draws."""
+    rest = [dim for dim in site.dims if dim not in SAMPLE_DIMS]
+    parts = list(map(of_single_outcomes, _pieces(site, rest)))
+    n_draws = int(np.prod([site.sizes[dim] for dim in SAMPLE_DIMS]))
+    return (np.concatenate(parts) if rest else parts[0]), n_draws
 
 
 def _pieces(site: xr.DataArray, rest: Sequence[Hashable]) -> Iterator[np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -21,8 +22,12 @@ from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.reducers.contract import Reducer
 from aimz_lab.predictive.reducers.row_means import RowMeans
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
+
+_MOST_LEVELS = 12
+"""A message lists at most so many."""
 
 Swept = Literal["column", "argument", "site"]
 
@@ -133,6 +138,7 @@ def check_sweep(
     contrast: Contrast,
     signature: KernelSignature,
     used: Set[str] | None = None,
+    levels: Mapping[str, Sequence[Any]] = MappingProxyType({}),
 ) -> Sweep:
     """Return what is swept.
 
@@ -146,9 +152,11 @@ def check_sweep(
         contrast: The measure of the comparison.
         signature: The kernel.
         used: The columns that the model's table makes arguments of; ``None`` without one.
+        levels: Levels of the columns that the model's table takes for categories, by column.
 
     Raises:
-        ArgumentError: If the name is not known, not clear or without use, or the grid is none.
+        ArgumentError: If the name is not known, not clear or without use, or a value is no value or
+            level of it.
     """
     if not isinstance(name, str):
         msg = f"name={shown(name)} is not allowed; sweep a column, argument or site by its name."
@@ -170,7 +178,9 @@ def check_sweep(
         known = "; ".join(
             f"{kind}s: {', '.join(each[:12])}" for kind, each in places.items() if each
         )
-        raise ArgumentError(f"There is no {of or 'column, argument or site'} {name!r}. {known}.")
+        near = did_you_mean(name, [one for names in places.values() for one in names])
+        what = of or "column, argument or site"
+        raise ArgumentError(f"There is no {what} {name!r}.{near} {known}.")
     if found == ["site"] and name == signature.output:
         msg = f"{name!r} is the outcome, which is averaged; sweep a site that it depends on."
         raise ArgumentError(msg)
@@ -190,6 +200,9 @@ def check_sweep(
         raise ArgumentError(msg)
     if reference is not None:
         reference = _reference(name, reference, values)
+    if found == ["column"] and name in levels:
+        _check_levels("grid", name, values.tolist(), levels[name])
+        _check_levels("reference", name, [] if reference is None else [reference], levels[name])
     return Sweep(name, found[0], values, reference, check_contrast(contrast))
 
 
@@ -248,6 +261,23 @@ def _grid(name: str, grid: ArrayLike) -> np.ndarray:
         msg = f"grid= has a value of {name!r} more than once; give each once."
         raise ArgumentError(msg)
     return values
+
+
+def _check_levels(argument: str, name: str, values: Sequence[Any], levels: Sequence[Any]) -> None:
+    """Refuse values of a category that the training table had not.
+
+    Raises:
+        ArgumentError: If there are some.
+    """
+    unknown = [value for value in values if value not in levels]
+    if unknown:
+        more = ", ..." if len(levels) > _MOST_LEVELS else ""
+        listed = ", ".join(map(repr, levels[:_MOST_LEVELS])) + more
+        msg = (
+            f"{argument}= has {unknown[0]!r}, which is no level of {name!r} in the training table: "
+            f"{listed}.{did_you_mean(str(unknown[0]), levels)}"
+        )
+        raise ArgumentError(msg)
 
 
 def _check_one_kind(name: str, given: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_a
 from aimz_lab.errors import ArgumentError
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.types import shown
 
 _NUMBERS = "biuf"
@@ -37,7 +38,8 @@ def with_column(table: Any, name: str, value: Any) -> Any:
     if isinstance(dtype, pd.CategoricalDtype):
         if value not in dtype.categories:
             levels = ", ".join(map(str, dtype.categories))
-            msg = f"{value!r} is no level of {name!r}; it has {levels}."
+            near = did_you_mean(str(value), dtype.categories)
+            msg = f"{value!r} is no level of {name!r}; it has {levels}.{near}"
             raise ArgumentError(msg)
         made = pd.Categorical([value] * len(table), dtype=dtype)
     elif pd.api.types.is_numeric_dtype(dtype):

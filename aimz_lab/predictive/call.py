@@ -170,8 +170,10 @@ def predict_request(
     labels = _labels(
         fitted, data, inputs, extra, coords, intervention=intervention, condition=condition
     )
-    known = _known_data(fitted, inputs, data, observed)
+    known, note = _known_data(fitted, inputs, data, observed), ""
     if group is None:
+        if isinstance(data.rows, Mapping):
+            note = known.why_predictions(len(next(iter(data.rows.values()))))
         group = "posterior_predictive" if known.are_trained else "predictions"
     # Nothing was observed under an intervention or out of sample.
     in_sample = group in ("posterior_predictive", "log_likelihood")
@@ -195,6 +197,7 @@ def predict_request(
         trained_sites=fitted.trained_sites,
         return_sites=return_sites,
         group=group,
+        group_note=note,
         batch_size=batch_size,
         store=store,
         shard_axis=shard_axis,
@@ -282,7 +285,7 @@ def _known_data(
     )
     if observed is None:
         return known
-    return known.beside(observed.values, data.rows, signature.output, trained)
+    return known.beside(observed, data.rows, signature.output, trained)
 
 
 def _labels(

@@ -91,6 +91,7 @@ class Request:
             for the values themselves, or the difference.
         progress: Whether to show a line of progress.
         group: Name of the tree's group.
+        group_note: Why it is that one, where most rows speak for another; else empty.
         row_coord: Labels of the rows, for the result.
         labels: Labels of rows, columns and set values, to compare.
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
@@ -133,6 +134,7 @@ class Request:
     combine: Callable | None = None
     progress: bool = False
     group: Group = "posterior_predictive"
+    group_note: str = ""
     row_coord: RowCoord | None = None
     labels: CallLabels = field(default_factory=CallLabels)
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

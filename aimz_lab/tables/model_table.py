@@ -22,7 +22,7 @@ from aimz_lab.errors import (
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.tables.columns import rows_of
+from aimz_lab.tables.columns import Level, rows_of
 from aimz_lab.tables.encoder import TableEncoder
 from aimz_lab.tables.formula_values import columns_with_values
 from aimz_lab.tables.lazy_table import EncodedRows
@@ -124,6 +124,11 @@ class ModelTable:
         parts = [part for name, part in self.spec.parts.items() if name != output]
         return frozenset(column for part in parts for column in part.columns)
 
+    def levels(self) -> dict[str, tuple[Level, ...]]:
+        """Levels of the training table's columns that are categories."""
+        columns = {} if self.encoder is None else self.encoder.columns
+        return {name: one.levels for name, one in columns.items() if one.levels is not None}
+
     def learned(self, encoder: TableEncoder | None) -> ModelTable:
         """Return the same after a training, or before one."""
         return replace(self, encoder=encoder)
@@ -197,12 +202,11 @@ class ModelTable:
         others = frozenset(self.spec.parts) - {self.signature.output}
         rows = table if kept is None else rows_of(table, kept)
         try:
-            made, dropped = encoder.encode(rows, leave_out=others, quietly=True)
+            made, there = encoder.encode(rows, leave_out=others, quietly=True)
         except AimzLabError:  # a prediction needs no output, and this one is none
             return Observed(None)
-        if dropped is not None:
-            return Observed(None)
-        return Observed(np.asarray(made[self.signature.output]))
+        values = np.asarray(made[self.signature.output])
+        return Observed(values) if there is None else Observed(None, (there, values))
 
     def complete_rows(self, inputs: Any, given: Arguments) -> CompleteRows:
         """Return the rows of a table that a training uses.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import CallError, DataError, DataTypeError, OptionalDependencyError
@@ -40,9 +40,11 @@ class Observed(NamedTuple):
 
     Attributes:
         values: One for each row, encoded; ``None`` if they are not all there.
+        some: If only some are there, their positions among the rows, and they; else ``None``.
     """
 
     values: Shaped[np.ndarray, "row ..."] | None
+    some: tuple[Int[np.ndarray, " some"], Shaped[np.ndarray, "some ..."]] | None = None
 
 
 class TableCall(NamedTuple):

@@ -129,6 +129,34 @@ def test_one_action_for_all_that_the_budget_does_not_pay_for_is_said(im):
     assert "The budget of 0.5 pays for none of the actions" in nothing.text
 
 
+def test_under_a_budget_the_choice_is_compared_with_what_the_budget_pays_for(im):
+    found = im.decide(actions(), benefits=10.0, costs=1.0, budget=9)
+    added, utility = found.table["added"], found.table["utility"]
+    assert added["none"] == 0
+    assert added["all"] == pytest.approx(utility["all"] - utility["none"])
+    assert added["targeted"] == pytest.approx(utility["targeted"] - utility["none"])
+    assert 0 < added["targeted"] < added["all"]
+    assert "'all' has the highest expected utility" in found.text
+    assert "Of those that the budget pays for, it is 'none'" in found.text
+    assert f"is worth {number(added['targeted'], 3)} more per row than that" in found.text
+    half = np.arange(N) < N / 2
+    dear = im.decide(actions(), costs={"none": 9.0 * half, "all": 9.0 * ~half}, budget=99)
+    assert "The budget pays for no action for all rows." in dear.text
+    assert "more per row than 'all' for all" in dear.text
+
+
+@pytest.mark.slow
+def test_an_interval_that_leaves_out_the_mean_is_not_given():
+    lift = np.r_[np.zeros(39), 100].astype(np.float32)
+    im = mean_field_model(kernel).set_posterior_sample({"lift": lift})
+    rare = im.decide(actions(), benefits=lambda y: 1.0 * (y > 50))
+    assert rare.table["hdi_low"].isna()[["none", "all"]].tolist() == [False, True]
+    assert rare.table["hdi_high"].isna()["all"]
+    assert "Where no interval is given, that of the draws leaves out their mean." in rare.text
+    (line,) = (line for line in repr(rare).split("\n") if line.startswith("all "))
+    assert line.split()[2:4] == ["-", "-"]
+
+
 def test_ties_are_counted_and_go_to_the_first_rows():
     utility = np.stack([np.zeros(5), [1.0, 2.0, 2.0, 2.0, -1.0]])
     cost = np.stack([np.zeros(5), np.ones(5)])
@@ -265,7 +293,8 @@ def test_unsettled_rows_are_those_within_two_errors_of_the_difference():
         ({"benefits": "income"}, ArgumentError, "benefits='income': no column"),
         ({"benefits": VALUE[:5]}, DataError, "5"),
         ({"costs": pd.Series(PRICE, range(100, 100 + N))[::-1]}, DataError, "other labels"),
-        ({"benefits": np.nan}, ArgumentError, "benefits="),
+        ({"benefits": np.nan}, ArgumentError, "benefits=nan is not allowed"),
+        ({"costs": {"all": np.float32("nan")}}, ArgumentError, "costs=.*nan.* is not allowed"),
         ({"benefits": np.asarray}, ArgumentError, "benefits= failed .Tracer"),
         ({"site": "lift"}, ArgumentError, "'lift' has no rows"),
         ({"actions": two_sides(X[1:])}, DataError, r"shape \(300,\) under 'none' and \(299,\)"),

@@ -92,6 +92,30 @@ def test_no_interval_of_single_outcomes_is_given_for_the_effect():
     assert "(no 94% interval: that of the draws leaves out their mean)" in heavy
 
 
+def test_tables_say_of_which_entries_and_sites_the_interval_is_one_of_single_outcomes():
+    rng = np.random.default_rng(2)
+    dims, p = ("chain", "draw", "row"), rng.uniform(0.1, 0.3, (1, 1000, 3))
+    flags = np.concatenate([rng.random((1, 1000, 2)) < p[..., :2], np.zeros((1, 1000, 1))], 2)
+    both = xr.Dataset({"p": (dims, p), "y": (dims, flags)})
+    found = summarize_effect(both)
+    assert found.table()["interval_of"].tolist() == ["effect"] * 3 + ["single outcomes"] * 3
+    of_p, of_y = (text.split("\n")[0] for text in repr(found).split("Effect on ")[1:])
+    assert of_p == "p, with the 94% highest-density interval"
+    assert of_y == f"{of_p.replace('p,', 'y,')} of single outcomes, not of the effect"
+    one = summarize_effect(both.isel(row=0))
+    assert one.table()["interval_of"].tolist() == ["effect", "single outcomes"]
+    assert "p, y, with the 94% highest-density interval (of y one of single outcomes" in repr(one)
+    assert "interval_of" not in summarize_effect(both[["p"]]).table()
+
+
+def test_what_was_computed_while_a_fit_went_on_says_so():
+    found = summarize_effect(effect(0.5).assign_attrs(fit_step=1234))
+    said = "from the guide after step 1,234 of a fit that went on"
+    assert f"Its draws are {said}." in found.y.text
+    assert repr(found).split("\n")[0].endswith(f"interval, {said}")
+    assert said not in summarize_effect(effect(0.5)).y.text
+
+
 def test_a_small_group_among_large_ones_has_no_interval_of_single_outcomes():
     rng = np.random.default_rng(1)
     shown = [rng.normal(0.2, 0.01, 1000), rng.random(1000) < 0.3, rng.integers(0, 3, 1000) / 2]

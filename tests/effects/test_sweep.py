@@ -102,8 +102,10 @@ def test_a_site_and_its_summary(im, data):
     summary = summarize_effect(sweep, 0.9).y
     np.testing.assert_allclose(summary.sel(z=5, summary="mean"), 15 + LIFT.mean(), atol=0.15)
     assert "average of y is given for 2 entries of z" in summary.attrs["text"]
+    assert "Their difference is an effect of the swept input if" in summary.attrs["text"]
+    assert "It is an effect of the intervention" not in summary.attrs["text"]
     assert str(summarize_effect(sweep)).startswith("Average of y, with the 94%")
-    assert "It is the average under the intervention if the model holds" in summary.attrs["text"]
+    assert "Their difference is an effect of the swept input if the model holds" in summary.attrs["text"]
 
 
 def swept(grid, reference, effects):
@@ -163,8 +165,12 @@ def test_a_level_of_a_category_in_a_table():
         np.testing.assert_allclose(levels.mean(("chain", "draw")), [1.0, 3.0], atol=0.1)
     by_clinic = im.estimate_effect(frame, frame.assign(age=frame.age + 1), by="clinic")
     assert by_clinic.posterior_predictive.y.clinic.values.tolist() == ["east", "west"]
-    with pytest.raises(ArgumentError, match="'north' is no level of 'clinic'"):
-        im.sweep("clinic", ["east", "north"], frame)
+    for table in (frame, frame.astype({"clinic": str}), pl.from_pandas(frame)):
+        with pytest.raises(ArgumentError, match="grid= has 'wst', .* Did you mean 'west'") as told:
+            im.sweep("clinic", ["east", "wst"], table)
+        assert "no level of 'clinic' in the training table: 'east', 'west'" in str(told.value)
+        with pytest.raises(ArgumentError, match="reference= has 'eat', .* Did you mean 'east'"):
+            im.sweep("clinic", ["east", "west"], table, reference="eat")
     with pytest.raises(ArgumentError, match="'day' is in no formula"):
         im.sweep("day", [1, 2], frame.assign(day=1))
 

@@ -18,7 +18,13 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Hdi, ImpactModel, Quantiles, TableSpec, lab, summarize_effect
 from aimz_lab.effects.summaries import hdi
-from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError, OutputWarning
+from aimz_lab.errors import (
+    ArgumentError,
+    CallError,
+    DataError,
+    DataTypeError,
+    OutputWarning,
+)
 from aimz_lab.tables.encoder import TableEncoder
 
 N = 60
@@ -88,6 +94,29 @@ def test_some_rows_of_the_training_table_show_what_was_observed(im, table, some)
     for tree in (*(in_memory(im, other) for other in others), in_memory(im, rows, weight=2.0)):
         assert "predictions" in tree
         assert "observed_data" not in tree
+
+
+@pytest.mark.slow
+def test_rows_of_which_most_are_training_rows_are_told(im, table, capsys):
+    def said_of(rows, im=im, **options):
+        capsys.readouterr()
+        im.predict(rows, store="memory", return_sites="pay", **options)
+        return capsys.readouterr().err
+
+    n = len(table)
+    said = f"{n - 1} of {n} rows are known as training rows, so that the result is in predictions"
+    is_third = np.arange(n) == 3
+    changed = table.assign(age=table.age + is_third)
+    assert said in said_of(changed)
+    assert said not in said_of(changed, in_sample=False)
+    assert said not in said_of(changed, progress=False)
+    no_outcome = table.assign(pay=table.pay.mask(is_third))
+    spec = TableSpec(features="scale(age)", pay="scale(pay)", missing="drop")
+    with pytest.warns(OutputWarning, match="left out"):
+        dropping = model(spec=spec).fit(no_outcome, epochs=2, num_samples=20, progress=False)
+    assert said in said_of(no_outcome, dropping)
+    for rows in (table, table.head(20), table.assign(pay=1.0), table.drop(columns="pay")):
+        assert "training rows" not in said_of(rows)
 
 
 def two_outcomes(features, pay=None):

@@ -13,9 +13,9 @@ import pytest
 from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import Callback, ImpactModel, TableSpec
-from aimz_lab.errors import NotFittedError, OutputWarning
-from aimz_lab.lab import explore_predictions, plot_forest
+from aimz_lab import Callback, ImpactModel, TableSpec, summarize_effect
+from aimz_lab.errors import ArgumentError, NotFittedError, OutputWarning
+from aimz_lab.lab import explore_effect, explore_model, explore_predictions, plot_forest
 
 KEY = jax.random.key(5)
 N = 64
@@ -96,6 +96,22 @@ def test_predictions_come_from_the_guide_as_it_is(table, capsys):
         assert summary.attrs == {"fit_status": "running", "fit_step": 40}
         assert summary["mean"].item() == pytest.approx(centre, rel=1e-3)
         assert line in capsys.readouterr().err
+        sides = table.assign(treated=0), table.assign(treated=1)
+        effect = im.estimate_effect(*sides, average=True)
+        assert line in capsys.readouterr().err
+        assert "after step 40 of a fit that went on" in summarize_effect(effect)["y"].text
+        assert im.sweep("age", [30, 40], table).posterior_predictive.attrs["fit_step"] == 40
+        assert line in capsys.readouterr().err
+        decision = im.decide(dict(zip(("no", "yes"), sides, strict=True)))
+        assert line in capsys.readouterr().err
+        assert decision.fit_step == 40
+        assert "after step 40 of a fit that went on" in decision.text
+        im.sweep("age", [30, 40], table, progress=False)
+        assert line not in capsys.readouterr().err
+        with pytest.raises(ArgumentError, match="is being trained, .* Wait for the end of the fit"):
+            explore_effect(im, table)
+        reading = explore_model(im, table).set(pick="slope")
+        assert "The model is being trained; open the explorer again" in str(reading.sentences)
         assert plot_forest(im) is not None
         assert explore_predictions(im, table).view is not None
     finally:
@@ -104,6 +120,7 @@ def test_predictions_come_from_the_guide_as_it_is(table, capsys):
     handle.wait()
     done = im.predict(table, rng_key=KEY, progress=False)
     assert "fit_step" not in done.posterior_predictive.attrs
+    assert "a fit that went on" not in im.decide({"no": table, "yes": table}).text
     np.testing.assert_array_equal(done.posterior.slope, now.posterior.slope)  # it ended there
 
 

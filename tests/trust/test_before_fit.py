@@ -16,9 +16,11 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, TableSpec
 from aimz_lab.errors import DataTypeError, TrustError
 from aimz_lab.inference.run.live_runs import live_runs
+from aimz_lab.trust.columns import column_findings
 from tests import kernels
 
 X, Y = kernels.regression_data(n=400, k=3)
+X_LONG = np.linspace(-1, 1, 2000)
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's autoguides broadcast
 
 
@@ -44,6 +46,12 @@ def by_group(X, group, y=None):
     level = numpyro.sample("level", dist.Normal(0, 1).expand([3]).to_event(1))
     with numpyro.plate("obs", X.shape[0]):
         numpyro.sample("y", dist.Normal(level[group], 1.0), obs=y)
+
+
+def treated(X, treat, y=None):
+    effect = numpyro.sample("effect", dist.Normal(0, 1))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X[:, 0] + effect * treat, 1.0), obs=y)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +124,42 @@ def test_columns_scaling_and_prior_are_judged():
     columns = " ".join(one.text for one in report if one.name == "columns")
     assert "collinear" in columns
     assert "large is spread" in columns
+
+
+CONSTANT = {
+    "whole numbers": ({"treat": np.ones(2000, int)}, {}, "of treat, which is"),
+    "flags and numbers": ({"a": np.zeros(2000, bool), "b": np.full(2000, 0.5)}, {}, "of a, b, "),
+    "a column": ({"Z": np.c_[X_LONG, np.full(2000, 5)]}, {"Z": ("age", "income")}, "of income, "),
+    "a column of ones": ({"Z": np.c_[X_LONG, np.ones(2000)]}, {"Z": ("age", "treat")}, "of treat"),
+}
+
+
+@pytest.mark.parametrize("case", CONSTANT)
+def test_inputs_of_one_value_are_told(case):
+    rows, columns, says = CONSTANT[case]
+    (found,) = column_findings({**rows, "y": X_LONG}, columns, "y")
+    assert found.level == "amber"
+    assert says in found.text
+
+
+VARYING = {
+    "a value in few rows": ({"treat": np.arange(2000) == 1}, {}),
+    "an intercept": ({"Z": np.c_[X_LONG, np.ones(2000)]}, {}),
+    "an intercept by its name": ({"Z": np.c_[X_LONG, np.ones(2000)]}, {"Z": ("age", "Intercept")}),
+}
+
+
+@pytest.mark.parametrize("case", VARYING)
+def test_inputs_that_vary_and_intercepts_are_not_told(case):
+    rows, columns = VARYING[case]
+    assert not column_findings({**rows, "y": X_LONG}, columns, "y")
+
+
+def test_a_fit_notes_an_argument_of_one_value():
+    im = model(treated).fit(X, Y, treat=np.ones(len(Y), int), epochs=1, progress=False)
+    assert im.last_run.notes == [
+        "The data says nothing of the effect of treat, which is the same in all rows."
+    ]
 
 
 @pytest.mark.slow

@@ -520,8 +520,15 @@ def test_of_a_fit_in_the_background_the_present_state_is_judged():
 
 def test_bad_calls_are_refused_and_change_nothing(exact):
     before = exact.rng_key
-    with pytest.raises(DataError, match="these 100 rows are others"):
+    with pytest.raises(DataError, match="these 100 rows are not all of them; pass each row"):
         exact.diagnose(X[:100], Y[:100])
+    with pytest.raises(DataError, match=f"these {len(Y)} rows are in another order; pass them in"):
+        exact.diagnose(X[::-1], Y[::-1])
+    with pytest.raises(DataError, match="are others"):
+        exact.diagnose(X, Y[::-1])
+    twice = np.r_[0, 0, 2 : len(Y)]
+    with pytest.raises(DataError, match="are not all of them"):
+        exact.diagnose(X[twice], Y[twice])
     with pytest.raises(DataError, match="are others"):
         exact.diagnose(X, Y + 1)
     with pytest.raises(DataTypeError, match="can be read only once"):

@@ -213,6 +213,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     with refusing(f"{shown(path)} cannot be read", CheckpointError):
         path = as_path(path)
         is_folder = path.is_dir()
+        if not is_folder and not path.exists():
+            msg = (
+                f"{path} does not exist; resume= takes a checkpoint's file, or the folder that "
+                "lab.ModelCheckpoint writes to."
+            )
+            raise CheckpointError(msg)
         files = sorted(numbered(path), reverse=True) if is_folder else []
     if not is_folder:
         return _load_file(path)

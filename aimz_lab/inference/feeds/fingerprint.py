@@ -155,6 +155,11 @@ class TrainingFingerprint:
         by_chance = len(found) * self._share_of_twins()
         return int(found.sum()) if found.sum() > by_chance + 3 * np.sqrt(by_chance) else 0
 
+    def count_of_few(self, rows: Rows) -> int:
+        """Return the same as :meth:`count_of`, but 0 of more than 64 MiB, which would take long."""
+        size = sum(array.nbytes for array in rows.values())
+        return self.count_of(rows) if size <= _LARGEST_BY_ROW else 0
+
     def has_rows(self, rows: Rows) -> bool:
         """Return whether these, with their outputs, are training rows: all or some, in any order.
 
@@ -162,11 +167,22 @@ class TrainingFingerprint:
             rows: Arrays by kernel argument, output included.
 
         Returns:
-            ``False`` where that cannot be told, as in :meth:`count_of`, or of more than 64 MiB.
+            ``False`` where that cannot be told, as in :meth:`count_of_few`.
         """
-        n_rows = len(next(iter(rows.values())))
-        size = sum(array.nbytes for array in rows.values())
-        return 0 < n_rows == (self.count_of(rows) if size <= _LARGEST_BY_ROW else 0)
+        return 0 < len(next(iter(rows.values()))) == self.count_of_few(rows)
+
+    def has_all_rows(self, rows: Rows) -> bool:
+        """Return whether these, with their outputs, are all training rows, in any order.
+
+        Args:
+            rows: Arrays by kernel argument, output included.
+
+        Returns:
+            ``False`` where that cannot be told, without checksums of rows.
+        """
+        if self.row_sums is None or len(next(iter(rows.values()))) != self.n_rows:
+            return False
+        return bool(np.array_equal(np.sort(_row_sums(rows)), self.row_sums))
 
     def _share_of_twins(self) -> float:
         """Share of the training rows that equal another one; new rows equal one as often."""

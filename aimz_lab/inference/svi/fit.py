@@ -24,6 +24,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.getting_ready import Display
 from aimz_lab.inference.svi.plan import check_guide
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.trainer import Trainer
@@ -264,7 +265,7 @@ class SviFit:
             if run.status != "diverged":
                 raise
             what, _, _ = str(error).partition(". ")  # its advice is for a guide that has learned
-            msg = f"{self.warning()} {what}."
+            msg = f"{self._diverged} {what}."
             raise SiteError(msg) from None
         yield drawn
 
@@ -309,10 +310,19 @@ class SviFit:
         return TrainingFingerprint.of(rows, self.learner.output, data.row_labels, shared)
 
     def warning(self) -> str | None:
-        """Return a warning if the run was interrupted or diverged."""
+        """Return a warning if the run was interrupted or diverged; short if a display says why."""
         if self.run.status == "interrupted":
             kept = "after it, and a posterior from that" if self.run.step else "before"
             return f"The fit ended early: {self.run.reason}; the model has the state {kept}."
-        if self.run.status == "diverged":
-            return f"The fit ended early: {self.run.reason}"
-        return None
+        if self.run.status != "diverged":
+            return None
+        if any(isinstance(each, Display) for each in self.request.callbacks):
+            return (
+                f"The fit ended early: it {self.run.ending}; last_run.reason says why, and what to "
+                "do."
+            )
+        return self._diverged
+
+    @property
+    def _diverged(self) -> str:
+        return f"The fit ended early: {self.run.reason}"

@@ -7,7 +7,7 @@ reads the run for text alone. The live page is :class:`aimz_lab.lab.dashboard.wi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 

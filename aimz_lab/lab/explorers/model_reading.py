@@ -61,6 +61,7 @@ class ModelReading:
         self.chains = posterior.num_chains if posterior else 0
         self._draws = dict(posterior.draws) if posterior else {}
         self.params = dict(getattr(im._trained.vi_result, "params", None) or {})
+        self._is_training = im.last_run is not None and not im.last_run.finished
         self._num_samples, self._key = num_samples, key
         self._parameters: dict[str, pd.DataFrame] = {}
 
@@ -78,7 +79,9 @@ class ModelReading:
     def posterior(self) -> SiteDraws:
         """Draws from the posterior."""
         draws = {name: np.asarray(values) for name, values in self._draws.items()}
-        return posterior_draws(self.call, self.graph, draws, rng_key=self._key)
+        return posterior_draws(
+            self.call, self.graph, draws, is_training=self._is_training, rng_key=self._key
+        )
 
     def entries(self, name: str) -> list[str]:
         """Return the names of a site's entries that can be looked at."""

@@ -69,9 +69,14 @@ class ScenarioAverages:
             ArgumentError: If it has no draws, or is trained now.
         """
         run, draws = self._im.last_run, self._im.posterior
-        if draws is None or (run is not None and not run.finished):
-            missing = "is being trained" if draws is not None else "has no posterior yet"
-            msg = f"The model {missing}; an effect needs its draws. Train it to its end first."
+        if run is not None and not run.finished:
+            msg = (
+                "The model is being trained, and all effects of an explorer are of one posterior. "
+                "Wait for the end of the fit, by wait() of its handle, or stop() it."
+            )
+            raise ArgumentError(msg)
+        if draws is None:
+            msg = "The model has no posterior yet; an effect needs its draws. Train it first."
             raise ArgumentError(msg)
         if draws.keys() != self._draws.keys() or any(draws[n] is not self._draws[n] for n in draws):
             self._kept.clear()

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Shaped
 
 from aimz_lab.data import ArrayDataset, ArrayLoader, AxisLabels, BatchSource
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.training_data import loader_order
+from aimz_lab.tables.table_call import Observed
 from aimz_lab.types import Arrays, Rows
 
 LARGEST = 128 << 20
@@ -25,15 +25,17 @@ class ObservedData(NamedTuple):
         observed: The observed output, or ``None``.
         constant: The kernel's per-row inputs by name; empty for a stream, and for large inputs.
         are_trained: Whether these are training rows.
+        n_trained: Of rows that are not, how many are known to be.
     """
 
     observed: ArrayLike | None
     constant: Arrays
     are_trained: bool = False
+    n_trained: int = 0
 
     def beside(
         self,
-        outputs: Shaped[np.ndarray, "row ..."] | None,
+        outputs: Observed,
         rows: Rows | BatchSource,
         output: str,
         trained: TrainingFingerprint | None,
@@ -44,17 +46,38 @@ class ObservedData(NamedTuple):
         training rows are recognised too, and all of them in another order.
 
         Args:
-            outputs: One for each row; ``None`` if they are not all there.
+            outputs: The outputs that are there.
             rows: The kernel's per-row arrays, or a source of them.
             output: Name of the output.
             trained: Recognises the training rows; ``None`` before a training.
         """
-        if outputs is None or trained is None:
-            return self._replace(observed=outputs, are_trained=False)
-        same = self.are_trained and trained.has_outputs(outputs)
-        if not same and isinstance(rows, Mapping):
-            same = trained.has_rows({**rows, output: outputs})
-        return self._replace(observed=outputs, are_trained=same)
+        found, values = self._replace(observed=outputs.values, are_trained=False), outputs.values
+        if trained is None:
+            return found
+        if self.are_trained and values is not None and trained.has_outputs(values):
+            return found._replace(are_trained=True)
+        if not isinstance(rows, Mapping) or (values is None and outputs.some is None):
+            return found
+        if outputs.some is not None:
+            at, values = outputs.some
+            rows = {name: array[at] for name, array in rows.items()}
+        count = trained.count_of_few({**rows, output: values})
+        if outputs.some is None and 0 < count == len(values):
+            return found._replace(are_trained=True)
+        return found._replace(n_trained=count)
+
+    def why_predictions(self, n_rows: int) -> str:
+        """Say why rows are predictions of which most are training rows; empty if they are not.
+
+        Args:
+            n_rows: The number of rows.
+        """
+        if self.are_trained or 2 * self.n_trained < n_rows:
+            return ""
+        return (
+            f"{self.n_trained:,} of {n_rows:,} rows are known as training rows, so that the result "
+            "is in predictions; in_sample=True puts it in posterior_predictive."
+        )
 
 
 def find_observed_data(

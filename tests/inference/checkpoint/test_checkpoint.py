@@ -315,7 +315,7 @@ def test_a_folder_without_a_whole_checkpoint_is_refused(model, tmp_path, content
 
 
 def test_a_checkpoint_that_is_not_there_is_named(model, tmp_path):
-    with pytest.raises(CheckpointError, match="nowhere"):
+    with pytest.raises(CheckpointError, match="nowhere does not exist; resume= takes a"):
         refit(model, X, Y, resume=tmp_path / "nowhere")
 
 

@@ -116,7 +116,7 @@ def test_links_to_files_are_read(model, tmp_path):
 
 @pytest.mark.parametrize("path", [5, None, b"x", "a\0b", "~nobody-of-this-name/x"])
 def test_what_is_no_path_is_refused(path):
-    said = "no path|no stored model|no complete|is not allowed|opened"
+    said = "no path|no stored model|does not exist|is not allowed|opened"
     errors = (ArgumentError, ArtifactError, ArtifactGoneError, CheckpointError, DataError)
     for read in (load, load_checkpoint, History.from_json):
         with pytest.raises(errors, match=said):

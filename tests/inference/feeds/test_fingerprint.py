@@ -44,6 +44,8 @@ def test_some_rows_of_training_are_recognised_unless_others_may_be_alike():
     trained = TrainingFingerprint.of(rows_of(values), "y")
     assert trained.has_rows(rows_of(values[[7, 7, 2]]))
     assert not trained.has_rows(rows_of(np.vstack([values[:9], values[:1] + 1])))
+    assert trained.has_all_rows(rows_of(values[::-1]))
+    assert not trained.has_all_rows(rows_of(values[[0, 0, *range(2, len(values))]]))
     alike = TrainingFingerprint.of(rows_of(np.resize([0.0, 1.0], (300, 3))), "y")
     assert not alike.has_rows(rows_of(np.resize([0.0, 1.0], (20, 3))))
 

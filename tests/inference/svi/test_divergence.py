@@ -13,6 +13,7 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import Callback, ImpactModel
 from aimz_lab.errors import ArgumentError, FitWarning, NonFiniteLossError, SiteError
 from aimz_lab.inference.run.events import Control
+from aimz_lab.lab.callbacks import ProgressLine
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
 
@@ -52,6 +53,16 @@ def diverged(im, rates, fit=refit, **options):
 
 def go_on(im, X, Y, **options):
     return im.fit(X, Y, batch_size=20, num_samples=10, progress=False, **options)
+
+
+def test_the_reason_stands_once_beside_a_display_that_shows_it(model, capsys):
+    with pytest.warns(FitWarning, match="ended early: it diverged after step") as warned:
+        refit(model, X, Y, callbacks=[Spoil({0: 1e20}), ProgressLine()], **OPTIONS)
+    message, reason = str(warned[0].message), model.last_run.reason
+    assert "last_run.reason says why" in message
+    assert "was changed" in reason
+    assert "was changed" not in message
+    assert reason in capsys.readouterr().err
 
 
 def test_the_model_goes_back_to_its_best_state_and_the_rate_is_named(model, tmp_path):
