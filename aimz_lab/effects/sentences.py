@@ -39,9 +39,14 @@ SOME_OF_SINGLE_OUTCOMES = (
 )
 _OF_ROWS = (
     "The interval of a row is one of a single outcome, with the same noise in both scenarios; "
-    "estimate_effect(..., by=np.arange(n)) gives one of its expected effect."
+    "estimate_effect(..., by=np.arange(n)) gives one of its expected effect, if NumPyro knows the "
+    "mean of its distribution."
 )
 OF_RUNNING_FIT = "from the guide after step {:,} of a fit that went on"
+_OF_DRAWN = (
+    "The averages are of drawn outcomes: intervals of groups of few rows hold the noise of single "
+    "outcomes."
+)
 _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {
     "difference": "changes {site} by {mean}",
@@ -85,6 +90,7 @@ def paragraph(
     n_draws: int,
     *,
     of_rows: bool = False,
+    of_drawn: bool = False,
 ) -> str:
     """Return the paragraph about one site.
 
@@ -95,6 +101,7 @@ def paragraph(
         single: Which entries are known by their draws to be of single outcomes.
         n_draws: The number of draws.
         of_rows: Whether the entries are drawn outcomes of rows.
+        of_drawn: Whether they are averages of drawn outcomes.
     """
     said = (
         [_one(name, summary, asked, is_single=bool(single))]
@@ -103,6 +110,8 @@ def paragraph(
     )
     if of_rows and OF_SINGLE_OUTCOMES not in said:
         said.append(_OF_ROWS)
+    if of_drawn and OF_SINGLE_OUTCOMES not in said:
+        said.append(_OF_DRAWN)
     if FIT_STEP in summary.attrs:
         said.append(f"Its draws are {OF_RUNNING_FIT.format(summary.attrs[FIT_STEP])}.")
     return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, asked, n_draws)])

@@ -143,7 +143,11 @@ def summarize_effect(
         site.attrs |= {} if outcome == name else {"column": outcome}
         site.attrs |= {FIT_STEP: effect.attrs[FIT_STEP]} if FIT_STEP in effect.attrs else {}
         rows = set(map(str, np.atleast_1d(effect.attrs.get("row_dims", []))))
-        of_rows = name == effect.attrs.get("output") and not rows.isdisjoint(site.dims)
+        is_output = name == effect.attrs.get("output")
+        of_rows = is_output and not rows.isdisjoint(site.dims)
+        expected = np.atleast_1d(effect.attrs.get("expected", []))
+        is_average = not {"averaged", "swept"}.isdisjoint(effect.attrs)
+        of_drawn = is_output and is_average and name not in expected
         if reference := reference_of(effect.attrs):
             site.attrs["reference"] = reference
         single, n_draws = _single_outcomes(effect[name])
@@ -151,7 +155,9 @@ def summarize_effect(
             single |= site.sel(summary="sd").values == 0
         marked = site.isel(summary=0, drop=True).copy(data=single)
         told, marked = (without_reference(each, effect.attrs) for each in (site, marked))
-        text = paragraph(outcome, told, asked, marked.values, n_draws, of_rows=of_rows)
+        text = paragraph(
+            outcome, told, asked, marked.values, n_draws, of_rows=of_rows, of_drawn=of_drawn
+        )
         if single.any():
             kinds = np.where(single, *INTERVAL_OF)
             found[name] = site.assign_coords({interval_of(name): (site.dims[1:], kinds)})

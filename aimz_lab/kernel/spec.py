@@ -16,6 +16,8 @@ ScaleCourse = Literal["constant", "inverse", "other"]
 """How a scale changes with the rows of the call: not, as one over their number, or otherwise."""
 
 DensityKind = Literal["density", "mass"]
+
+MeanKind = Literal["mean", "share"]
 """Whether an observed value has a density, which depends on its unit, or a probability."""
 
 
@@ -68,6 +70,7 @@ class Site:
         distribution_shape: Shape of an observed site's distribution, batch and event; else
             ``None``.
         density_kind: Of an observed site; ``None`` where it may be both, or is not known.
+        mean_kind: Of the distribution of a sampled site; ``None`` where its mean is not known.
         scale: The kernel's own scale: a number, ``"array"`` if it is only known when the kernel
             runs, or ``None``.
         scale_course: How that number changes with the rows of the call; ``None`` if unknown.
@@ -87,6 +90,7 @@ class Site:
     density_row_axes: tuple[int, ...] = ()
     density_ndim: int = 0
     density_kind: DensityKind | None = None
+    mean_kind: MeanKind | None = None
     scale: float | Literal["array"] | None = None
     scale_course: ScaleCourse | None = None
     is_discrete: bool = False

@@ -21,8 +21,17 @@ from aimz_lab.kernel.data_types import check_data_type, check_real
 from aimz_lab.kernel.density_kind import density_kind
 from aimz_lab.kernel.event_dims import with_usable_names
 from aimz_lab.kernel.hidden_draws import HiddenDraws
+from aimz_lab.kernel.known_means import mean_kind
 from aimz_lab.kernel.prior_draws import seeded
-from aimz_lab.kernel.spec import DensityKind, KernelSpec, Plate, ScaleCourse, Site, SiteKind
+from aimz_lab.kernel.spec import (
+    DensityKind,
+    KernelSpec,
+    MeanKind,
+    Plate,
+    ScaleCourse,
+    Site,
+    SiteKind,
+)
 from aimz_lab.kernel.tracing_lock import TracingLock
 from aimz_lab.types import HasShape, Static
 
@@ -50,6 +59,7 @@ class _Record(NamedTuple):
     shape: tuple[int, ...]
     density_shape: tuple[int, ...]
     density_kind: DensityKind | None
+    mean_kind: MeanKind | None
     dtype: np.dtype
     event_dim: int
     frames: tuple[_Frame, ...]
@@ -201,6 +211,7 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         shape=tuple(site["fn"].batch_shape) if factor else tuple(np.shape(array)),
         density_shape=_density_shape(site, array),
         density_kind=density_kind(site["fn"]) if kind == "observed" else None,
+        mean_kind=mean_kind(site["fn"]) if sampled and not factor else None,
         dtype=np.dtype(jax.dtypes.result_type(array)),
         event_dim=site["fn"].event_dim if sampled and not factor else 0,
         frames=tuple(
@@ -341,6 +352,7 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         density_row_axes=_moved_axes(record.density_shape, other and other.density_shape, n_rows),
         density_ndim=len(record.density_shape),
         density_kind=record.density_kind,
+        mean_kind=record.mean_kind,
         scale=record.scale,
         is_discrete=record.is_discrete,
         support_is_computed=record.support_is_computed,

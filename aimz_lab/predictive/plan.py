@@ -68,6 +68,26 @@ class Plan:
         return tuple(name for name, axis in self.row_axes.items() if axis is None)
 
 
+def expected_sites(request: Request, plan: Plan) -> tuple[str, ...]:
+    """Return the sites to return as the mean of their distribution, given the other sites.
+
+    What is set by hand, or comes from the posterior, is not drawn by the call, and stays.
+
+    Args:
+        request: The call.
+        plan: Its plan.
+    """
+    if request.expected is None:
+        return ()
+    kinds = ("share",) if request.expected == "probabilities" else ("share", "mean")
+    given = {*request.condition, *request.intervention, *plan.latents}
+    scale = request.output_scale
+    if scale is not None and not scale.is_linear:
+        given.add(request.output)
+    sites = plan.spec.sites
+    return tuple(n for n in plan.row_sites if n not in given and sites[n].mean_kind in kinds)
+
+
 def make_plan(
     request: Request,
     rows: Rows,

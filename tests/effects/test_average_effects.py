@@ -8,6 +8,7 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from numpyro.distributions.transforms import ExpTransform
 
 from aimz_lab import effects
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
@@ -275,3 +276,34 @@ def test_latent_sites_keep_the_draws_of_the_posterior():
     np.testing.assert_allclose(found.y.values[0], (means + 1) / means, rtol=1e-5)
     decision = im.decide({"one": zeros, "other": zeros}, site="level")
     assert decision.table.loc["one", "utility"] == pytest.approx(means.mean(), rel=1e-5)
+
+
+def as_lognormal(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal())
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.LogNormal(slope * X, 0.5), obs=y)
+
+
+def as_transformed(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal())
+    with numpyro.plate("row", X.shape[0]):
+        normal = dist.Normal(slope * X, 0.5)
+        numpyro.sample("y", dist.TransformedDistribution(normal, ExpTransform()), obs=y)
+
+
+@pytest.mark.parametrize(("kernel", "is_known"), [(as_lognormal, True), (as_transformed, False)])
+def test_averages_of_drawn_outcomes_say_so(kernel, is_known):
+    """Without a known mean, a row on its own has the noise of its outcome."""
+    draws = {"slope": np.linspace(0.9, 1.1, 60, dtype=np.float32)}
+    im = mean_field_model(kernel).set_posterior_sample(draws)
+    sides = {"args_baseline": {"X": np.zeros(5)}, "args_intervention": {"X": np.ones(5)}}
+    effect = im.estimate_effect(**sides, by=np.arange(5))
+    exact = (np.exp(draws["slope"]) - 1) * np.exp(0.125)
+    is_exact = np.allclose(effect.posterior_predictive.y, exact[:, None], rtol=1e-5)
+    assert is_exact == is_known
+    for summary in (effects.summarize_effect(effect), effects.summarize_effect(sweep_of(im))):
+        assert ("The averages are of drawn outcomes" in summary.y.text) != is_known
+
+
+def sweep_of(im):
+    return im.sweep("X", [0.0, 1.0], np.zeros(5), reference=0.0)

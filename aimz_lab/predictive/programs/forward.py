@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -23,8 +23,6 @@ from jax import random
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from numpyro import handlers
-from numpyro.distributions import Distribution, constraints
-from numpyro.distributions.truncated import TwoSidedTruncatedDistribution
 from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.checks.samplers import refuse_without_sampler
@@ -195,24 +193,23 @@ class _SeedByName(Messenger):
 def collect_values(
     row_axes: Mapping[str, int | None],
     scales: Mapping[str, Callable[[ArrayLike], ArrayLike]],
-    expected: Set[str] = frozenset(),
-    *,
-    only_probabilities: bool = False,
+    expected: Collection[str] = (),
 ) -> Callable:
     """Collect values of sites, with the rows first where a site has rows.
 
     Args:
         row_axes: The sites, each with its axis of rows.
         scales: For some sites, what takes their values to the scale to return.
-        expected: Sites of which to return the mean of their distribution, where it has one.
-        only_probabilities: Leave out of these what is neither a flag nor a share.
+        expected: Sites of which to return the mean of their distribution.
     """
 
     def value(trace: Trace, name: str) -> jax.Array:
         drawn = jnp.asarray(trace[name]["value"])
-        if name not in expected or (only_probabilities and not _is_share(trace[name])):
+        if name not in expected:
             return drawn
-        return _expected(trace[name], drawn)
+        mean = trace[name]["fn"].mean
+        # Some parameters leave no mean, such as one degree of freedom.
+        return jnp.where(jnp.isfinite(mean), mean, drawn)
 
     def collect(run: Run) -> dict[str, jax.Array]:
         trace = run({})
@@ -223,42 +220,6 @@ def collect_values(
         }
 
     return collect
-
-
-def _expected(site: Message, drawn: jax.Array) -> jax.Array:
-    """Return the mean of a site's distribution; what was drawn where it has none.
-
-    Categories have none, nor have some distributions with heavy tails: NumPyro says NaN.
-    """
-    if site["type"] != "sample" or not _has_mean(site["fn"]):
-        return drawn
-    try:
-        mean = jnp.asarray(site["fn"].mean)
-    except NotImplementedError:
-        return drawn
-    return jnp.where(jnp.isfinite(mean), mean, drawn) if mean.shape == drawn.shape else drawn
-
-
-def _has_mean(distribution: Distribution) -> bool:
-    """Whether the mean that NumPyro knows is that of the numbers that are drawn."""
-    while hasattr(distribution, "base_dist"):
-        # Between two limits, far from its centre, single precision loses it (NumPyro 0.22).
-        if isinstance(distribution, TwoSidedTruncatedDistribution):
-            return False
-        distribution = distribution.base_dist
-    # The mean of angles and directions is not that of their numbers.
-    return _base(distribution.support) not in (constraints.circular, constraints.sphere)
-
-
-def _is_share(site: Message) -> bool:
-    """Whether all values of a drawn site are 0, 1 or between."""
-    if site["type"] != "sample":
-        return False
-    return _base(site["fn"].support) in (constraints.boolean, constraints.unit_interval)
-
-
-def _base(support: constraints.Constraint) -> constraints.Constraint:
-    return getattr(support, "base_constraint", support)
 
 
 def _scaled(value: jax.Array, scale: Callable | None) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from aimz_lab.inference.posterior_sites import as_values_of
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
-from aimz_lab.predictive.plan import Plan
+from aimz_lab.predictive.plan import Plan, expected_sites
 from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, collect_values
 from aimz_lab.predictive.programs.log_likelihood import collect_log_likelihood
 from aimz_lab.predictive.request import Quantity, Request
@@ -98,22 +98,8 @@ class Scenario:
 
     def _collector(self, wanted: Mapping[str, int | None], quantity: Quantity) -> Callable:
         if quantity == "values":
-            shares = self.request.expected == "probabilities"
-            return collect_values(
-                wanted, self._scales, self._expected(wanted), only_probabilities=shares
-            )
+            return collect_values(wanted, self._scales, expected_sites(self.request, self.plan))
         return collect_log_likelihood(wanted, self.plan.summed_out)
-
-    def _expected(self, wanted: Iterable[str]) -> frozenset[str]:
-        """The sites that return the mean of their distribution."""
-        if self.request.expected is None:
-            return frozenset()
-        # What is set by hand, or comes from the posterior, is not drawn here.
-        without = {*self.request.condition, *self.request.intervention, *self.plan.latents}
-        scale = self.request.output_scale
-        if scale is not None and not scale.is_linear:
-            without.add(self.request.output)
-        return frozenset(wanted) - without
 
     @property
     def _scales(self) -> dict[str, Callable]:

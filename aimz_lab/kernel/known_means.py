@@ -1,0 +1,66 @@
+"""Whether NumPyro knows the mean of what a site draws."""
+
+from __future__ import annotations
+
+from numpyro.distributions import (
+    CategoricalLogits,
+    CategoricalProbs,
+    Cauchy,
+    Distribution,
+    HalfCauchy,
+    Levy,
+    constraints,
+)
+from numpyro.distributions.truncated import TwoSidedTruncatedDistribution
+
+from aimz_lab.kernel.spec import MeanKind
+
+_WITHOUT = (
+    CategoricalLogits,
+    CategoricalProbs,
+    Cauchy,
+    HalfCauchy,
+    Levy,
+    # Far from the centre, single precision loses the mean between two limits (NumPyro 0.22).
+    TwoSidedTruncatedDistribution,
+)
+
+_SURFACES = (constraints.circular, constraints.sphere)
+"""The mean of angles, or of directions, is not that of their numbers."""
+
+
+def mean_kind(fn: Distribution) -> MeanKind | None:
+    """Return what the mean of a distribution is: of shares, or of other numbers.
+
+    Args:
+        fn: The distribution.
+
+    Returns:
+        ``"share"`` if all values are 0, 1 or between, else ``"mean"``; ``None`` if there is no
+        mean, or NumPyro does not know it.
+    """
+    if not _is_known(fn):
+        return None
+    try:
+        shape = fn.mean.shape
+    except NotImplementedError:
+        return None
+    if shape != fn.shape():
+        return None
+    shares = constraints.boolean, constraints.unit_interval
+    return "share" if _base(fn.support) in shares else "mean"
+
+
+def _is_known(fn: Distribution) -> bool:
+    """Whether it, and all that it is made of, are NumPyro's own and have a mean."""
+    if isinstance(fn, _WITHOUT) or not type(fn).__module__.startswith("numpyro.distributions."):
+        return False
+    if _base(fn.support) in _SURFACES:
+        return False
+    parts = [getattr(fn, name, None) for name in ("base_dist", "component_distribution")]
+    parts += getattr(fn, "component_distributions", [])
+    return all(_is_known(one) for one in parts if one is not None)
+
+
+def _base(support: constraints.Constraint) -> constraints.Constraint:
+    return getattr(support, "base_constraint", support)
