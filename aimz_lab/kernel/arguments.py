@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from aimz_lab.data import to_host
 from aimz_lab.data.options import check_names
 from aimz_lab.errors import ArgumentError, CallError, DataError
+from aimz_lab.kernel.cache_keys import key_of
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.types import HostRows, Rows, Shared, Static, StaticKey
@@ -41,8 +42,8 @@ class KernelArguments:
 
     @property
     def static_key(self) -> StaticKey:
-        """The static values as a hashable key, in which ``1``, ``1.0`` and ``True`` differ."""
-        return tuple((name, type(v), v) for name, v in sorted(self.static.items()))
+        """The static values as a hashable key; see :func:`aimz_lab.kernel.cache_keys.key_of`."""
+        return key_of(self.static)
 
 
 @dataclass(frozen=True)

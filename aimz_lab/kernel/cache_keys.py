@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from aimz_lab.kernel.reads import fingerprint
-from aimz_lab.types import HasShape
+from aimz_lab.types import HasShape, Static, StaticKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,23 @@ class CodeKey:
             and other._hash == self._hash
             and other._reads == self._reads
         )
+
+
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), np.generic)
+
+
+def key_of(static: Static) -> StaticKey:
+    """Return static arguments as a hashable key, in which ``1``, ``1.0`` and ``True`` differ.
+
+    Functions, and objects that are called or read, count with all that they read, as it is now.
+
+    Args:
+        static: The arguments by name.
+    """
+    return tuple(
+        (name, type(value), value if isinstance(value, _PLAIN) else (value, fingerprint(value)))
+        for name, value in sorted(static.items())
+    )
 
 
 def shapes_of(tree: PyTree[HasShape]) -> Hashable:

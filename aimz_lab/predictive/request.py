@@ -14,6 +14,7 @@ from jaxtyping import Shaped
 
 from aimz_lab.data import BatchSource, RowCoord
 from aimz_lab.inference.feeds.schema import InputSchema
+from aimz_lab.kernel.cache_keys import key_of
 from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.system.lazy_modules import xr
@@ -168,5 +169,5 @@ class Request:
 
     @property
     def static_key(self) -> StaticKey:
-        """The static arguments as a hashable key; ``1``, ``1.0`` and ``True`` differ in it."""
-        return tuple((name, type(value), value) for name, value in sorted(self.static.items()))
+        """The static arguments as a hashable key."""
+        return key_of(self.static)

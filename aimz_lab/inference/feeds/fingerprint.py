@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-import jax
 import numpy as np
 from jaxtyping import Shaped
 
 from aimz_lab.data import AxisLabels, canonical
 from aimz_lab.files import Malformed, Value
+from aimz_lab.inference.feeds.shared_checksum import shared_checksum
 from aimz_lab.types import JsonObject, Rows
 
 _LARGEST = 256 << 20
@@ -85,7 +85,7 @@ class TrainingFingerprint:
         outputs = np.array(rows[output])
         inputs = {name: array for name, array in rows.items() if name != output}
         sums = np.sort(_row_sums(rows)) if size <= _LARGEST_BY_ROW else None
-        of_all = _checksum(inputs), _of_output(outputs), _of_shared(shared)
+        of_all = _checksum(inputs), _of_output(outputs), shared_checksum(shared)
         return cls(len(outputs), *of_all, outputs, labels, sums)
 
     def is_of(self, rows: Rows, output: str, labels: AxisLabels | None = None) -> bool:
@@ -112,7 +112,7 @@ class TrainingFingerprint:
 
     def has_shared(self, shared: Mapping[str, object]) -> bool:
         """Return whether the arguments that all rows share have the values of the training."""
-        return _of_shared(shared) == self.shared
+        return shared_checksum(shared) == self.shared
 
     def after(self, earlier: TrainingFingerprint | None) -> TrainingFingerprint:
         """Return the fingerprint of a training that went on with the parameters of an earlier one.
@@ -270,32 +270,6 @@ def _row_sums(rows: Rows) -> Shaped[np.ndarray, " row"]:
 
 def _of_output(outputs: Shaped[np.ndarray, "row ..."]) -> int:
     return _checksum({"": np.asarray(outputs)})
-
-
-def _of_shared(shared: Mapping[str, object]) -> int:
-    """Return a checksum that is the same for equal numbers of any type."""
-    checksum = 0
-    for path, value in jax.tree.leaves_with_path(dict(shared)):
-        name = jax.tree_util.keystr(path)
-        array = _numbers(value)
-        # Of what is no number, such as a function, the name alone.
-        said = value if isinstance(value, str) else getattr(value, "__qualname__", type(value))
-        text = f"{name} {said}" if array is None else f"{name} {array.shape}"
-        checksum = zlib.crc32(text.encode(), checksum)
-        if array is not None and array.nbytes <= _LARGEST:
-            checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
-    return checksum
-
-
-def _numbers(value: object) -> np.ndarray | None:
-    """Return numbers as they are computed with; ``None`` for anything else."""
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
-        value = jax.random.key_data(value)
-    array = np.ascontiguousarray(value)
-    if array.dtype.kind not in "biufV":
-        return None
-    is_whole = array.dtype.kind in "biu"
-    return array.astype(np.float64 if is_whole else np.float32).astype(np.float64)
 
 
 def _checksum(rows: Rows) -> int:

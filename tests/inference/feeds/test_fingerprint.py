@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
+from aimz_lab.inference.feeds.shared_checksum import shared_checksum
 
 
 def rows_of(values):
@@ -59,5 +63,37 @@ def test_shared_values_are_compared_as_numbers_of_any_type():
     for name, other in {"price": 0.2, "knots": np.arange(4.0), "link": np.log, "unit": "g"}.items():
         assert not trained.has_shared({**alike, name: other})
     assert not trained.has_shared({})
+    assert not trained.has_shared({**alike, "more": 1})
     keys = ({"key": jax.random.key(seed)} for seed in range(2))
     assert len({TrainingFingerprint.of(rows, "y", shared=each).shared for each in keys}) == 2
+
+
+def powers(exponent, scale=1.0):
+    def power(x):
+        return scale * x**exponent
+
+    return power
+
+
+class Spline:
+    def __init__(self, knots):
+        self.knots = knots
+
+    def __call__(self, x):
+        return np.interp(x, self.knots, self.knots)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (powers(2), powers(3)),
+        (partial(powers, scale=1.0), partial(powers, scale=2.0)),
+        (Spline([0, 1]), Spline([0, 2])),
+        (Spline([0, 1]).__call__, Spline([0, 2]).__call__),
+        (lambda x: x + 1, lambda x: x + 2),
+        ({"a": {1, 2}}, {"a": {1, 3}}),
+    ],
+)
+def test_functions_are_told_apart_by_what_they_were_made_with(one, other):
+    assert shared_checksum({"f": one}) == shared_checksum({"f": copy.deepcopy(one)})
+    assert shared_checksum({"f": one}) != shared_checksum({"f": other})
