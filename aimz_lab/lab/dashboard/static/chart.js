@@ -293,6 +293,8 @@ export function paint(ctx, shown, colors, hover) {
   ctx.clip();
   (shown.chains ?? []).forEach((chain, i) => {
     if (chain.width > 1) range(ctx, { ...chain, x: shown.x, y: shown.y }, colors[chainColor(i)]);
+  });
+  (shown.chains ?? []).forEach((chain, i) => {
     stroke(ctx, shown, chain.steps, chain.values, colors[chainColor(i)], 1.1, DASHES.chains[i]);
   });
   shown.previous.forEach((run, i) => {
