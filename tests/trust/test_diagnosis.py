@@ -335,7 +335,7 @@ def test_nuts_begins_at_the_guide_and_stands_beside_it():
 
 @pytest.mark.slow
 def test_a_run_that_diverged_is_red_and_says_why_once():
-    svi = SVI(kernels.regression, AutoNormal(kernels.regression), SGD(1e4), Trace_ELBO())
+    svi = SVI(kernels.regression, AutoNormal(kernels.regression), SGD(500), Trace_ELBO())
     im = ImpactModel(kernels.regression, jax.random.key(0), svi=svi)
     before = im.check(X, Y, batch_size=50)
     assert str(before).count("Lower the learning rate") == 1
