@@ -793,6 +793,7 @@ class ImpactModel:
             NotFittedError: If nothing was trained.
             ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
             CallError: If data is missing that is needed to set up the guide or to continue MCMC.
+            DataError: If chains are to go on with other data than that of their run.
             GuideError: If the parameters of ``vi_result`` are not those of the guide.
             SiteError: If a named site is not among the draws, or draws are NaN or infinite.
 
@@ -818,6 +819,7 @@ class ImpactModel:
                 state=trained.state,
                 params=getattr(trained.vi_result, "params", None) or {},
                 posterior=trained.posterior,
+                fingerprint=trained.fingerprint,
             )
             with self._explained():
                 posterior = self._learner.sample(request)
@@ -1566,7 +1568,7 @@ class ImpactModel:
         its outcome's distribution, without the noise of drawn outcomes. With
         ``by=np.arange(len(X))`` each row has its expected effect. Outcomes are drawn where NumPyro
         knows no such mean, where the formula of the outcome's column is not linear, and in outputs
-        at hand.
+        at hand. Deterministic sites are computed from drawn outcomes.
 
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.

@@ -297,7 +297,11 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
 def _caveats(summary: xr.DataArray, asked: Asked, n_draws: int) -> list[str]:
     said = []
     if not np.isfinite(summary.values).all() and n_draws > 1:
-        said.append("Some draws are not finite, so that some of these numbers are unknown.")
+        said.append(
+            "Some draws are not finite, so that some of these numbers are unknown. A distribution "
+            "may have no mean, as a StudentT of one degree of freedom has none: then compare its "
+            "location."
+        )
     if n_draws == 1:
         said.append("There is only one draw, which says nothing of how sure this is.")
     elif n_draws < FEW_DRAWS:

@@ -234,6 +234,7 @@ class SampleRequest:
         state: The SVI state, or ``None``.
         params: Constrained parameters to draw with; empty for those of ``state``.
         posterior: The model's draws, or ``None``.
+        fingerprint: Recognises the rows of the training; ``None`` where that is not known.
 
     Raises:
         ArgumentError: If ``num_samples`` is not a positive int.
@@ -247,6 +248,7 @@ class SampleRequest:
     state: SVIState | None
     params: Params
     posterior: Posterior | None
+    fingerprint: TrainingFingerprint | None
 
     def __post_init__(self) -> None:
         count = check_positive_int("num_samples", self.num_samples)

@@ -80,7 +80,8 @@ def expected_sites(request: Request, plan: Plan) -> tuple[str, ...]:
     if request.expected is None:
         return ()
     kinds = ("share",) if request.expected == "probabilities" else ("share", "mean")
-    given = {*request.condition, *request.intervention, *plan.latents}
+    # A site that is intervened on comes back as it would be without, unless that replaces it.
+    given = {*request.condition, *plan.replaced, *plan.latents}
     scale = request.output_scale
     if scale is not None and not scale.is_linear:
         given.add(request.output)

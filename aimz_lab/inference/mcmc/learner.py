@@ -11,7 +11,7 @@ from numpyro.infer import HMCECS, MCMC
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical
-from aimz_lab.errors import CallError, NotFittedError
+from aimz_lab.errors import CallError, DataError, NotFittedError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, needed_output
 from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
@@ -137,6 +137,7 @@ class McmcLearner:
         Raises:
             ArgumentError: If the draws cannot fit into memory.
             CallError: If the input or the output is missing.
+            DataError: If the data is not that of the run.
             NotFittedError: If the chains have not run.
         """
         if not request.arguments:
@@ -157,6 +158,7 @@ class McmcLearner:
             signature, inputs, outputs, extra, allow_nonfinite=True, roles=request.roles
         )
         forget_outdated_traces(signature.kernel)
+        _check_trained(request.fingerprint, data, signature.output)
         spec = request.spec or trace_data(signature, data)
         with_checked_indices(self._indices, data)
         check_draws_fit(spec, request.num_samples * self._mcmc.num_chains)
@@ -244,6 +246,23 @@ class ChainFit:
         if kept or self.run.status == "interrupted":
             return f"The run ended early: {self.run.reason}{kept}."
         return None
+
+
+def _check_trained(
+    fingerprint: TrainingFingerprint | None, data: TrainingData, output: str
+) -> None:
+    """Refuse other data than that of the run: the chains are adapted to its posterior."""
+    if fingerprint is None or (
+        fingerprint.is_of(data.rows, output)
+        and fingerprint.has_outputs(data.rows[output])
+        and fingerprint.has_shared({**data.shared, **data.static})
+    ):
+        return
+    msg = (
+        "The chains go on with the data of their run, to whose posterior they are adapted, and "
+        "this is other data. Pass that of the run, or call fit_on_batch for chains of new data."
+    )
+    raise DataError(msg)
 
 
 def _arrays(data: TrainingData) -> dict[str, jax.Array]:

@@ -204,12 +204,8 @@ def collect_values(
     """
 
     def value(trace: Trace, name: str) -> jax.Array:
-        drawn = jnp.asarray(trace[name]["value"])
-        if name not in expected:
-            return drawn
-        mean = trace[name]["fn"].mean
-        # Some parameters leave no mean, such as one degree of freedom.
-        return jnp.where(jnp.isfinite(mean), mean, drawn)
+        site = trace[name]
+        return jnp.asarray(site["fn"].mean if name in expected else site["value"])
 
     def collect(run: Run) -> dict[str, jax.Array]:
         trace = run({})

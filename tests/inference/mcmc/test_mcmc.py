@@ -14,7 +14,7 @@ from numpyro.contrib.control_flow import scan
 from numpyro.infer import HMC, MCMC, NUTS, SA
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import CallError, InferenceError, NotFittedError
+from aimz_lab.errors import CallError, DataError, InferenceError, NotFittedError
 from tests import kernels
 
 X, Y = kernels.regression_data(60, 2, seed=3)
@@ -87,6 +87,8 @@ def test_chains_go_on_from_where_they_are(im):
     np.testing.assert_array_equal(im.posterior["beta"], posterior)
     with pytest.raises(CallError, match="pass y=... too"):
         im.sample(X=X)
+    with pytest.raises(DataError, match="other data.*fit_on_batch"):
+        im.sample(X=X, y=Y + 2)
 
 
 def test_minibatches_are_refused_with_what_to_call():
