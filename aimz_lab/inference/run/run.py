@@ -17,6 +17,8 @@ from aimz_lab.inference.run.buckets import HIGH, LOW, Buckets
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import (
+    HELD_OUT,
+    TRAINING,
     Best,
     RateChange,
     RunInfo,
@@ -68,6 +70,11 @@ class Run:
         trust: Verdict of the last trust report on what the run trained; empty before the first.
         exception: The error that ended a failed run.
         best: Best states that callbacks keep, by monitor; see :attr:`best_so_far`.
+        candidates: States that may be the best by a training loss, by monitor. They are judged once
+            some steps have followed.
+        last_best: The last state, by monitor, where it is the best one at the end of the run.
+        losses_after: Losses of a few steps after the last one in nats, which were computed at the
+            end to judge its state, and not taken; ``None`` before.
         rate_changes: The latest changes of the learning rate on request; at most 1,000.
         ending: How a run ended that was interrupted or diverged, and which state the model has, as
             a phrase for its ``repr``; otherwise empty.
@@ -106,6 +113,9 @@ class Run:
         self.trust = ""
         self.exception: BaseException | None = None
         self.best: dict[str, Best] = {}
+        self.candidates: dict[str, Best] = {}
+        self.last_best: dict[str, Best] = {}
+        self.losses_after: Float[np.ndarray, " step"] | None = None
         self.rate_changes: list[RateChange] = []
         self.ending = ""
         self.chains: ChainRecord | None = None
@@ -316,18 +326,24 @@ class Run:
 
     @property
     def best_so_far(self) -> Best | None:
-        """The best state so far, or ``None`` before the first is judged.
+        """The best state so far, or ``None`` before the first is known.
 
         With held-out data it is the state of the lowest held-out loss. Without, it is the state of
         the lowest loss, as the loss of a run is shown: the mean of its last steps, of whole epochs
-        where they fit, see :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. The state that
-        the run has at the end of each report is judged, from the first 64 steps on: with
-        ``steps_per_call="auto"``, which goes by the clock, runs that are otherwise the same may
-        judge other states. A callback that keeps a best state by a monitor of its own goes first.
-        A checkpoint keeps the state, for a run that goes on from it.
+        where they fit, see :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. These losses
+        were computed before the last update of the state. So it counts only once the losses of the
+        next steps are known, 16 to 64 of them, and are not above it by more than noise. So while
+        the loss falls, the best one is above it. At the end, the last state is judged by a few
+        steps that are not taken. A mean over few steps has to be lower by more than its noise.
+
+        The state that the run has at the end of a report may be judged, from the first 64 steps on:
+        with ``steps_per_call="auto"``, which goes by the clock, runs that are otherwise the same
+        may judge other states. A callback that keeps a best state by a monitor of its own goes
+        first. A checkpoint keeps the state, for a run that goes on from it.
         """
-        kept = self.best.get("validation") or next(iter(self.best.values()), None)
-        return kept or self.own_best
+        kept = {**self.best, **self.last_best}
+        own = kept.pop(TRAINING, None) or self.own_best
+        return kept.get(HELD_OUT) or next(iter(kept.values()), own)
 
     @property
     def params(self) -> Mapping[str, jax.Array]:
@@ -427,6 +443,16 @@ class Run:
         """
         self._validation.append((self.step, loss_per_row))
         self._best_so_far.look(self)
+
+    def judge_last(self, losses: Float[np.ndarray, " step"]) -> None:
+        """Judge the state after the last step, once no more are taken; for trainers.
+
+        Args:
+            losses: Losses of a few steps after it in nats.
+        """
+        self.losses_after = losses
+        if (last := self._best_so_far.last(self)) is not None:
+            self.last_best[TRAINING] = last
 
     def rate_changed(self, rate: float) -> None:
         """Note that ``rate`` holds from the next step on; for trainers."""
