@@ -4,8 +4,9 @@ The loss of a step is that of the parameters before its update. So the losses up
 nothing of what its update did to the state after it. By the training loss, that state is therefore
 a *candidate* at first. It is judged once some steps have followed it, see
 :func:`~aimz_lab.inference.run.smoothing.following_steps`: if their mean is above its loss by more
-than the noise of both, it is dropped. So is the last state of a run, by the losses of steps that
-are computed and not taken. The held-out loss of a state is its own.
+than the noise of both, it is dropped. At the end of a run, the steps that there are judge it, and
+the last state is judged by steps that are computed and not taken. The held-out loss of a state is
+its own.
 """
 
 from __future__ import annotations
@@ -62,19 +63,22 @@ def offer_best(run: ReadRun, readings: MonitorWindows, *, is_due: bool) -> None:
 def offer_last(run: ReadRun, readings: MonitorWindows) -> Best | None:
     """Return the best state at the end of a run, which may be the last one.
 
-    The last state goes to :attr:`Run.last_best`, as checkpoints do not keep it: a run that goes on
-    judges it by the steps that it takes.
+    A state that fewer steps have judged goes to :attr:`Run.end_best`, as checkpoints do not keep
+    it: a run that goes on judges it anew.
 
     Args:
         run: The run, which takes no more steps.
         readings: The readings of the monitor.
     """
-    after, window = run.losses_after, readings.window
-    if not readings.is_held_out and after is not None and run.step >= window:
-        last = _present(run, readings)
-        if last is not None and is_borne_out(run, last, window, after):
-            run.last_best[readings.name] = last
-    return run.last_best.get(readings.name) or run.best.get(readings.name)
+    name = readings.name
+    if not readings.is_held_out and run.losses_after is not None:
+        last = _present(run, readings) if run.step >= readings.window else None
+        states = [one for one in (last, run.candidates.get(name)) if one is not None]
+        for state in sorted(states, key=lambda state: state.value):
+            if _is_borne_out_at_end(run, state, readings.window):
+                run.end_best[name] = state
+                break
+    return run.end_best.get(name) or run.best.get(name)
 
 
 def _present(run: ReadRun, readings: MonitorWindows) -> Best | None:
@@ -122,6 +126,12 @@ def is_borne_out(
     error = _deviation(run, state.step, averaged) * (1 / averaged + 1 / len(after)) ** 0.5
     allowed = _SURE * error + _ROUNDING * abs(state.value)
     return bool(after.mean() <= state.value + allowed)
+
+
+def _is_borne_out_at_end(run: ReadRun, state: Best, averaged: int) -> bool:
+    """The same by the steps that there are: of the last state those that are not taken."""
+    after = run.losses[state.step :] if state.step < run.step else run.losses_after
+    return is_borne_out(run, state, averaged, after)
 
 
 def _deviation(run: ReadRun, step: int, averaged: int) -> float:
@@ -233,17 +243,22 @@ class BestSoFar:
         is_better = present.value < self._bound and self._bound_of(run, present) < self._bound
         return present if is_better else None
 
-    def last(self, run: ReadRun) -> Best | None:
-        """Return the last state of a run that takes no more steps, if it is the best one.
+    def at_end(self, run: ReadRun) -> Best | None:
+        """Return the last state of a run that takes no more steps, or its candidate.
 
         Args:
             run: The run, with the losses of steps after it.
+
+        Returns:
+            ``None`` if neither is the best one.
         """
         with self._lock:
             last = None if self._has_held_out else self._present(run)
-            averaged = int(averaged_steps(run.step, run.info.steps_per_epoch))
-            if last is not None and is_borne_out(run, last, averaged, run.losses_after):
-                return last
+            states = [one for one in (last, run.candidates.get(TRAINING)) if one is not None]
+            for state in sorted(states, key=lambda state: self._bound_of(run, state)):
+                averaged = int(averaged_steps(state.step, run.info.steps_per_epoch))
+                if _is_borne_out_at_end(run, state, averaged):
+                    return state
             return None
 
     @staticmethod

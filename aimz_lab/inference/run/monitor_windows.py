@@ -28,7 +28,7 @@ class ReadRun(Protocol):
         validation: Pairs of step and held-out loss in nats per row.
         best: Best states that callbacks keep, by monitor.
         candidates: States that are not judged yet, by monitor.
-        last_best: The last state, where it is the best one at the end, by monitor.
+        end_best: States that are the best ones at the end, by monitor.
         losses_after: Losses of a few steps after the last one, which are not taken.
     """
 
@@ -36,7 +36,7 @@ class ReadRun(Protocol):
     validation: ValidationLosses
     best: dict[str, Best]
     candidates: dict[str, Best]
-    last_best: dict[str, Best]
+    end_best: dict[str, Best]
     losses_after: Float[np.ndarray, " step"] | None
 
     @property

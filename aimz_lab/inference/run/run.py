@@ -72,7 +72,8 @@ class Run:
         best: Best states that callbacks keep, by monitor; see :attr:`best_so_far`.
         candidates: States that may be the best by a training loss, by monitor. They are judged once
             some steps have followed.
-        last_best: The last state, by monitor, where it is the best one at the end of the run.
+        end_best: The last state or a candidate, by monitor, where it is the best one at the end.
+            Checkpoints do not keep it: a run that goes on judges it by more steps.
         losses_after: Losses of a few steps after the last one in nats, which were computed at the
             end to judge its state, and not taken; ``None`` before.
         rate_changes: The latest changes of the learning rate on request; at most 1,000.
@@ -114,7 +115,7 @@ class Run:
         self.exception: BaseException | None = None
         self.best: dict[str, Best] = {}
         self.candidates: dict[str, Best] = {}
-        self.last_best: dict[str, Best] = {}
+        self.end_best: dict[str, Best] = {}
         self.losses_after: Float[np.ndarray, " step"] | None = None
         self.rate_changes: list[RateChange] = []
         self.ending = ""
@@ -341,7 +342,7 @@ class Run:
         may judge other states. A callback that keeps a best state by a monitor of its own goes
         first. A checkpoint keeps the state, for a run that goes on from it.
         """
-        kept = {**self.best, **self.last_best}
+        kept = {**self.best, **self.end_best}
         own = kept.pop(TRAINING, None) or self.own_best
         return kept.get(HELD_OUT) or next(iter(kept.values()), own)
 
@@ -381,7 +382,7 @@ class Run:
         """The best state that the model has instead of the last one; ``None`` if it has none."""
         if self._final_state is None:
             return None
-        kept = (*self.best.values(), self.best_so_far)
+        kept = (*self.best.values(), *self.end_best.values(), self.best_so_far)
         return next((best for best in kept if best and best.state is self._final_state), None)
 
     @property
@@ -448,11 +449,11 @@ class Run:
         """Judge the state after the last step, once no more are taken; for trainers.
 
         Args:
-            losses: Losses of a few steps after it in nats.
+            losses: Losses of one or a few steps after it in nats.
         """
         self.losses_after = losses
-        if (last := self._best_so_far.last(self)) is not None:
-            self.last_best[TRAINING] = last
+        if (best := self._best_so_far.at_end(self)) is not None:
+            self.end_best[TRAINING] = best
 
     def rate_changed(self, rate: float) -> None:
         """Note that ``rate`` holds from the next step on; for trainers."""

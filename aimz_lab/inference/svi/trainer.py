@@ -303,7 +303,10 @@ class Trainer(RunLoop):
         self._pending_report = pending.then(accepted) if pending else accepted
         if self._ahead is None or not ok or self._is_due(self._pending_report):
             self.flush()
-        return "" if ok else describe_bad_step(chunk, good, float(losses[good]), self.run.step)
+        if ok:
+            return ""
+        self.run.judge_last(losses[good : good + 1])  # the loss of the state before the bad step
+        return describe_bad_step(chunk, good, float(losses[good]), self.run.step)
 
     def _is_due(self, pending: AcceptedSteps) -> bool:
         """Whether it is time to report the accepted steps."""

@@ -138,7 +138,7 @@ class EarlyStopping(Callback):
         best = offer_last(run, self._plateau.readings)
         if best is None:
             return
-        if best.step == run.step:
+        if best.step == run.step and run.has_last_state:
             run.notes.append("The model has the best state, the last one.")
         else:
             run.end_with(best.state)

@@ -118,6 +118,15 @@ def test_a_last_state_that_is_spoiled_is_not_the_best(model):
     assert len(model.last_run.losses_after) == 5
 
 
+def test_a_state_whose_own_loss_is_fine_is_kept_at_once(model):
+    """The rate spoils the very next update: no other loss tells of the state before it."""
+    diverged(model, {200: 1e30})
+    run = model.last_run
+    assert run.best_so_far.step == run.restored.step == 200 >= run.step - 1
+    assert run.best_so_far.value == loss_per_row(run, 200)
+    assert run.losses_after.shape == (1,)
+
+
 def test_a_trained_model_goes_back_to_what_it_was(model):
     refit(model, X, Y, epochs=40)
     before = model._vi_state
