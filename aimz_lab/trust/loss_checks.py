@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from aimz_lab.inference.run.best_state import MonitorWindows
+from aimz_lab.inference.run.monitor_windows import MonitorWindows
 from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end, steps_at_rate
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.smoothing import window_steps

@@ -2,7 +2,8 @@
 
 A checkpoint is one file (see :mod:`.archive`). It holds the state of the run
 (optimizer, mutable sites, random key, gradients not yet applied), the position in the data, the
-history, the best states, the keys of the fit, and the facts that a resumed run must share.
+history, the best states and those that may become it, the keys of the fit, and the facts that a
+resumed run must share.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ import numpy as np
 from aimz_lab.errors import CheckpointError, FitWarning
 from aimz_lab.files import Malformed, Value, as_path, refusing
 from aimz_lab.inference.checkpoint.archive import PARTIAL, read_archive, write_archive
-from aimz_lab.inference.checkpoint.content import Content, check_history, check_position
+from aimz_lab.inference.checkpoint.content import (
+    Content,
+    check_history,
+    check_position,
+)
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
 from aimz_lab.inference.checkpoint.trees import differences, tree_arrays, tree_facts, tree_from
 from aimz_lab.inference.feeds.feed import Position
@@ -29,7 +34,7 @@ from aimz_lab.system.paths import naming
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import JsonObject, shown
 
-_FORMAT = 3
+_FORMAT = 4
 _RATE = ".rate"
 """Path in the state of a learning rate that was set; absent if nobody has set one."""
 _NAME = re.compile(r"(\d{6,})-step-(\d+)\.npz")
@@ -108,11 +113,9 @@ class Checkpoint:
         self._refuse(differences(content.state, tree_facts(template)))
         with self._reading():
             state = tree_from(self.arrays, "state", template)
-            best = {
-                name: Best(value, step, tree_from(self.arrays, f"best/{i}", template), name)
-                for i, (name, (value, step)) in enumerate(content.best.items())
-            }
-            own = self._own_best(state, best, template)
+            states = {self.step: state}
+            for step in content.kept_steps(self.step):
+                states[step] = tree_from(self.arrays, f"kept/{step}", template)
         run.take_over(
             {name: self.arrays[f"history/{name}"] for name in run.columns},
             {name: self.arrays[f"metric/{i}"] for i, name in enumerate(content.metrics)},
@@ -123,7 +126,13 @@ class Checkpoint:
             strict=True,
         )
         run.skipped = content.skipped
-        run.best.update(best)
+        for kept, found in ((run.best, content.best), (run.candidates, content.candidates)):
+            for name, (value, step) in found.items():
+                kept[name] = Best(value, step, states[step], name)
+        own = None
+        if content.best_so_far is not None:
+            monitor, value, step = content.best_so_far
+            own = Best(value, step, states[step], monitor)
         run.take_over_best(own)
         if own is not None and run.own_best is None:
             run.notes.append(
@@ -131,18 +140,6 @@ class Checkpoint:
                 "not kept: this run judges by the held-out loss."
             )
         return state
-
-    def _own_best(
-        self, state: TrainerState, others: Mapping[str, Best], template: TrainerState
-    ) -> Best | None:
-        """Return the best state of the run itself; that of a step is written once."""
-        if self.content.best_so_far is None:
-            return None
-        monitor, value, step = self.content.best_so_far
-        if self.content.has_own_best(self.step):
-            return Best(value, step, tree_from(self.arrays, "best_so_far", template), monitor)
-        known = {self.step: state, **{best.step: best.state for best in others.values()}}
-        return Best(value, step, known[step], monitor)
 
     def _reading(self) -> AbstractContextManager[None]:
         return refusing(f"{self.path} cannot be resumed", CheckpointError, _HINT)
@@ -176,18 +173,23 @@ def save_checkpoint(path: Path, run: Run) -> None:
     arrays |= {f"metric/{i}": kept for i, kept in enumerate(metrics.values())}
     arrays |= {"validation/steps": run.validation.steps, "validation/losses": run.validation.losses}
     arrays |= tree_arrays("state", state)
-    for i, best in enumerate(run.best.values()):
+    states = {best.step: best.state for best in _kept(run)}
+    states.pop(run.step, None)
+    for step, kept in states.items():
         # Its rate is of no use, and has the place of the state's.
-        arrays |= tree_arrays(f"best/{i}", best.state._replace(rate=state.rate))
-    own = run.own_best
-    if own is not None and own.step not in {run.step, *(best.step for best in run.best.values())}:
-        arrays |= tree_arrays("best_so_far", own.state._replace(rate=state.rate))
+        arrays |= tree_arrays(f"kept/{step}", kept._replace(rate=state.rate))
     try:
         with naming(path, "checkpoint"):
             write_archive(path, _manifest(run, state), arrays)
     except Malformed as error:
         msg = f"The checkpoint {path} cannot be written: {error}."
         raise CheckpointError(msg) from error
+
+
+def _kept(run: Run) -> list[Best]:
+    """The states of a run that a checkpoint keeps beside the last one."""
+    own = run.own_best
+    return [*run.best.values(), *run.candidates.values(), *([] if own is None else [own])]
 
 
 def check_can_save(run: Run) -> None:
@@ -274,6 +276,7 @@ def _manifest(run: Run, state: TrainerState) -> JsonObject:
         "skipped": run.skipped,
         "state": tree_facts(state),
         "best": {name: [best.value, best.step] for name, best in run.best.items()},
+        "candidates": {name: [best.value, best.step] for name, best in run.candidates.items()},
         "best_so_far": own and [own.monitor, own.value, own.step],
         "provenance": dict(run.provenance),
         "versions": versions(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Int
@@ -28,6 +29,7 @@ class Content:
         skipped: Steps that were left out because they were not finite.
         state: Types and shapes of the state, by path.
         best: The value of a monitor and its step, by name.
+        candidates: The same of states that are not judged yet.
         best_so_far: What the run itself judged its best state by, the value and the step; ``None``
             without one.
         facts: Facts that a resumed run must share.
@@ -40,6 +42,7 @@ class Content:
     skipped: int
     state: dict[str, str]
     best: dict[str, tuple[float, int]]
+    candidates: dict[str, tuple[float, int]]
     best_so_far: tuple[str, float, int] | None
     facts: JsonObject
     origin: Origin
@@ -55,33 +58,48 @@ class Content:
         fields = plain.fields("format", "provenance", *_FIELDS)
         provenance = fields["provenance"].fields("facts", "origin")
         epoch, batch = fields["position"].listed(2)
-        best = {name: pair.listed(2) for name, pair in fields["best"].named().items()}
         return cls(
             position=Position(epoch.whole(most=MOST_EPOCHS), batch.whole()),
             metrics=fields["metrics"].names(),
             skipped=fields["skipped"].whole(),
             state={path: fact.text() for path, fact in fields["state"].named().items()},
-            best={name: (value.number(), step.whole()) for name, (value, step) in best.items()},
+            best=_values_and_steps(fields["best"]),
+            candidates=_values_and_steps(fields["candidates"]),
             best_so_far=fields["best_so_far"].optional(_best_so_far),
             facts={name: fact.value for name, fact in provenance["facts"].named().items()},
             origin=Origin.of_plain(provenance["origin"]),
             versions={name: v.text() for name, v in fields["versions"].named().items()},
         )
 
-    def has_own_best(self, steps: int) -> bool:
-        """Whether the best state so far has arrays of its own.
+    @property
+    def steps_of_states(self) -> dict[str, list[int]]:
+        """The steps of the best states and of those that may become it, by field."""
+        own = [] if self.best_so_far is None else [self.best_so_far[-1]]
+        return {
+            "best": [step for _, step in self.best.values()],
+            "candidates": [step for _, step in self.candidates.values()],
+            "best_so_far": own,
+        }
 
-        It has none if it is the last state, or one that a callback keeps.
+    def kept_steps(self, steps: int) -> list[int]:
+        """Return the steps whose states are kept beside the last one, ascending.
 
         Args:
             steps: The steps of the history.
         """
-        if self.best_so_far is None:
-            return False
-        return self.best_so_far[-1] not in {steps, *(step for _, step in self.best.values())}
+        return sorted(set(chain.from_iterable(self.steps_of_states.values())) - {steps})
 
 
-_FIELDS = ("position", "metrics", "skipped", "state", "best", "best_so_far", "versions")
+_FIELDS = (
+    *("position", "metrics", "skipped", "state"),
+    *("best", "candidates", "best_so_far", "versions"),
+)
+_SHOWN = 200
+
+
+def _values_and_steps(plain: Value) -> dict[str, tuple[float, int]]:
+    pairs = {name: pair.listed(2) for name, pair in plain.named().items()}
+    return {name: (value.number(), step.whole()) for name, (value, step) in pairs.items()}
 
 
 def _best_so_far(plain: Value) -> tuple[str, float, int]:
@@ -98,6 +116,10 @@ def check_history(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
     leaves = range(len(content.state))
     steps = len(np.atleast_1d(arrays.get("history/loss", ())))
     forms = column_forms(steps)
+    for name, of_states in content.steps_of_states.items():
+        if not all(1 <= step <= steps for step in of_states):
+            msg = f"{name} is of steps {of_states}"
+            raise Malformed(f"{msg[:_SHOWN]}; the history has {steps:,} steps")
     check_names(
         arrays,
         [
@@ -105,8 +127,7 @@ def check_history(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
             *(f"metric/{i}" for i in range(len(content.metrics))),
             *("validation/steps", "validation/losses"),
             *(f"state/{i}" for i in leaves),
-            *(f"best/{i}/{j}" for i in range(len(content.best)) for j in leaves),
-            *(f"best_so_far/{j}" for j in leaves if content.has_own_best(steps)),
+            *(f"kept/{step}/{j}" for step in content.kept_steps(steps) for j in leaves),
         ],
     )
     for name, (dtype, shape) in forms.items():
@@ -236,15 +257,7 @@ def _check_steps(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
             (np.diff(at, prepend=0) >= 0).all() and (at <= steps).all(),
             f"validation is of steps {shown(at.tolist())}",
         ),
-        (
-            all(1 <= step <= steps for _, step in content.best.values()),
-            f"best is of steps {[step for _, step in content.best.values()]}",
-        ),
-        (
-            content.best_so_far is None or 1 <= content.best_so_far[-1] <= steps,
-            f"best_so_far is {content.best_so_far}",
-        ),
     ):
         if not holds:
-            msg = f"{found[:200]}; the history has {steps:,} steps"
+            msg = f"{found[:_SHOWN]}; the history has {steps:,} steps"
             raise Malformed(msg)

@@ -183,7 +183,7 @@ class PlateauTest:
         """Judge the next readings.
 
         Args:
-            readings: From :meth:`~aimz_lab.inference.run.best_state.MonitorWindows.new`; shape
+            readings: From :meth:`~aimz_lab.inference.run.monitor_windows.MonitorWindows.new`; shape
                 ``(reading, step)``.
 
         Returns:

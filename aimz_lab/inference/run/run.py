@@ -18,6 +18,8 @@ from aimz_lab.inference.run.buckets import HIGH, LOW, Buckets
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.records import (
+    HELD_OUT,
+    TRAINING,
     Best,
     RateChange,
     RunInfo,
@@ -70,6 +72,12 @@ class Run:
         trust: Verdict of the last trust report on what the run trained; empty before the first.
         exception: The error that ended a failed run.
         best: Best states that callbacks keep, by monitor; see :attr:`best_so_far`.
+        candidates: States that may be the best by a training loss, by monitor. They are judged once
+            some steps have followed.
+        end_best: The last state or a candidate, by monitor, where it is the best one at the end.
+            Checkpoints do not keep it: a run that goes on judges it by more steps.
+        losses_after: Losses of a few steps after the last one in nats, which were computed at the
+            end to judge its state, and not taken; ``None`` before.
         rate_changes: The latest changes of the learning rate on request; at most 1,000.
         ending: How a run ended that was interrupted or diverged, and which state the model has, as
             a phrase for its ``repr``; otherwise empty.
@@ -108,6 +116,9 @@ class Run:
         self.trust = ""
         self.exception: BaseException | None = None
         self.best: dict[str, Best] = {}
+        self.candidates: dict[str, Best] = {}
+        self.end_best: dict[str, Best] = {}
+        self.losses_after: Float[np.ndarray, " step"] | None = None
         self.rate_changes: list[RateChange] = []
         self.ending = ""
         self.chains: ChainRecord | None = None
@@ -319,18 +330,24 @@ class Run:
 
     @property
     def best_so_far(self) -> Best | None:
-        """The best state so far, or ``None`` before the first is judged.
+        """The best state so far, or ``None`` before the first is known.
 
         With held-out data it is the state of the lowest held-out loss. Without, it is the state of
         the lowest loss, as the loss of a run is shown: the mean of its last steps, of whole epochs
-        where they fit, see :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. The state that
-        the run has at the end of each report is judged, from the first 64 steps on: with
-        ``steps_per_call="auto"``, which goes by the clock, runs that are otherwise the same may
-        judge other states. A callback that keeps a best state by a monitor of its own goes first.
-        A checkpoint keeps the state, for a run that goes on from it.
+        where they fit, see :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. These losses
+        were computed before the last update of the state. So it counts only once the losses of the
+        next steps are known, 16 to 64 of them, and are not above it by more than noise. So while
+        the loss falls, the best one is above it. At the end, the last state is judged by a few
+        steps that are not taken. A mean over few steps has to be lower by more than its noise.
+
+        The state that the run has at the end of a report may be judged, from the first 64 steps on:
+        with ``steps_per_call="auto"``, which goes by the clock, runs that are otherwise the same
+        may judge other states. A callback that keeps a best state by a monitor of its own goes
+        first. A checkpoint keeps the state, for a run that goes on from it.
         """
-        kept = self.best.get("validation") or next(iter(self.best.values()), None)
-        return kept or self.own_best
+        kept = {**self.best, **self.end_best}
+        own = kept.pop(TRAINING, None) or self.own_best
+        return kept.get(HELD_OUT) or next(iter(kept.values()), own)
 
     @property
     def params(self) -> Mapping[str, jax.Array]:
@@ -368,7 +385,7 @@ class Run:
         """The best state that the model has instead of the last one; ``None`` if it has none."""
         if self._final_state is None:
             return None
-        kept = (*self.best.values(), self.best_so_far)
+        kept = (*self.best.values(), *self.end_best.values(), self.best_so_far)
         return next((best for best in kept if best and best.state is self._final_state), None)
 
     @property
@@ -430,6 +447,16 @@ class Run:
         """
         self._validation.append((self.step, loss_per_row))
         self._best_so_far.look(self)
+
+    def judge_last(self, losses: Float[np.ndarray, " step"]) -> None:
+        """Judge the state after the last step, once no more are taken; for trainers.
+
+        Args:
+            losses: Losses of one or a few steps after it in nats.
+        """
+        self.losses_after = losses
+        if (best := self._best_so_far.at_end(self)) is not None:
+            self.end_best[TRAINING] = best
 
     def rate_changed(self, rate: float) -> None:
         """Note that ``rate`` holds from the next step on; for trainers."""

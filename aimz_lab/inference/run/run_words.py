@@ -2,7 +2,8 @@
 
 *The loss of a run* at a step is one number everywhere: the mean negative ELBO of its last steps in
 nats per row, see :mod:`~aimz_lab.inference.run.smoothing`. That of its best state is this number at
-its step, or the held-out loss. Where it helps, the loss of all rows stands beside it.
+its step, or the held-out loss. States are judged by later steps, so that it may be above the loss
+of the run: words then say why. Where it helps, the loss of all rows stands beside it.
 """
 
 from __future__ import annotations
@@ -89,11 +90,11 @@ class ShownBest:
 
     Attributes:
         best: The state, its step and its value.
-        is_last: Whether it is the state after the last step.
+        is_lower: Whether it is lower than the last value of the loss that it is the best by.
     """
 
     best: Best
-    is_last: bool
+    is_lower: bool
 
     @property
     def step(self) -> int:
@@ -132,7 +133,12 @@ def shown_best(run: Run) -> ShownBest | None:
         run: The run.
     """
     best = run.restored or run.best_so_far
-    return None if best is None else ShownBest(best, is_last=best.step == run.step)
+    if best is None:
+        return None
+    if best.monitor != TRAINING:
+        return ShownBest(best, is_lower=best.step < run.step)
+    now = loss_per_row(run)
+    return ShownBest(best, is_lower=now is None or best.value < now)
 
 
 def loss_words(run: Run) -> str:
@@ -172,7 +178,10 @@ def best_words(run: Run) -> str:
         return ""
     per = " per row" if run.info.n_obs else ""
     what = "" if best.name == "best" else f", {best.what}"
-    return f"{number(best.value)}{per}{what}, at step {count(best.step)}"
+    words = f"{number(best.value)}{per}{what}, at step {count(best.step)}"
+    if best.is_lower or best.step == run.step or best.name != "best":
+        return words
+    return f"{words}, the best that later steps confirm"
 
 
 def with_total(run: Run) -> str:
@@ -269,7 +278,7 @@ def run_line(run: Run) -> str:
     parts = [status_words(run), position(run)]
     if words := loss_words(run):
         parts.append(f"loss {words}")
-        if (best := shown_best(run)) is not None and not best.is_last:
+        if (best := shown_best(run)) is not None and best.is_lower:
             parts.append(f"{best.name} {number(best.value)} at step {count(best.step)}")
     if run.chains is not None and (found := _divergences(run)):
         parts.append(found)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+FEW_STEPS = 16
+"""Steps whose mean tells a spoiled state from a sound one."""
+
 _LONGEST = 256
 _SHORTEST = 64
 _FORGETTING = 8  # at most one part in so many of the steps so far: a start may be far off
@@ -27,6 +30,24 @@ def window_steps(steps_per_epoch: int | None) -> int:
     if steps_per_epoch is None or steps_per_epoch > _LONGEST:
         return _LONGEST
     return -(-_SHORTEST // steps_per_epoch) * steps_per_epoch
+
+
+def following_steps(steps_per_epoch: int | None) -> int:
+    """Steps whose losses judge the state before them: 16, in whole epochs, or else 64.
+
+    A state that a bad update has spoiled shows it in its own loss, that of the next step; the
+    others are there for the noise.
+
+    Args:
+        steps_per_epoch: Steps of an epoch; ``None`` if unknown.
+
+    Example:
+        >>> following_steps(6), following_steps(40), following_steps(100), following_steps(None)
+        (18, 40, 64, 64)
+    """
+    if steps_per_epoch is None or steps_per_epoch > _SHORTEST:
+        return _SHORTEST
+    return -(-FEW_STEPS // steps_per_epoch) * steps_per_epoch
 
 
 def averaged_steps(

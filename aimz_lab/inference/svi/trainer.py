@@ -27,6 +27,7 @@ from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
 from aimz_lab.inference.run.meetings import Meetings
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.smoothing import FEW_STEPS
 from aimz_lab.inference.run.team import ALONE, Team, local
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
@@ -196,7 +197,8 @@ class Trainer(RunLoop):
         self.preparation.activity = "compiling the training steps"
         self._ahead = self._dispatch(self._put(self.state), first)
         self.preparation.activity = "computing the first steps"
-        while self._ahead is not None:
+        stop, now = None, None
+        while self._ahead is not None and stop is None:
             for epoch in self._ahead.chunk.epoch_begins:
                 self.callbacks.emit("on_epoch_begin", epoch)
             if self._ahead.chunk.epoch_begins:
@@ -209,9 +211,16 @@ class Trainer(RunLoop):
                 return bad, "diverged"
             self._meetings.agree(self._steps_by_clock)
             stop = self.handle_requests(is_last=self._ahead is None)
-            if stop is not None:
-                return stop
-        return f"all {self.run.step:,} steps done", "completed"
+        if now is not None:
+            self._judge_last(now.chunk)
+        return stop or (f"all {self.run.step:,} steps done", "completed")
+
+    def _judge_last(self, chunk: Chunk) -> None:
+        """Judge the state after the last step by a few steps on a chunk, which are not taken."""
+        few = min(self._steps(), FEW_STEPS, len(chunk))
+        result = self._dispatch(self._put(self.state), chunk, few).result
+        losses, tried = jax.device_get(self._team.wait((result.losses, result.tried)))
+        self.run.judge_last(losses[: int(tried)])
 
     def set_learning_rate(self, rate: float) -> str:
         """Train with ``rate`` from the next step on; the chunk ahead is dispatched anew."""
@@ -248,7 +257,10 @@ class Trainer(RunLoop):
             return _FIRST_STEPS
         return max(1, int(self._steps_per_s * CHUNK_S))
 
-    def _dispatch(self, state: TrainState, chunk: Chunk | None) -> _Dispatched | None:
+    def _dispatch(
+        self, state: TrainState, chunk: Chunk | None, steps: int | None = None
+    ) -> _Dispatched | None:
+        """Dispatch the steps of a chunk, or the first of them; ``None`` without a chunk."""
         if chunk is None:
             return None
         with self.run.spending("dispatch"):
@@ -256,7 +268,7 @@ class Trainer(RunLoop):
                 state,
                 chunk.feed,
                 chunk.valid,
-                len(chunk),
+                len(chunk) if steps is None else steps,
                 self._shared,
                 size=self._size,
                 skip_bad=self._options.on_nonfinite == "skip",
@@ -286,7 +298,10 @@ class Trainer(RunLoop):
         self._pending_report = pending.then(accepted) if pending else accepted
         if self._ahead is None or not ok or self._is_due(self._pending_report):
             self.flush()
-        return "" if ok else describe_bad_step(chunk, good, float(losses[good]), self.run.step)
+        if ok:
+            return ""
+        self.run.judge_last(losses[good : good + 1])  # the loss of the state before the bad step
+        return describe_bad_step(chunk, good, float(losses[good]), self.run.step)
 
     def _is_due(self, pending: AcceptedSteps) -> bool:
         """Whether it is time to report the accepted steps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from os import PathLike
 from pathlib import Path
@@ -17,13 +18,16 @@ from aimz_lab.inference.checkpoint.checkpoint import (
     remove_partial,
     save_checkpoint,
 )
-from aimz_lab.inference.run.best_state import Monitor, offer_best
+from aimz_lab.inference.run.best_state import offer_best
 from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.inference.run.monitor_windows import Monitor
+from aimz_lab.inference.run.records import Best
 from aimz_lab.lab.callbacks.stopping import Plateau
 from aimz_lab.system.paths import local_path, naming
 from aimz_lab.types import shown
 
 BEST = "best.npz"
+_CANDIDATE = re.compile(r"candidate-(\d+)\.npz")
 _MOST_PATHS = 1000
 
 
@@ -43,6 +47,8 @@ class ModelCheckpoint(Callback):
         every_epochs: Write after every so many epochs instead.
         keep: How many to keep.
         best: Write ``best.npz`` as well, the best state so far by ``"loss"`` or ``"validation"``.
+            By ``"loss"``, a state that may be the best is ``candidate-1200.npz`` until the losses
+            of the steps after it have judged it.
         window: Steps of a window of losses, for ``best="loss"``; as in
             :class:`~aimz_lab.lab.callbacks.EarlyStopping`.
 
@@ -94,6 +100,7 @@ class ModelCheckpoint(Callback):
         self._written = (0, 0)
         self._written_s = 0.0
         self._failed = False
+        self._candidate: tuple[int, Path] | None = None
 
     def on_fit_begin(self, run: Run) -> None:
         """Make the directory, and remove the partial file of a killed process."""
@@ -104,6 +111,7 @@ class ModelCheckpoint(Callback):
         with naming(self.directory, "checkpoint"):
             self.directory.mkdir(parents=True, exist_ok=True)
             remove_partial(self.directory)
+            self._find_candidate(run)
         self._failed = False
         self._note_written(run)
 
@@ -137,6 +145,7 @@ class ModelCheckpoint(Callback):
         with naming(self.directory, "checkpoint"):
             path = next_path(self.directory, run.step)
             self._save(path, run)
+            self._note_path(run, run.step, path)
             self._note_written(run)
             for _, old in sorted(numbered(self.directory))[: -self._keep]:
                 old.unlink(missing_ok=True)
@@ -146,8 +155,39 @@ class ModelCheckpoint(Callback):
 
     def _offer(self, run: Run) -> None:
         readings = self._judge.readings
-        if len(readings.new(run)) and offer_best(run, readings.name, readings.last(run)):
+        is_due = len(readings.new(run)) > 0
+        offer_best(run, readings, is_due=is_due)
+        best, candidate = (kept.get(readings.name) for kept in (run.best, run.candidates))
+        if self._candidate and (candidate is None or candidate.step != self._candidate[0]):
+            self._settle(run, best)
+        if is_due and candidate is not None and candidate.step == run.step:
+            # Written now, since a checkpoint has the history and the position of its step.
+            self._candidate = run.step, self.directory / f"candidate-{run.step}.npz"
+            self._save(self._candidate[1], run)
+        elif is_due and best is not None and best.step == run.step:
             self._save(self.directory / BEST, run)
+            self._note_path(run, run.step, self.directory / BEST)
+
+    def _settle(self, run: Run, best: Best | None) -> None:
+        """Name the file of the candidate as the best one, or remove it."""
+        (step, path), self._candidate = self._candidate, None
+        with naming(self.directory, "checkpoint"):
+            if best is not None and best.step == step:
+                path.replace(self.directory / BEST)
+                self._note_path(run, step, self.directory / BEST)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _find_candidate(self, run: Run) -> None:
+        """Find the file of a resumed run's candidate, and remove others."""
+        candidate = self._judge and run.candidates.get(self._judge.readings.name)
+        self._candidate = None
+        for path in self.directory.glob("candidate-*.npz"):
+            if match := _CANDIDATE.fullmatch(path.name):
+                if candidate and int(match[1]) == candidate.step:
+                    self._candidate = candidate.step, path
+                else:
+                    path.unlink(missing_ok=True)
 
     def _save(self, path: Path, run: Run) -> None:
         try:
@@ -155,5 +195,8 @@ class ModelCheckpoint(Callback):
         except Exception:
             self._failed = True  # and is not tried again in on_fit_end
             raise
-        run.checkpoints.append((run.step, str(path)))
+
+    @staticmethod
+    def _note_path(run: Run, step: int, path: Path) -> None:
+        run.checkpoints.append((step, str(path)))
         del run.checkpoints[:-_MOST_PATHS]

@@ -10,8 +10,8 @@ import numpy as np
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_callable, real_number
 from aimz_lab.errors import ArgumentError
-from aimz_lab.inference.run.best_state import Monitor
 from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.inference.run.monitor_windows import Monitor
 from aimz_lab.lab.callbacks.stopping import Plateau
 from aimz_lab.types import shown
 

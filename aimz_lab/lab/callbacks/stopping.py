@@ -6,8 +6,9 @@ from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_flag, real_number
 from aimz_lab.errors import ArgumentError
-from aimz_lab.inference.run.best_state import Monitor, MonitorWindows, offer_best
+from aimz_lab.inference.run.best_state import offer_best, offer_last
 from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.inference.run.monitor_windows import Monitor, MonitorWindows
 from aimz_lab.inference.run.plateau import PlateauTest
 from aimz_lab.types import check_choice, shown
 
@@ -76,10 +77,11 @@ class EarlyStopping(Callback):
         patience: Windows without progress after which the run ends.
         min_delta: Least progress that counts, in nats per row.
         restore_best: Whether the model ends with the best state instead of the last one, however
-            the run ends. By ``"loss"``, states are judged by the mean of the window of steps
-            before them, where a chunk of steps ends that completed a window. A chunk has as many
-            steps as run in a tenth of a second or so: give ``fit`` its ``steps_per_call`` to have
-            the same states judged in every run.
+            the run ends. By ``"loss"``, states are judged where a chunk of steps ends that
+            completed a window, by the mean of the window of steps before them. One counts once 16
+            to 64 steps after it confirm this mean but for noise. A chunk has as many steps as run
+            in a tenth of a second or so: give ``fit`` its ``steps_per_call`` to have the same
+            states judged in every run.
         window: Steps of a window; whole epochs of at least 64 steps by default, or 256 steps where
             an epoch is longer.
 
@@ -131,8 +133,14 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self, run: Run) -> None:
         """Give the model the best state, with ``restore_best=True``."""
-        best = run.best.get(self._plateau.readings.name)
-        if self.restore_best and best is not None:
+        if not self.restore_best:
+            return
+        best = offer_last(run, self._plateau.readings)
+        if best is None:
+            return
+        if best.step == run.step and run.has_last_state:
+            run.notes.append("The model has the best state, the last one.")
+        else:
             run.end_with(best.state)
             run.notes.append(f"The model has the best state, that of step {best.step:,}.")
 
@@ -141,8 +149,8 @@ class EarlyStopping(Callback):
         for waited in self._plateau.test.add(readings):
             if waited >= self._plateau.patience:
                 run.control.stop(self._plateau.reason(waited), status="early_stopped")
-        if len(readings) and self.restore_best:
-            offer_best(run, self._plateau.readings.name, self._plateau.readings.last(run))
+        if self.restore_best:
+            offer_best(run, self._plateau.readings, is_due=len(readings) > 0)
 
 
 @public

@@ -13,6 +13,7 @@ from aimz_lab.data.options import check_callable, check_flag, check_progress, re
 from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.inference.run.getting_ready import Display
+from aimz_lab.inference.run.smoothing import following_steps, window_steps
 from aimz_lab.lab import environment
 from aimz_lab.lab.cache import enable_compilation_cache
 from aimz_lab.lab.callbacks import ProgressLine
@@ -253,7 +254,9 @@ class LiveDashboard(Display):
     def _stop_at_best(self, run: Run) -> None:
         best = run.best_so_far
         if best is None or best.state is None:
-            msg = "There is no best state yet; the first is known after some 64 steps."
+            per_epoch = run.info.steps_per_epoch
+            least = window_steps(per_epoch) + following_steps(per_epoch)
+            msg = f"There is no best state yet; the first is known after {least} steps or more."
             raise ArgumentError(msg)
         self._restore_best = True
         run.control.stop("Stop and restore best was clicked")

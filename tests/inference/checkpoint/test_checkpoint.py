@@ -289,8 +289,8 @@ def test_a_change_of_versions_is_told_and_allowed(model, saved, monkeypatch):
 
 
 def test_a_checkpoint_of_another_format_is_refused(model, saved, monkeypatch):
-    monkeypatch.setattr(checkpoints, "_FORMAT", 4)
-    with pytest.raises(CheckpointError, match="format 3, and format 4 is understood"):
+    monkeypatch.setattr(checkpoints, "_FORMAT", 5)
+    with pytest.raises(CheckpointError, match="format 4, and format 5 is understood"):
         load_checkpoint(saved)
 
 

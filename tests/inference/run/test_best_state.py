@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aimz_lab.inference.run.best_state import MonitorWindows, offer_best
+from aimz_lab.inference.run.best_state import offer_best
+from aimz_lab.inference.run.monitor_windows import MonitorWindows
 from aimz_lab.inference.run.smoothing import window_steps
 from tests.runs import tell, told_run
 
@@ -34,12 +35,29 @@ def test_windows_are_whole_epochs(steps_per_epoch):
     assert 64 <= window < 64 + steps_per_epoch
 
 
-def test_the_best_state_is_the_one_of_the_lowest_value():
-    run = told_run()
-    for value in (3.0, 1.0, np.nan, 2.0):
-        tell([], [value], run)
-        offer_best(run, "loss", value)
-    best = run.best["loss"]
-    assert (best.value, best.step, best.state.after) == (1.0, 2, 2)
-    assert not offer_best(run, "loss", 5.0)
-    assert offer_best(run, "validation", 9.0)
+@pytest.mark.parametrize("monitor", ["loss", "validation"])
+def test_the_best_state_is_the_one_of_the_lowest_value(monitor):
+    """By the training loss, of the states that the next steps judge: here 64 of them."""
+    run, readings = told_run(), MonitorWindows(monitor)
+    readings.begin(run)
+    for value in (3.0, 1.0, np.nan, 1.0, 1.0, 2.0):
+        tell([], [value] * 64, run, chunk=64)
+        run.validation.append((run.step, value))
+        offer_best(run, readings, is_due=len(readings.new(run)) > 0)
+    best = run.best[readings.name]
+    step = 64 * (2 if monitor == "validation" else 4)
+    assert (best.value, best.step, best.state.after) == (1.0, step, step)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 9, 300])
+def test_a_mean_over_few_steps_is_not_the_best_by_its_noise(rng, steps_per_epoch):
+    """Of converged runs, whose first means are over 8 steps and more."""
+    early, below = 0, []
+    for _ in range(20):
+        losses = 3.0 + 0.1 * rng.normal(size=3600)
+        run = tell([], losses, told_run(steps_per_epoch=steps_per_epoch), chunk=9)
+        best = run.best_so_far
+        early += best.step < 400
+        below.append(3.0 - best.value)
+    assert early <= 1
+    assert np.mean(below) < 0.1 / 64**0.5 * 2.5  # the least of some fifty means over 64 steps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import numpy as np
 import numpyro
@@ -13,7 +15,8 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import Callback, ImpactModel
 from aimz_lab.errors import ArgumentError, FitWarning, NonFiniteLossError, SiteError
 from aimz_lab.inference.run.events import Control
-from aimz_lab.lab.callbacks import ProgressLine
+from aimz_lab.inference.run.run_words import loss_per_row
+from aimz_lab.lab.callbacks import EarlyStopping, ProgressLine
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
 
@@ -89,6 +92,49 @@ def test_the_model_goes_back_to_its_best_state_and_the_rate_is_named(model, tmp_
         assert "not finite" not in one._repr_html_()
         assert one.describe()["ending"].startswith(said)
     assert f"per row (best state, step {best.step:,})" in repr(model)
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 5])
+@pytest.mark.parametrize("rate", [10.0, 1e4])
+def test_no_state_is_the_best_by_the_losses_before_it_was_spoiled(model, rate, steps_per_call):
+    """The loss falls, so that the steps up to the one of the huge rate have the lowest mean."""
+    spoil = Spoil({0: 0.01, 190: rate})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)  # it may diverge
+        refit(model, X, Y, epochs=48, steps_per_call=steps_per_call, callbacks=[spoil])
+    run = model.last_run
+    lowest = min(range(80, run.step + 1), key=lambda step: loss_per_row(run, step))
+    assert lowest > 190  # as the losses alone have it
+    assert 80 <= run.best_so_far.step <= 190
+    assert run.best_so_far.value == loss_per_row(run, run.best_so_far.step)
+    params = model.inference.get_params(run.best_so_far.state.svi)
+    assert np.abs(params["beta_auto_loc"]).max() < 10
+
+
+def test_a_last_state_that_is_spoiled_is_not_the_best(model):
+    """No step follows it in the run: its own loss is computed at the end."""
+    options = {"steps_per_call": 5, "epochs": 41}
+    callbacks = [Spoil({200: 10.0}), EarlyStopping(restore_best=True, patience=99)]
+    refit(model, X, Y, callbacks=callbacks, **options)
+    run = model.last_run
+    assert (run.status, run.step) == ("completed", 205)
+    assert loss_per_row(run, 205) > loss_per_row(run, 200)
+    assert run.restored.step <= 200
+    assert np.abs(model.vi_result.params["beta_auto_loc"]).max() < 10
+    refit(model, X, Y, callbacks=callbacks[1:], **options)  # nothing spoils it
+    assert model.last_run.best_so_far.step == 205
+    assert model.last_run.restored is None
+    assert len(model.last_run.losses) == 205
+    assert len(model.last_run.losses_after) == 5
+
+
+def test_a_state_whose_own_loss_is_fine_is_kept_at_once(model):
+    """The rate spoils the very next update: no other loss tells of the state before it."""
+    diverged(model, {200: 1e30})
+    run = model.last_run
+    assert run.best_so_far.step == run.restored.step == 200 >= run.step - 1
+    assert run.best_so_far.value == loss_per_row(run, 200)
+    assert run.losses_after.shape == (1,)
 
 
 def test_a_trained_model_goes_back_to_what_it_was(model):

@@ -98,40 +98,64 @@ def test_a_new_run_in_the_same_folder_is_the_one_to_go_on_with(model, tmp_path):
 
 @pytest.mark.parametrize("best", ["loss", "validation"])
 def test_the_best_state_is_written_and_survives_in_those_after_it(model, tmp_path, best):
-    saver = ModelCheckpoint(tmp_path, best=best, every_s=0.0, window=6)
-    options = {"validation": (X_NEW, Y_NEW), "epochs": 8, "steps_per_call": 6}
+    saver = ModelCheckpoint(tmp_path, best=best, every_s=0.0, window=18)
+    options = {"validation": (X_NEW, Y_NEW), "epochs": 12, "steps_per_call": 6}
     run = refit(model, X, Y, callbacks=[saver], **options).last_run
-    per_row = run.losses.astype(np.float64).reshape(-1, 6).mean(axis=1) / 103
-    values = [loss for _, loss in run.validation] if best == "validation" else list(per_row)
+    per_row = run.losses.astype(np.float64).reshape(-1, 18).mean(axis=1) / 103
+    by_loss = list(per_row[:-1])  # no steps follow the last state
+    values = [loss for _, loss in run.validation] if best == "validation" else by_loss
     (name,) = run.best
     assert run.best[name].value == pytest.approx(min(values), rel=1e-12)
-    assert run.best[name].step == 6 * (1 + int(np.argmin(values)))
+    window = 6 if best == "validation" else 18
+    assert run.best[name].step == window * (1 + int(np.argmin(values)))
     written = load_checkpoint(tmp_path / "best.npz")
     assert written.step == run.best[name].step
     expected = run.best[name].state
     model._vi_state = None
     resumed = refit(model, X, Y, resume=tmp_path, **options).last_run
     assert resumed.best[name].value == run.best[name].value
+    assert resumed.candidates.keys() == run.candidates.keys()
     assert same_bits(resumed.best[name].state, expected)
+
+
+def test_a_state_that_is_not_judged_yet_is_no_best_file(model, tmp_path):
+    """It has a file of its own, which a run that goes on finds; older ones are removed."""
+    (tmp_path / "candidate-7.npz").write_bytes(b"of another run")
+    options = {"steps_per_call": 6, "callbacks": [ModelCheckpoint(tmp_path, best="loss")]}
+    run = refit(model, X, Y, epochs=12, **options).last_run  # 72 steps; a window has 66
+    candidate = run.candidates["loss over 66 steps"]
+    assert [path.name for path in tmp_path.glob("[bc]*.npz")] == ["candidate-66.npz"]
+    assert load_checkpoint(tmp_path / "candidate-66.npz").step == candidate.step == 66
+    resumed = refit(model, X, Y, epochs=24, resume=tmp_path, **options).last_run
+    best = resumed.best["loss over 66 steps"]
+    assert best.step == load_checkpoint(tmp_path / "best.npz").step == 66
+    assert same_bits(best.state, candidate.state)
+    assert [path.name for path in tmp_path.glob("candidate*")] == ["candidate-132.npz"]
+    assert (66, str(tmp_path / "best.npz")) in resumed.checkpoints
 
 
 @pytest.mark.parametrize("validation", [None, (X_NEW, Y_NEW)])
 def test_a_run_that_goes_on_has_the_best_state_of_before(model, tmp_path, validation):
-    """As in an unbroken run, although the loss only rises after the checkpoint."""
+    """As in an unbroken run, although the loss only rises after the checkpoint.
+
+    By the training loss, the state is not judged yet in the checkpoint of step 96.
+    """
 
     class Worsen(Callback):
         every_epoch = False
 
         def on_steps_end(self, run, steps):
-            if run.step == 78:
-                run.control.set_learning_rate(3.0)
+            if run.step == 114:
+                run.control.set_learning_rate(10.0)
 
     options = {"validation": validation, "steps_per_call": 6, "callbacks": [Worsen()]}
     whole = refit(model, X, Y, epochs=24, **options).last_run
     best = whole.best_so_far
-    assert 60 < best.step < 96
+    assert best.step == 90 if validation is None else 60 < best.step < 120
     saving = {**options, "callbacks": [Worsen(), ModelCheckpoint(tmp_path, every_epochs=16)]}
     refit(model, X, Y, epochs=16, **saving)
+    candidates = load_checkpoint(tmp_path).content.candidates
+    assert [step for _, step in candidates.values()] == ([90] if validation is None else [])
     resumed = refit(model, X, Y, epochs=24, resume=tmp_path, **options).last_run
     found = resumed.best_so_far
     assert (found.value, found.step, found.monitor) == (best.value, best.step, best.monitor)
@@ -140,8 +164,8 @@ def test_a_run_that_goes_on_has_the_best_state_of_before(model, tmp_path, valida
 
 
 def test_a_best_state_by_another_loss_is_not_kept_and_the_run_says_so(model, tmp_path):
-    refit(model, X, Y, epochs=16, callbacks=[ModelCheckpoint(tmp_path)])
-    assert model.last_run.best_so_far.monitor == "loss"
+    refit(model, X, Y, epochs=16, steps_per_call=6, callbacks=[ModelCheckpoint(tmp_path)])
+    assert model.last_run.own_best.monitor == "loss"
     run = refit(model, X, Y, epochs=17, resume=tmp_path, validation=(X_NEW, Y_NEW)).last_run
     assert run.best_so_far.is_held_out
     assert "judged by the training loss and is not kept" in run.notes[0]

@@ -96,7 +96,8 @@ def test_it_shows_the_summary(history):
 
 def test_comparison_against_numpy():
     slow, quick = begun(n_obs=10, steps_per_epoch=100, model="slow"), begun(model="quick")
-    feed(slow, [50.0] * 100, seconds=10.0)
+    for _ in range(2):  # a state is judged by later steps
+        feed(slow, [50.0] * 100, seconds=10.0)
     feed(quick, [np.nan] * 4, seconds=1.0)
     slow.finish("completed", "")
     quick.finish("diverged", "")

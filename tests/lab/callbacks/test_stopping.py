@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aimz_lab import Callback
 from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.inference.run.run_words import loss_of_model, run_facts, shown_best
 from aimz_lab.lab import compare, summary_text
@@ -84,9 +85,36 @@ def test_the_best_held_out_state_comes_back_however_the_run_ends():
 
 
 def test_the_best_state_by_loss_is_that_of_the_lowest_window():
-    losses = np.repeat([5.0, 3.0, 1.0, 4.0, 2.0], 64)
+    losses = np.repeat([5.0, 3.0, 1.0, 1.0, 4.0, 2.0], 64)
     stopping = EarlyStopping(patience=50, restore_best=True)
     assert tell([stopping], losses, chunk=64).final_state.after == 192
+
+
+@pytest.mark.parametrize("chunk", [1, 16, 64])
+def test_a_state_whose_own_loss_is_high_is_not_the_best(rng, chunk):
+    """The losses up to a step are those of the states before it."""
+    losses = 3 - 0.003 * np.arange(640) + 0.1 * rng.normal(size=640)
+    losses[320:] = 1e4
+    run = tell([EarlyStopping(patience=50, restore_best=True)], losses, chunk=chunk)
+    assert run.final_state.after == 256
+    assert 192 <= run.own_best.step < 320
+    assert run.own_best.step == run.own_best.state.after
+
+
+@pytest.mark.parametrize(("own", "step"), [(1.0, 640), (9.0, 576)])
+def test_the_last_state_is_judged_by_its_own_loss(rng, own, step):
+    class AtEnd(Callback):
+        def on_steps_end(self, run, steps):
+            if run.step == 640:  # as a trainer does
+                run.judge_last(np.array([own]))
+
+    losses = 3 - 0.003 * np.arange(640) + 0.1 * rng.normal(size=640)
+    stopping = EarlyStopping(patience=50, restore_best=True)
+    run = tell([stopping, AtEnd()], losses, chunk=64)
+    assert run.final_state.after == run.best_so_far.step == shown_best(run).step == step
+    where = "the last one" if step == 640 else f"that of step {step}"
+    assert run.notes == [f"The model has the best state, {where}."]
+    assert run.best["loss over 64 steps"].step == 576  # what a checkpoint keeps
 
 
 @pytest.mark.parametrize("chunk", [1, 50, 64, 100])
@@ -115,7 +143,7 @@ def test_a_model_that_has_its_best_state_has_one_loss_wherever_it_is_told():
     losses = 3.0 + np.abs(np.arange(640.0) - 300) / 100
     run = tell([EarlyStopping(patience=50, restore_best=True)], losses, chunk=64)
     best, said = shown_best(run), f"{number(shown_best(run).value)} per row"
-    assert not best.is_last
+    assert best.is_lower
     assert best.value == run.best_so_far.value
     assert loss_of_model(run) == f"{said} (best state, step {best.step})"
     what = "loss over 64 steps"  # the callback's own, which is not the loss that is shown beside it
