@@ -173,6 +173,8 @@ def misspelt():
         function = item.function.__init__ if inspect.isclass(item.function) else item.function
         if item.owner in (RunHandle, Callback) or not hasattr(function, "__wrapped__"):
             continue
+        if inspect.isgeneratorfunction(function.__wrapped__):  # of contextlib
+            continue
         known = [p for p in public_api.parameters(item.function) if len(p.name) > 4]
         named = [p.name for p in known if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
         takes_any = any(p.kind is p.VAR_KEYWORD for p in public_api.parameters(item.function))

@@ -14,7 +14,7 @@ from aimz_lab.types import Array, Arrays, Columns, shown
 ENCODE = (
     "encode categories with one list of levels for all calls, pandas.Categorical(column, "
     "categories=levels): its .codes, or indicators (pandas.get_dummies); TableSpec learns the "
-    "levels from the training table"
+    "levels from a training table, which is passed whole and not as a stream of tables"
 )
 """What to do with categories. Codes of each table by itself would differ from table to table."""
 

@@ -10,7 +10,13 @@ import numpy as np
 
 from aimz_lab.data.html import html_table
 from aimz_lab.effects.measures import AVERAGE
-from aimz_lab.effects.sentences import FIT_STEP, INTERVAL_OF, OF_RUNNING_FIT, interval_of
+from aimz_lab.effects.sentences import (
+    FIT_STEP,
+    INTERVAL_OF,
+    OF_DRAWN,
+    OF_RUNNING_FIT,
+    interval_of,
+)
 from aimz_lab.progress import count, number_each, numbers_alike
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -135,7 +141,7 @@ def _of_what(sites: Sequence[xr.DataArray]) -> str:
         if interval_of(site.name) in site.coords
     }
     if not marked:
-        return ""
+        return " (averages of drawn outcomes)" * any(OF_DRAWN in site.attrs for site in sites)
     if len(marked) < len(sites):
         return f" (of {', '.join(marked)} one of single outcomes, not of the effect)"
     if all(single.all() for single in marked.values()):

@@ -43,6 +43,9 @@ _OF_ROWS = (
     "mean of its distribution."
 )
 OF_RUNNING_FIT = "from the guide after step {:,} of a fit that went on"
+OF_DRAWN = "of_drawn"
+"""Attribute of summaries of drawn outcomes whose averages stand for what is expected."""
+
 _OF_DRAWN = (
     "The averages are of drawn outcomes: intervals of groups of few rows hold the noise of single "
     "outcomes."

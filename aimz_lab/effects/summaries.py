@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from aimz_lab.calls import public
@@ -19,6 +19,7 @@ from aimz_lab.effects.outcome_names import called, levels_of, reference_of, with
 from aimz_lab.effects.sentences import (
     FIT_STEP,
     INTERVAL_OF,
+    OF_DRAWN,
     interval_of,
     of_levels,
     of_single_outcomes,
@@ -150,16 +151,15 @@ def summarize_effect(
         of_drawn = is_output and is_average and name not in expected
         if reference := reference_of(effect.attrs):
             site.attrs["reference"] = reference
-        single, n_draws = _single_outcomes(effect[name])
-        if single.any():  # beside them, draws that are all equal are rare outcomes
-            single |= site.sel(summary="sd").values == 0
-        marked = site.isel(summary=0, drop=True).copy(data=single)
-        told, marked = (without_reference(each, effect.attrs) for each in (site, marked))
+        if of_drawn:
+            site.attrs[OF_DRAWN] = True
+        single, n_draws = _single_outcomes(effect[name], site, effect.attrs)
+        told, marked = (without_reference(each, effect.attrs) for each in (site, single))
         text = paragraph(
             outcome, told, asked, marked.values, n_draws, of_rows=of_rows, of_drawn=of_drawn
         )
         if single.any():
-            kinds = np.where(single, *INTERVAL_OF)
+            kinds = np.where(single.values, *INTERVAL_OF)
             found[name] = site.assign_coords({interval_of(name): (site.dims[1:], kinds)})
         found[name].attrs["text"] = of_levels(outcome, levels) if len(levels) > 2 else text
     # Its base is xarray's, which is not imported before a result.
@@ -219,12 +219,20 @@ def _summarize(site: xr.DataArray, asked: Asked) -> xr.DataArray:
     )
 
 
-def _single_outcomes(site: xr.DataArray) -> tuple[Bool[np.ndarray, ...], int]:
+def _single_outcomes(
+    draws: xr.DataArray, summary: xr.DataArray, attrs: Mapping[str, Any]
+) -> tuple[xr.DataArray, int]:
     """Return which entries have draws of single outcomes, and the number of draws."""
-    rest = [dim for dim in site.dims if dim not in SAMPLE_DIMS]
-    parts = list(map(of_single_outcomes, _pieces(site, rest)))
-    n_draws = int(np.prod([site.sizes[dim] for dim in SAMPLE_DIMS]))
-    return (np.concatenate(parts) if rest else parts[0]), n_draws
+    rest = [dim for dim in draws.dims if dim not in SAMPLE_DIMS]
+    parts = list(map(of_single_outcomes, _pieces(draws, rest)))
+    n_draws = int(np.prod([draws.sizes[dim] for dim in SAMPLE_DIMS]))
+    single = np.concatenate(parts) if rest else parts[0]
+    found = summary.isel(summary=0, drop=True).copy(data=single)
+    if "reference" in attrs and attrs["swept"] in found.dims:  # it is compared with itself
+        found &= found[attrs["swept"]] != attrs["reference"]
+    if found.any():  # beside them, draws that are all equal are rare outcomes
+        found |= summary.sel(summary="sd", drop=True) == 0
+    return found, n_draws
 
 
 def _pieces(site: xr.DataArray, rest: Sequence[Hashable]) -> Iterator[np.ndarray]:
@@ -266,6 +274,9 @@ def site_of(effect: xr.Dataset, site: object) -> xr.DataArray:
     names = [str(n) for n, v in effect.data_vars.items() if set(SAMPLE_DIMS) <= set(v.dims)]
     if site is None and len(names) == 1:
         site = names[0]
+    if site is None and names:
+        msg = f"The effect has several sites with draws, {', '.join(names)}; pass one as site=."
+        raise ArgumentError(msg)
     if not isinstance(site, str) or site not in names:
         msg = f"site={shown(site)} is not among the sites with draws: {', '.join(names) or 'none'}."
         raise ArgumentError(msg)

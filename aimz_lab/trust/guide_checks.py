@@ -181,6 +181,7 @@ def _set_up(svi: SVI, learner: Learner, trained: Trained, rows: ExaminedRows) ->
             state=trained.state,
             params=getattr(trained.vi_result, "params", None) or {},
             posterior=trained.posterior,
+            fingerprint=None,
         )
     )
 

@@ -197,3 +197,17 @@ def test_what_is_not_asked_for_is_not_there():
 def test_bad_input_is_refused_by_name(options, said):
     with pytest.raises(ArgumentError, match=said):
         summarize_effect(effect(0.5), **options)
+
+
+def test_a_reference_that_is_compared_with_itself_is_no_single_outcome():
+    rng = np.random.default_rng(0)
+    ratio = np.exp(rng.normal(0.5, 0.1, (1, 1000)))
+    itself = np.where(rng.random((1, 1000)) < 0.3, 1 - 1e-7, 1.0)
+    swept = xr.Dataset(
+        {"y": (("chain", "draw", "dose"), np.stack([itself, ratio], -1))}, {"dose": [0, 1]}
+    )
+    attrs = {"swept": "dose", "reference": 0, "contrast": "odds_ratio", "output": "y"}
+    found = summarize_effect(swept.assign_attrs(attrs, expected=["y"]))
+    assert "single" not in repr(found)
+    assert "averages of drawn outcomes" not in repr(found)
+    assert "averages of drawn outcomes" in repr(summarize_effect(swept.assign_attrs(attrs)))

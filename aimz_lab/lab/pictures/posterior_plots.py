@@ -205,6 +205,9 @@ def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
         raise ArgumentError(msg)
     draws = tree[group].to_dataset()
     name = _output_of(tree, draws)
+    if name == f"{draws.attrs.get('output')}_mean":
+        msg = "plot_ppc draws outcomes of rows, and the tree has averages of groups; leave out by=."
+        raise ArgumentError(msg)
     observed = "observed_data" in tree and name in tree["observed_data"].data_vars
     count = min(num_samples, draws.sizes["chain"] * draws.sizes["draw"])
     column = column_of(draws, name)

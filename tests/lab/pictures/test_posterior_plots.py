@@ -139,12 +139,20 @@ def test_prior_and_posterior_share_a_panel():
     assert [len(axes.lines) for axes in panels] == [2, 2, 2]
 
 
+def averages_by_group():
+    """What predict(by=...) returns."""
+    y_mean = (("chain", "draw", "group"), np.random.default_rng(0).normal(size=(1, 50, 3)))
+    means = xr.Dataset({"y_mean": y_mean}, attrs={"output": "y"})
+    return xr.DataTree.from_dict({"posterior_predictive": means})
+
+
 @pytest.mark.parametrize(
     "call",
     [
         lambda: lab.plot_posterior(5),
         lambda: lab.plot_posterior(TREE, ["level"]),
         lambda: lab.plot_ppc(xr.DataTree()),
+        lambda: lab.plot_ppc(averages_by_group()),
         lambda: lab.plot_effect(5),
         lambda: lab.plot_effect(TREE, site="level"),
         lambda: lab.plot_effect(TREE, by=np.zeros(3)),
