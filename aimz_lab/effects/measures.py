@@ -128,7 +128,8 @@ class Measure:
             msg = (
                 f"contrast={self.contrast!r} of {name!r} divides by the {self.of} of the baseline, "
                 f"and {unlike.sum():,} of {before.size:,} are zero or of another sign than the "
-                "rest. Use contrast='difference', or return_sites= with sites above zero."
+                "rest. Use contrast='difference', or 'return_sites' among the arguments of the "
+                "scenarios, with sites above zero."
             )
             raise DataError(msg)
 
@@ -138,7 +139,7 @@ class Measure:
                 msg = (
                     f"contrast='odds_ratio' of {name!r} needs flags or probabilities, and some of "
                     "its values are not between 0 and 1. Use contrast='difference' or 'ratio', or "
-                    "return_sites= with probabilities."
+                    "'return_sites' among the arguments of the scenarios, with probabilities."
                 )
                 raise DataError(msg)
             bad = ~((side > 0) & (side < 1))
@@ -147,7 +148,7 @@ class Measure:
                     f"contrast='odds_ratio' of {name!r} needs {self.of} between 0 and 1, of flags "
                     f"or probabilities; {bad.sum():,} of {bad.size:,} are not, such as "
                     f"{side[bad].flat[0]:.4g}. Use contrast='difference' or 'ratio', or "
-                    "return_sites= with probabilities."
+                    "'return_sites' among the arguments of the scenarios, with probabilities."
                 )
                 raise DataError(msg)
 

@@ -25,7 +25,7 @@ from aimz_lab.data import (
 from aimz_lab.data.arrays import check_holds_rows
 from aimz_lab.data.options import check_mapping
 from aimz_lab.data.process_rows import all_devices
-from aimz_lab.errors import CallError, DataError, MissingOutputError
+from aimz_lab.errors import ArgumentError, CallError, DataError, MissingOutputError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.process_stream import shared_stream
 from aimz_lab.inference.feeds.ranges import warn_if_coarse
@@ -259,6 +259,12 @@ def training_data(
     if outputs is not None:
         msg = f"{signature.output!r} comes with the batches of a loader; do not pass it again."
         raise CallError(msg)
+    if batch_size not in (None, getattr(inputs, "batch_size", None)):
+        msg = (
+            f"batch_size={batch_size} is for arrays: a loader, or another source of batches, has a "
+            "size of its own. Leave it out, and set the size where the batches are made."
+        )
+        raise ArgumentError(msg)
     split = split_arguments(extra, None, roles)
     names = (signature.input, signature.output)
     source = as_source(inputs, names, n_obs, allow_nonfinite=allow_nonfinite)

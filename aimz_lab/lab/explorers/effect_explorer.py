@@ -142,32 +142,33 @@ def explore_effect(
         raise ArgumentError(msg)
     inputs = _by_control(moved_inputs(im, given, vary, of))
     groups, begun_by, own = _groups(given, by, parameter_names(im.kernel))
-    averages = ScenarioAverages(im, given, list(inputs.values()), key, weights, subset)
-    switch = _switch(inputs) if vary is None else None
-    first = _first(inputs, switch)
-    moved = [each.name for each in inputs.values() if each.sweep.of == "site"]
-    measures = measures_by_site(averages, first, moved, contrast)
-    sites = dict(sorted(measures.items(), key=lambda one: one[0] != im.param_output))
-    options = EffectOptions(inputs, groups, contrasts, sites, own)
-    chosen = {n: v for n, v in (("weights", weights), ("subset", subset)) if v is not None}
-    controls = _controls(options, first, begun_by)
-    controls["curve"].value = _first_curve(inputs, switch)
-    controls["contrast"].value = name_of(contrast)
-    names = list(inputs)
-    answers = EffectAnswers(averages, options, real_number(prob))
-    return EffectExplorer(
-        answers,
-        controls,
-        answers,
-        EffectCode(given, options, key, real_number(prob), chosen),
-        title="Effect of an intervention",
-        groups={
-            "Intervention": names,
-            "Baseline": [baseline_of(name) for name in names],
-            "Show": ["by", "site", "contrast", "curve"],
-        },
-        pins=True,
-    )
+    with im._line("explore_effect"):
+        averages = ScenarioAverages(im, given, list(inputs.values()), key, weights, subset)
+        switch = _switch(inputs) if vary is None else None
+        first = _first(inputs, switch)
+        moved = [each.name for each in inputs.values() if each.sweep.of == "site"]
+        measures = measures_by_site(averages, first, moved, contrast)
+        sites = dict(sorted(measures.items(), key=lambda one: one[0] != im.param_output))
+        options = EffectOptions(inputs, groups, contrasts, sites, own)
+        chosen = {n: v for n, v in (("weights", weights), ("subset", subset)) if v is not None}
+        controls = _controls(options, first, begun_by)
+        controls["curve"].value = _first_curve(inputs, switch)
+        controls["contrast"].value = name_of(contrast)
+        names = list(inputs)
+        answers = EffectAnswers(averages, options, real_number(prob))
+        return EffectExplorer(
+            answers,
+            controls,
+            answers,
+            EffectCode(given, options, key, real_number(prob), chosen),
+            title="Effect of an intervention",
+            groups={
+                "Intervention": names,
+                "Baseline": [baseline_of(name) for name in names],
+                "Show": ["by", "site", "contrast", "curve"],
+            },
+            pins=True,
+        )
 
 
 def _checked(im: Any, X: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -251,6 +251,12 @@ def test_a_dataset_and_a_loader_are_asked_as_arrays_are():
         assert "Batches of 30 of the 120 rows" in str(refusal(autoregression, data=(one,)))
 
 
+def test_a_batch_size_beside_a_source_of_batches_is_refused():
+    for one in (ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(1), batch_size=B), batches):
+        with pytest.raises(ArgumentError, match="batch_size=7 is for arrays"):
+            model(autoregression).fit(one, batch_size=7, progress=False)
+
+
 def batches():
     """The data as a stream."""
     for start in range(0, N, B):
