@@ -278,6 +278,7 @@ class SavedModel(Subject):
     def told(self, content):
         plain, arrays = copy.deepcopy(content[0]), content[1]
         del plain["versions"]
+        del plain["code"]  # of the kernel that is loaded with
         (plain["posterior"] or {}).pop("of_training", None)
         (plain["params"] or {}).pop("of_state", None)
         return plain, arrays
