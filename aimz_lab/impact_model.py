@@ -2332,8 +2332,12 @@ class ImpactModel:
 
         Args:
             path: The directory.
-            kernel: The kernel of the saved model.
-            inference: Its inference object, built in the same way; or use ``svi``.
+            kernel: The kernel of the saved model. Its source, that of the functions it calls, and
+                the numbers and text that it reads from outside are compared with the saved ones;
+                comments, annotations and layout may differ. Source that is not at hand, here or at
+                the save, is not compared.
+            inference: Its inference object, built in the same way; or use ``svi``. The source of a
+                guide of your own is compared too.
             svi: The same as ``inference``, for SVI.
             device: As for a new model; not stored.
             kernel_kwargs: Kernel arguments that are code, such as functions, which is not stored.

@@ -7,7 +7,7 @@ saved ones.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +47,7 @@ from aimz_lab.inference.saved_draws import (
     result_of,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
+from aimz_lab.kernel.code_facts import code_differences, code_facts
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
@@ -98,6 +99,11 @@ def identity(signature: KernelSignature, inference: SVI | MCMC) -> JsonObject:
     }
 
 
+def _code(signature: KernelSignature, inference: SVI | MCMC) -> dict[str, JsonObject]:
+    guide = getattr(inference, "guide", None)
+    return {"kernel": code_facts(signature.kernel), "guide": code_facts(guide)}
+
+
 def save_model(
     path: str | PathLike[str], signature: KernelSignature, inference: SVI | MCMC, state: ModelState
 ) -> Path:
@@ -105,6 +111,7 @@ def save_model(
     manifest: JsonObject = {
         "versions": versions(),
         "model": identity(signature, inference),
+        "code": _code(signature, inference),
         "rng_key": plain_key(state.rng_key),
         "n_obs": state.n_obs,
         "epochs_done": state.epochs_done,
@@ -224,10 +231,14 @@ class SavedModel:
         guides = (guide, *autoguides_in(guide)) if guide is not None else ()
         self._refuse(differences(self._fields["model"].value, identity(signature, inference)))
         with rollback_on_error(inference, *guides), self._reading():
-            return self._restored(signature, learner, kernel_kwargs)
+            return self._restored(signature, inference, learner, kernel_kwargs)
 
     def _restored(
-        self, signature: KernelSignature, learner: Learner, kernel_kwargs: Arguments
+        self,
+        signature: KernelSignature,
+        inference: SVI | MCMC,
+        learner: Learner,
+        kernel_kwargs: Arguments,
     ) -> ModelState:
         fields, arrays = self._fields, self._arrays
         spec = schema = state = None
@@ -238,6 +249,7 @@ class SavedModel:
             self._refuse(differences(_named(fields["sites"]), describe_sites(spec)), "site ")
         elif fields["sites"].value is not None:
             raise fields["sites"].refuse("null, as there is no schema")
+        self._check_code(_code(signature, inference))
         posterior = fields["posterior"].optional(partial(posterior_of, arrays=arrays, spec=spec))
         if fields["state"].value is not None:
             if schema is None:
@@ -288,6 +300,25 @@ class SavedModel:
             )
             raise ArtifactError(msg) from error
 
+    def _check_code(self, here: Mapping[str, JsonObject]) -> None:
+        """Refuse other code that has the same arguments and sites: its numbers mean another thing.
+
+        Raises:
+            ArtifactError: If the source, or a constant that it reads, differs.
+        """
+        found = []
+        for what, saved in self._fields["code"].fields("kernel", "guide").items():
+            parts = saved.fields("functions", "constants")
+            there = {kind: _named(part) for kind, part in parts.items()}
+            found += code_differences(there, here[what], what)
+        if found:
+            msg = (
+                f"{self._path} was saved from another model; what differs: {'; '.join(found[:6])}. "
+                "Load it with the code that it was saved with. If the change is meant, give the "
+                "draws to a new model: ImpactModel(kernel, ...).set_posterior_sample(...)."
+            )
+            raise ArtifactError(msg)
+
     def _refuse(self, found: list[str], what: str = "") -> None:
         if found:
             listed = "; ".join(f"{what}{difference}" for difference in found[:6])
@@ -302,6 +333,7 @@ class SavedModel:
 _FIELDS = (
     "versions",
     "model",
+    "code",
     "rng_key",
     "n_obs",
     "epochs_done",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import cloudpickle
 import jax
@@ -128,6 +130,114 @@ def test_a_kernel_with_other_sites_is_refused(saved):
 
     with pytest.raises(ArtifactError, match=r": site beta: shape is \[2\] there and \[3\] here\."):
         load(saved[1], kernel=changed, svi=inference(of=changed))
+
+
+HELPED = """
+import numpyro
+import numpyro.distributions as dist
+
+SD = 0.5
+COUNTED = 0
+
+
+def slope(X):
+    return numpyro.sample("slope", dist.Normal(0.0, 1.0)) * X[:, 0]
+
+
+def kernel(X, y=None):
+    global COUNTED
+    COUNTED += 1
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(+slope(X), SD), obs=y)
+
+
+def guide(X, y=None):
+    numpyro.sample("slope", dist.Normal(0.25, 1.0))
+"""
+
+
+@pytest.fixture
+def helped(tmp_path):
+    """Import a module with the kernel from text, save a model of it, or load one."""
+    modules = []
+
+    def imported(text):
+        path = tmp_path / f"kernels_{len(modules)}.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        modules.append(importlib.util.module_from_spec(spec))
+        spec.loader.exec_module(modules[-1])
+        return modules[-1]
+
+    def made(of):
+        return SVI(of.kernel, of.guide, optax.adam(0.03), Trace_ELBO())
+
+    def save(text):
+        module = imported(text)
+        im = ImpactModel(module.kernel, jax.random.key(0), svi=made(module))
+        im.set_posterior_sample({"slope": np.ones(5, np.float32)})
+        return im.save(tmp_path / "model")
+
+    def load(text, before=lambda module: None):
+        module = imported(text)
+        before(module)
+        return ImpactModel.load(tmp_path / "model", module.kernel, svi=made(module))
+
+    return save, load
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("+slope(X)", "-slope(X)", "differs: the source of the kernel. Load it with the code"),
+        ("dist.Normal(0.0, 1.0)", "dist.Normal(0.0, 5.0)", "of slope, which the kernel calls"),
+        ("SD = 0.5", "SD = 2.0", r"SD, which the kernel reads \(0.5 there and 2 here\)\. Load"),
+        ("dist.Normal(0.25, 1.0)", "dist.Normal(0.5, 1.0)", "source of the guide.* new model"),
+    ],
+)
+def test_a_kernel_with_the_same_sites_and_other_code_is_refused(helped, old, new, message):
+    save, load = helped
+    save(HELPED)
+    with pytest.raises(ArtifactError, match=message):
+        load(HELPED.replace(old, new))
+
+
+def test_a_kernel_that_is_only_written_otherwise_is_loaded(helped):
+    save, load = helped
+    save(HELPED)
+    rewritten = (
+        HELPED.replace("    global", '    """Document it."""\n    # and comment\n    global')
+        .replace("dist.Normal(+slope(X), SD)", "dist.Normal(\n  (+slope(X)), SD\n)")
+        .replace("def kernel(X, y=None):", "def kernel(X: object, y=None) -> None:")
+        .replace("COUNTED = 0", "COUNTED = 7")
+    )
+    assert load(rewritten).describe()["num_samples"] == 5
+
+
+def test_a_kernel_whose_source_is_lost_is_loaded(helped):
+    def edit(module):
+        text = Path(module.__file__).read_text()
+        Path(module.__file__).write_text(text.replace("-slope(X)", "-3 * slope(X)"))
+
+    save, load = helped
+    save(HELPED)
+    assert load(HELPED.replace("+slope(X)", "-slope(X)"), edit).describe()["num_samples"] == 5
+
+
+@pytest.mark.slow
+def test_a_model_is_loaded_in_another_process(helped, tmp_path):
+    save, _ = helped
+    save(HELPED)
+    code = """
+import sys, jax, optax
+sys.path.insert(0, sys.argv[1])
+from numpyro.infer import SVI, Trace_ELBO
+from aimz_lab import ImpactModel
+import kernels_0
+svi = SVI(kernels_0.kernel, kernels_0.guide, optax.adam(0.03), Trace_ELBO())
+ImpactModel.load(sys.argv[1] + "/model", kernels_0.kernel, svi=svi)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path], check=True, timeout=200)
 
 
 def test_a_kernel_with_other_arguments_is_refused(saved):

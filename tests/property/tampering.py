@@ -276,10 +276,16 @@ class SavedModel(Subject):
             raise
 
     def told(self, content):
-        plain, arrays = copy.deepcopy(content[0]), content[1]
+        plain, arrays = copy.deepcopy(content[0]), dict(content[1])
         del plain["versions"]
+        del plain["code"]  # of the kernel that is loaded with
         (plain["posterior"] or {}).pop("of_training", None)
         (plain["params"] or {}).pop("of_state", None)
+        if plain["params"]:  # in whatever order they are named
+            paths = plain["params"]["paths"]
+            order = sorted(range(len(paths)), key=lambda i: str(paths[i]))
+            plain["params"]["paths"] = [paths[i] for i in order]
+            arrays |= {f"params/{new}": arrays[f"params/{old}"] for new, old in enumerate(order)}
         return plain, arrays
 
 
