@@ -50,11 +50,24 @@ def html_table(
     )
 
 
+def html_paragraph(text: str) -> str:
+    """Return a paragraph as HTML, which wraps at the width of the page.
+
+    Args:
+        text: The paragraph.
+
+    Example:
+        >>> html_paragraph("a<b").endswith(">a&lt;b</p>")
+        True
+    """
+    return f'<p style="max-width:60em;margin:0 0 8px">{escape(text)}</p>'
+
+
 def html_report(text: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a paragraph as HTML, with a table below it.
 
     Args:
-        text: The paragraph, which wraps at the width of the page.
+        text: The paragraph.
         header: The column names.
         rows: The cells of each row.
 
@@ -62,8 +75,7 @@ def html_report(text: str, header: Sequence[str], rows: Iterable[Sequence[object
         >>> html_report("a<b", ["name"], [["c"]]).startswith("<div><p")
         True
     """
-    said = f'<p style="max-width:60em;margin:0 0 8px">{escape(text)}</p>'
-    return f"<div>{said}{html_table('', header, rows)}</div>"
+    return f"<div>{html_paragraph(text)}{html_table('', header, rows)}</div>"
 
 
 def _cells(row: Sequence[object], styles: Sequence[str], *, named: bool) -> str:

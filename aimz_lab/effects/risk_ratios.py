@@ -22,6 +22,16 @@ NONE = {"risk_ratio": 1.0, "odds_ratio": 1.0, "hazard_ratio": 1.0, "difference":
 """The value of each measure without an effect."""
 
 
+def measure_with_article(measure: str) -> str:
+    """Return the name of a measure in words: ``"an odds ratio"``.
+
+    Args:
+        measure: The measure.
+    """
+    name = measure.replace("_", " ")
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
 def average_draws(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[str, np.ndarray]:
     """Return the contrast and the draws of one average effect.
 
@@ -78,7 +88,11 @@ def check_draws(draws: np.ndarray, measure: str) -> None:
     """Raise :class:`DataError` if draws are not finite, or no ratios where they should be."""
     bad = ~np.isfinite(draws) | ((draws <= 0) & (measure != "difference"))
     if bad.any():
-        what = "finite" if measure == "difference" else f"above 0, as a {measure} is"
+        what = (
+            "finite"
+            if measure == "difference"
+            else f"above 0, as {measure_with_article(measure)} is"
+        )
         msg = f"{bad.sum():,} of {bad.size:,} draws of the effect are not {what}."
         raise DataError(msg)
 
@@ -104,7 +118,8 @@ def checked_number(name: str, value: Any, measure: str) -> float:
     number = real_number(value)
     if not math.isfinite(number) or (measure != "difference" and number <= 0):
         what = "number" if measure == "difference" else "number above 0"
-        msg = f"{name}={shown(value)} is not allowed; use a {what}, as a {measure} is."
+        named = measure_with_article(measure)
+        msg = f"{name}={shown(value)} is not allowed; use a {what}, as {named} is."
         raise ArgumentError(msg)
     return number
 
@@ -120,15 +135,16 @@ def conversion(measure: Measured, rare: bool | None, sd: float | None) -> Callab
     Raises:
         ArgumentError: If one is missing, or given for another measure.
     """
+    named = measure_with_article(measure)
     if measure not in ("odds_ratio", "hazard_ratio"):
-        check_unused(f"it is about an odds or hazard ratio, and this is a {measure}", rare=rare)
+        check_unused(f"it is about an odds or hazard ratio, and this is {named}", rare=rare)
     if measure != "difference":
-        check_unused(f"it is about a difference, and this is a {measure}", sd=sd)
+        check_unused(f"it is about a difference, and this is {named}", sd=sd)
     if measure in ("odds_ratio", "hazard_ratio"):
         if rare is None:
             msg = (
-                f"An E-value of a {measure.replace('_', ' ')} depends on whether the outcome is "
-                "rare (below 15%): pass rare=True or rare=False."
+                f"An E-value of {named} depends on whether the outcome is rare (below 15%): pass "
+                "rare=True or rare=False."
             )
             raise ArgumentError(msg)
         if check_flag("rare", rare):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aimz_lab.calls import public
+from aimz_lab.data.html import html_paragraph
 from aimz_lab.data.options import real_number
 from aimz_lab.effects.risk_ratios import (
     NONE,
@@ -21,6 +22,7 @@ from aimz_lab.effects.risk_ratios import (
     checked_number,
     conversion,
     measure_of,
+    measure_with_article,
 )
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError
@@ -73,8 +75,11 @@ class EValue:
             return f"{said}; the interval holds {aim} as it is."
         return f"{said}, and by {self.limit:.2f} to move the interval to {aim}."
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        return html_paragraph(self.text)
 
 
 @public
@@ -134,7 +139,9 @@ def e_value(
         measure = check_choice("measure", "risk_ratio" if measure is None else measure, Measured)
         convert = conversion(measure, rare, sd)
         if measure != "difference":
-            check_unused(f"a {measure} has low= and high= for its interval", se=se)
+            check_unused(
+                f"{measure_with_article(measure)} has low= and high= for its interval", se=se
+            )
         end = NONE[measure] if true is None else checked_number("true", true, measure)
         with np.errstate(over="ignore"):
             estimate, limits = _of_numbers(effect, low, high, se, sd, measure, convert, end)
@@ -202,7 +209,8 @@ def tipping_points(
     allowed = values >= 1 if is_ratio else (values > 0) & (values <= 1)
     if not len(values) or not (allowed & np.isfinite(values)).all():
         what = "at least 1" if is_ratio else "above 0 and at most 1"
-        msg = f"strengths={shown(strengths)} is not allowed; those of a {measure} are {what}."
+        named = measure_with_article(measure)
+        msg = f"strengths={shown(strengths)} is not allowed; those of {named} are {what}."
         raise ArgumentError(msg)
     needed = _ratio_needed if is_ratio else _effect_needed
     effect = checked_number("effect", effect, measure)

@@ -48,6 +48,12 @@ def test_an_e_value_explains_the_ratio_away():
     assert e_value(1.0, measure="difference", sd=1.0, se=1000.0).limit == 1.0
 
 
+def test_an_e_value_shows_its_sentence_at_the_end_of_a_cell():
+    found = e_value(2.5, 1.7)
+    assert repr(found) == found.text
+    assert f">{found.text}</p>" in found._repr_html_()
+
+
 def effect(values, contrast, site="y"):
     draws = xr.DataArray(np.reshape(values, (1, -1)), dims=("chain", "draw"))
     return xr.Dataset({site: draws}, attrs={"contrast": contrast})
@@ -125,6 +131,8 @@ def test_a_confounder_of_that_strength_takes_the_effect_away():
         (lambda: e_value(effect([-1.0, 2.0], "ratio")), "1 of 2 draws"),
         (lambda: e_value(effect([1.0, np.nan], "difference"), sd=1.0), "1 of 2 draws"),
         (lambda: e_value(effect([1.0, 2.0], "difference"), measure="risk_ratio"), "is not what"),
+        (lambda: e_value(2.0, measure="odds_ratio"), "An E-value of an odds ratio depends"),
+        (lambda: e_value(-1.0, measure="odds_ratio", rare=True), "as an odds ratio is"),
         (lambda: tipping_points(2.0, 3.0), "limit=3 is farther"),
         (lambda: tipping_points(effect([1.0, 2.0], "ratio"), 1.0), "limit=1.0 has no use here"),
         (lambda: tipping_points(effect([-1.0, 2.0], "ratio")), "1 of 2 draws"),

@@ -21,6 +21,7 @@ from aimz_lab.lab.explorers.charts import (
     View,
 )
 from aimz_lab.lab.explorers.prediction_checks import PredictionChecks
+from aimz_lab.lab.explorers.share_layers import Predicted, share_layers
 from aimz_lab.lab.explorers.value_axis import whole_ecdf
 from aimz_lab.lab.formatting import number, share
 from aimz_lab.trust.checked_predictions import PREDICTED
@@ -32,8 +33,6 @@ from aimz_lab.trust.smoothing import trusted_k
 NO_COLUMN = "none"
 
 _PIT_BINS = 20
-_MOST_BARS = 40  # of a histogram of whole numbers
-_INSET = 0.01  # of a bin: what the pointer reads near an edge is of its own bin
 _WORTH_SAYING = 0.001  # of the values, beyond the ends of a picture
 
 
@@ -111,23 +110,9 @@ def _smooth_layers(grid: Grid, table: Any, label: str) -> list[Layer]:
 
 
 def _whole_layers(grid: Grid, table: Any, label: str) -> list[Layer]:
-    """Draw whole numbers: nothing is predicted between them."""
-    edges = grid.edges
-    predicted, low, high = (table[name].to_numpy() for name in ("predicted", "low", "high"))
-    if grid.n_bins <= _MOST_BARS and edges[1] - edges[0] == 1:
-        names = [str(int(value)) for value in edges[:-1] + 0.5]
-        return [
-            Bars(names, table["observed"], label="observed", role="data"),
-            Bars(names, predicted, low, high, label=f"predicted, {label}"),
-        ]
-    inset = _INSET * (edges[1] - edges[0])
-    sides = np.stack([edges[:-1] + inset, edges[1:] - inset], axis=1).ravel()
-    predicted, low, high = (np.repeat(each, 2) for each in (predicted, low, high))
-    return [
-        Steps(edges, table["observed"], label="observed", role="data"),
-        Band(sides, low, high, label=label),
-        Line(sides, predicted, label="predicted"),
-    ]
+    heights = (table[name].to_numpy() for name in ("predicted", "low", "high"))
+    observed = "observed", table["observed"].to_numpy()
+    return share_layers(grid.edges, Predicted("predicted", label, *heights), observed)
 
 
 def _ecdf(

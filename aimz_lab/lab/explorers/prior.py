@@ -100,7 +100,8 @@ def explore_prior(
 
     Each number of a latent site's distribution that follows from no other site, no data and no key
     has a field, and most a handle on the density. All others are named, with the reason. Noise is
-    the same for all numbers, so that a draw moves with the prior. Where a few draws reach far, the
+    the same for all numbers, so that a draw moves with the prior. Few whole numbers have no
+    density: the share of each is drawn. Where a few draws reach far, the
     axis of counts and of positive values is logarithmic. Of other values it leaves out the draws
     there, and a sentence says how many. The kernel is not changed:
     :attr:`PriorExplorer.kernel` is one with these priors, and the button "Code" has its lines.
@@ -113,7 +114,7 @@ def explore_prior(
             scale is that of its formula, such as ``scale(sales)``.
         possible: Lowest and highest value that the output can have in the world, on the kernel's
             scale. By default none is impossible, unless ``y`` has no negative value: then negative
-            ones are.
+            ones are. Of an output whose distribution has values from 0 to 1 alone, all others are.
         num_samples: Number of draws. The sentences tell the error that comes of it; more draws
             have a smaller one, and answer more slowly.
         rng_key: Source of the noise; that of the model by default, which does not move on.
@@ -148,11 +149,12 @@ def explore_prior(
         y = outcome_of_table(im, X, y, kwargs, kernel_kwargs)
     arguments, params = read_arguments(im, X, kwargs, kernel_kwargs, num_samples)
     data = observed_data(y, arguments.n_rows)
-    limits = possible_limits(possible, data)
     sites = read_prior_sites(im.kernel, arguments, params)
     sites.pop(im.param_output, None)
     program = PriorProgram(im.kernel, arguments, params, key, int(num_samples))
     check_shape(data, program, im.param_output)
+    of_shares = im.param_output in program.shares
+    limits = possible_limits(possible, data, of_shares=of_shares)
     columns = _columns(arguments, im.param_input, column_names(im, X, kwargs, kernel_kwargs))
     priors = _Priors(im, sites, program, arguments, columns, data, limits, possible is not None)
     return PriorExplorer(priors, priors.controls(), f"Prior of {callable_name(im.kernel)}")
@@ -246,13 +248,14 @@ class _Priors:
         draws = self._program.run(numbers, wanted)
         pinned = values.get("pinned")
         kept = None if pinned is None else self._pinned(self._numbers(pinned), name, wanted)
-        charts = [*self._prior_charts(numbers, draws), self._chart(values, draws[name], kept)]
+        chart, ends = self._chart(values, draws[name], kept)
+        charts = [*self._prior_charts(numbers, draws), chart]
         most = {one: _most(draws[one]) for one in {self._output, name}}
         return View(
             charts,
             table=self._table(draws, name),
             sentences=self._sentences(draws, charts, most[self._output])
-            + _outside_words(charts[-1], draws[name]),
+            + _outside_words(ends, draws[name]),
             alt=self._alt(name, most[name]),
         )
 
@@ -276,7 +279,10 @@ class _Priors:
             for name in shown_sites
         ]
 
-    def _chart(self, values: Values, draws: np.ndarray, pinned: np.ndarray | None) -> Chart:
+    def _chart(
+        self, values: Values, draws: np.ndarray, pinned: np.ndarray | None
+    ) -> tuple[Chart, tuple[float, float] | None]:
+        """Return the large chart, and the ends of the values in it if it is one of shares."""
         name, picture = values["site"], values["picture"]
         data = self._data if name == self._output else None
         label = self._label if name == self._output else name
@@ -291,9 +297,10 @@ class _Priors:
             over = self._columns[column]
             titles = {"name": label, "column_name": column}
             if over.levels:
-                return levels_chart(drawn, over, data, kept, **titles)
+                return levels_chart(drawn, over, data, kept, **titles), None
             smooth = name in self._program.computed
-            return curve_chart(drawn, over.values, data, kept, **titles, has_lines=smooth)
+            curve = curve_chart(drawn, over.values, data, kept, **titles, has_lines=smooth)
+            return curve, None
         limits = self._limits if name == self._output else (-math.inf, math.inf)
         flat = None if data is None else data[np.isfinite(data)].ravel()
         return predictive_chart(drawn, flat, limits, kept, name=label, as_ecdf=picture == "ECDF")
@@ -321,9 +328,12 @@ class _Priors:
         self, draws: Mapping[str, np.ndarray], charts: list[Chart], most: str
     ) -> list[str]:
         values = draws[self._output]
-        of_draws = f"± is the standard error of {self._program.draws:,} draws"
-        said = [f"90% of the prior predictive of {self._label} lies {most} ({of_draws})."]
+        said = [self._most_words(values, most)]
         said += [self._impossible_words(values), *self._data_words(values)]
+        first = next((i for i, one in enumerate(said) if " ± " in one), None)
+        if first is not None:  # a quantile may have no error
+            of_draws = f"± is the standard error of {self._program.draws:,} draws"
+            said[first] = f"{said[first].removesuffix('.')} ({of_draws})."
         left = [site for site in self._sites.values() if site.why or site.fixed]
         for site in left:
             if site.why:
@@ -336,6 +346,14 @@ class _Priors:
             said.append(f"{hidden} more priors have fields, and no density here.")
         return said
 
+    def _most_words(self, values: np.ndarray, most: str) -> str:
+        if self._output not in self._program.shares or values.dtype.kind not in "biu":
+            return f"90% of the prior predictive of {self._label} lies {most}."
+        of_draws = _most(values.reshape(len(values), -1).mean(axis=1))
+        return (
+            f"The share of 1 among the values of {self._label} is {of_draws} in 90% of the draws."
+        )
+
     def _impossible_words(self, values: np.ndarray) -> str:
         low, high = self._limits
         part = share(self._impossible(values))
@@ -345,7 +363,9 @@ class _Priors:
             else:
                 ends = f"outside of {number(low)} to {number(high)}"
             return f"{part} of it is impossible: {ends}."
-        if low == 0:
+        if high == 1 and self._impossible(values) == 0:
+            return "All of it is from 0 to 1, as its distribution says."
+        if low == 0 and math.isinf(high):
             if self._impossible(values) == 0:
                 return "None of it is negative, as in the data."
             return f"{part} of it is negative, unlike the data; possible=(low, high) sets bounds."
@@ -394,11 +414,11 @@ def _with_error(value: float, error: float) -> str:
     return f"{number(rounded, max(digits, 1))} ± {number(round(error, places), 1)}"
 
 
-def _outside_words(chart: Chart, values: np.ndarray) -> list[str]:
+def _outside_words(shown_ends: tuple[float, float] | None, values: np.ndarray) -> list[str]:
     """Say how much of what a histogram is of lies outside it, if that is more than a little."""
-    if chart.x_range is None:
+    if shown_ends is None:
         return []
-    low, high = chart.x_range
+    low, high = shown_ends
     outside = 1.0 - float(np.mean((values >= low) & (values <= high)))
     if outside <= _LITTLE:
         return []

@@ -31,11 +31,15 @@ from aimz_lab.lab.explorers.moved_priors import Numbers
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name
 from aimz_lab.lab.explorers.quantiles import quantiles
 from aimz_lab.lab.explorers.remade import Path, remade
-from aimz_lab.lab.explorers.value_axis import axis_for, whole_ecdf
+from aimz_lab.lab.explorers.share_layers import Predicted, has_bars, share_layers
+from aimz_lab.lab.explorers.value_axis import ValueAxis, axis_for, whole_ecdf
 
 _PLACES = 161
 _LINES = 12
 _TINY = 1e-6
+_NINETY = "90% of the draws"
+_PREDICTIVE = "prior predictive"
+_BEHIND = 0.3  # of the distance of two whole numbers: room behind the bounds at the ends
 _BESIDE = 0.15  # of the place of a level: where its data stands, beside its interval
 
 
@@ -271,7 +275,7 @@ def predictive_chart(
     *,
     name: str,
     as_ecdf: bool,
-) -> Chart:
+) -> tuple[Chart, tuple[float, float]]:
     """Draw the distribution of a site's values over all rows, with a band over the draws.
 
     Args:
@@ -280,10 +284,16 @@ def predictive_chart(
         possible: Lowest and highest possible value.
         pinned: Draws that were pinned, or ``None``.
         name: Name of the site.
-        as_ecdf: Whether to draw cumulative shares, not densities.
+        as_ecdf: Whether to draw cumulative shares, not densities or the share of each number.
+
+    Returns:
+        The chart, and the ends of the values that it shows.
     """
     pooled = values.ravel()
     axis = axis_for(pooled if pinned is None else np.append(pooled, pinned.ravel()), data)
+    own = data if data is not None and len(data) else None
+    if axis.has_single_numbers and not as_ecdf:
+        return _shares_chart(axis, values, own, possible, pinned, name), axis.ends
     places = axis.places
     if as_ecdf:
         places = whole_ecdf(axis.edges, axis.edges)[0] if axis.is_whole else axis.edges[1:]
@@ -297,21 +307,56 @@ def predictive_chart(
             return shares
         return whole_ecdf(axis.edges, np.append(below, shares))[1]
 
-    each = np.stack([heights(one) for one in values.reshape(len(values), -1)])
-    low, high = np.quantile(each, [0.05, 0.95], axis=0)
     layers: list[Layer] = [
-        Band(places, low, high, label="90% of the draws"),
-        Line(places, heights(pooled), label="prior predictive"),
+        Band(places, *_ninety(values, heights), label=_NINETY),
+        Line(places, heights(pooled), label=_PREDICTIVE),
     ]
     if pinned is not None:
         kept = heights(pinned.ravel())
         layers.append(Line(places, kept, label="pinned", role="pinned", dashed=True))
-    if data is not None and len(data):
-        layers.append(Line(places, heights(data), label="data", role="data"))
+    if own is not None:
+        layers.append(Line(places, heights(own), label="data", role="data"))
     layers += _bounds(possible, axis.edges)
     label = "cumulative share" if as_ecdf else axis.density_label(name.partition(" ")[0])
     title = f"{name}, all rows"
-    return Chart(layers, title, name, label, x_scale=axis.scale, x_range=axis.ends)
+    chart = Chart(layers, title, name, label, x_scale=axis.scale, x_range=axis.ends)
+    return chart, axis.ends
+
+
+def _shares_chart(
+    axis: ValueAxis,
+    values: np.ndarray,
+    data: np.ndarray | None,
+    possible: tuple[float, float],
+    pinned: np.ndarray | None,
+    name: str,
+) -> Chart:
+    """Draw the share of each whole number, as such numbers have no density."""
+
+    def predicted(draws: np.ndarray, called: str) -> Predicted:
+        return Predicted(called, _NINETY, axis.shares(draws.ravel()), *_ninety(draws, axis.shares))
+
+    layers = share_layers(
+        axis.edges,
+        predicted(values, _PREDICTIVE),
+        None if data is None else ("data", axis.shares(data)),
+        None if pinned is None else predicted(pinned, "pinned"),
+    )
+    top = max(float(np.max(one)) for layer in layers for one in layer.extent()[1])
+    # Of whole numbers the last possible one is drawn in full, and the bound stands behind it.
+    low, high = np.ceil(possible[0]) - 0.5, np.floor(possible[1]) + 0.5
+    first = axis.edges[0] + 0.5 if has_bars(axis.edges) else 0.0  # bars stand at 0, 1, ...
+    edges = axis.edges - first
+    layers += _bounds((low - first, high - first), edges)
+    ends = float(edges[0]) - _BEHIND, float(edges[-1]) + _BEHIND
+    title, label = f"{name}, all rows", "share of the values"
+    return Chart(layers, title, name, label, x_range=ends, y_range=(0.0, 1.05 * top or 1.0))
+
+
+def _ninety(values: np.ndarray, heights: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the ends of the middle 90% of the heights of the draws."""
+    each = np.stack([heights(one) for one in values.reshape(len(values), -1)])
+    return np.quantile(each, [0.05, 0.95], axis=0)
 
 
 def _bounds(possible: tuple[float, float], edges: np.ndarray) -> list[Layer]:

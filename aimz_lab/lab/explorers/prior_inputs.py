@@ -128,13 +128,21 @@ def check_shape(data: np.ndarray | None, program: PriorProgram, output: str) -> 
 
 
 def possible_limits(
-    possible: tuple[float, float] | None, data: np.ndarray | None
+    possible: tuple[float, float] | None, data: np.ndarray | None, *, of_shares: bool
 ) -> tuple[float, float]:
     """Return the bounds of possible values: those of the user; else 0 if no value is negative.
+
+    Args:
+        possible: Those of the user, or ``None``.
+        data: The observed output, or ``None``.
+        of_shares: Whether the distribution of the output has values from 0 to 1 alone, which are
+            its bounds then.
 
     Raises:
         ArgumentError: If these are no lowest and highest value.
     """
+    if possible is None and of_shares:
+        return 0.0, 1.0
     if possible is None:
         known = data is not None and data.size and np.nanmin(data) >= 0
         return (0.0 if known else -math.inf), math.inf

@@ -11,6 +11,7 @@ from numpyro import handlers
 
 from aimz_lab.errors import SiteError
 from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.kernel.known_means import mean_kind
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.lab.explorers.moved_priors import MovedPriors, Numbers
 
@@ -33,6 +34,7 @@ class PriorProgram:
     Attributes:
         draws: Number of draws.
         computed: Names of the deterministic sites.
+        shares: Names of the sites whose distribution has values from 0 to 1 alone.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class PriorProgram:
         self._compiled: dict[tuple[str, ...], Callable] = {}
         self.draws = draws
         self.computed: set[str] = set()
+        self.shares: set[str] = set()
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Return shape and type of each site with values, in the order of the kernel."""
@@ -104,6 +107,8 @@ class PriorProgram:
             **rows, **shared, **self._arguments.static
         )
         self.computed = {n for n, site in trace.items() if site["type"] == "deterministic"}
+        sampled = {n: site["fn"] for n, site in trace.items() if site["type"] == "sample"}
+        self.shares = {n for n, fn in sampled.items() if mean_kind(fn) == "share"}
         return {
             name: site["value"]
             for name, site in trace.items()

@@ -42,6 +42,11 @@ class ValueAxis:
         return float(self.edges[0]), float(self.edges[-1])
 
     @property
+    def has_single_numbers(self) -> bool:
+        """Whether each bin is one of whole numbers, all equally far from each other."""
+        return self.is_whole and self.scale == "linear"
+
+    @property
     def places(self) -> np.ndarray:
         """The middle of each bin; of one of counts, that between its least and largest count."""
         within = 0.5 if self.is_whole else 0.0

@@ -20,6 +20,7 @@ from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TITLE_WIDTH = 26
@@ -35,6 +36,10 @@ _UNROUNDED = {"round_to": "none"}
 
 _GREY = ("credible_interval", "point_estimate", "point_estimate_text")
 """What ArviZ draws in a grey that is too dark for dark pages."""
+
+_PREDICTED = {"color": ink.BLUE, "alpha": 0.3}
+_OBSERVED = {"color": ink.ORANGE, "width": 2.5, "zorder": 3}
+"""The observed density lies above all predicted ones."""
 
 _MOST_TICKS = 4
 _ABOVE_INTERVAL = 0.1  # of the height of a panel
@@ -177,7 +182,7 @@ def plot_prior_posterior(
 
 @public
 def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
-    """Draw densities of the predicted output over that of the observed output.
+    """Draw densities of the predicted output, and that of the observed output over them.
 
     Whole numbers, as counts and outcomes of 0 and 1, have no density: the share of the rows at each
     value is drawn, predicted with the interval of 90% of the draws.
@@ -217,18 +222,31 @@ def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
         what = f"Shares of each value in {count} draws from the model, and in the observed rows,"
         figure.alt = _sentence(what, [column])
         return figure
-    visuals = {} if observed else {"observed_dist": False}
+    beside = ", and the observed one," if observed else ""
     figure = _drawn(
         "plot_ppc_dist",
-        _sentence(f"Densities of {count} draws from the model, over the observed one,", [name]),
+        _sentence(f"Densities of {count} draws from the model{beside}", [column]),
         tree,
         group=group,
         var_names=[name],
         num_samples=count,
-        visuals=visuals,
+        visuals={"predictive_dist": _PREDICTED, "observed_dist": _OBSERVED if observed else False},
     )
     figure.axes[0].set_title(column, parse_math=False)
+    _name_densities(figure.axes[0], count, observed=observed)
     return figure
+
+
+def _name_densities(axes: Axes, count: int, *, observed: bool) -> None:
+    """Add a legend of the predicted densities, of which one stands for all, and the observed."""
+    named = {f"predicted, {count} draws": axes.lines[0]}
+    if observed:
+        named["observed"] = axes.lines[-1]
+    legend = axes.legend(
+        named.values(), named.keys(), frameon=False, fontsize=8, labelcolor=ink.TEXT
+    )
+    for handle in legend.legend_handles:
+        handle.set_alpha(1.0)  # of one line alone, faint, the colour would not be seen
 
 
 def _some_draws(

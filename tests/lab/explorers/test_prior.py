@@ -213,6 +213,46 @@ def test_the_numbers_of_a_prior_are_told_with_the_error_of_the_draws():
     assert re.search(r"spread [\d.]+ ± [\d.]+ times as far as the data\.", said[2])
 
 
+def flags(X, y=None):
+    a = numpyro.sample("a", NORMAL)
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Bernoulli(logits=a + 0 * X), obs=y)
+
+
+@pytest.mark.slow
+def test_an_outcome_of_0_and_1_is_drawn_by_the_share_of_each():
+    explorer = explore_prior(model(flags), X, COUNTS % 2)
+    explorer.pin()
+    view = explorer.view
+    chart = view.charts[-1]
+    data, _, drawn, *rules = chart.layers
+    assert chart.y_label == "share of the values"
+    assert [layer.label for layer in chart.layers] == [
+        *("data", "pinned", "prior predictive, 90% of the draws", "impossible beyond", ""),
+    ]
+    assert data.values.tolist() == [0.5, 0.5]
+    mean = view.table.loc["y", "mean"]
+    np.testing.assert_allclose(drawn.values, [1 - mean, mean], rtol=1e-6)
+    assert drawn.names == ["0", "1"]
+    assert [rule.at for rule in rules] == [-0.5, 1.5]
+    low, high = chart.limits()[0]
+    assert low < -0.5
+    assert high > 1.5
+    ends = rf"{drawn.low[1]:.1f}\d* ± [\d.]+ to {drawn.high[1]:.1f}\d* ± [\d.]+ in 90%"
+    assert re.search(rf"share of 1 among the values of y is from {ends}", view.sentences[0])
+    assert view.sentences[0].endswith("(± is the standard error of 200 draws).")
+    assert view.sentences[1] == "All of it is from 0 to 1, as its distribution says."
+
+
+def test_a_standard_error_is_explained_only_where_there_is_one():
+    def certain(X, y=None):
+        numpyro.sample("y", dist.Bernoulli(probs=jnp.ones(len(X))), obs=y)
+
+    said = " ".join(explore_prior(model(certain), X).view.sentences)
+    assert "is from 1 to 1 in 90% of the draws." in said
+    assert "±" not in said
+
+
 def test_a_curve_of_counts_that_reach_far_has_the_axis_of_their_density():
     explorer = explore_prior(model(counts), X, COUNTS)
     scale = explorer.view.charts[-1].x_scale

@@ -74,8 +74,18 @@ def test_means_lie_where_they_are_and_not_where_their_first_digits_are():
 
 
 def test_a_predictive_check_draws_the_data_over_the_draws():
-    (axes,) = lab.plot_ppc(TREE, num_samples=10).axes
-    assert len(axes.lines) == 11
+    figure = lab.plot_ppc(TREE, num_samples=10)
+    (axes,) = figure.axes
+    *predicted, observed = axes.lines
+    assert len(predicted) == 10
+    assert observed.get_zorder() > max(line.get_zorder() for line in predicted)
+    assert observed.get_linewidth() > predicted[0].get_linewidth()
+    assert observed.get_color() != predicted[0].get_color()
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["predicted, 10 draws", "observed"]
+    colors = [handle.get_color() for handle in legend.legend_handles]
+    assert colors == [predicted[0].get_color(), observed.get_color()]
+    assert figure.alt == "Densities of 10 draws from the model, and the observed one, of y."
 
 
 def outcomes(values, observed=None):
@@ -121,6 +131,7 @@ def test_a_check_of_several_sites_draws_the_output_by_its_column():
     (axes,) = lab.plot_ppc(tree, num_samples=10).axes
     assert axes.get_title() == "pay"
     assert len(axes.lines) == 10
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["predicted, 10 draws"]
 
 
 def test_long_names_do_not_run_into_each_other():
