@@ -449,10 +449,10 @@ class Run:
 
     def record(self, steps: Steps) -> None:
         """Append ``steps`` to the history; for trainers."""
+        self._history.extend(steps)
         if self.position is not None:
             epoch, batch = self.position
-            self._epochs_over = epoch, self.step + len(steps) - batch
-        self._history.extend(steps)
+            self._epochs_over = epoch, self.step - batch
         self.learning_rate = steps.learning_rate
         if len(steps):
             self.epoch = int(steps.epoch[-1])
