@@ -522,8 +522,8 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, the
-                rows of a stream did not weigh as ``n_obs`` rows, a weight or a plate of the kernel
+            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, an
+                epoch of a stream does not have ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
                 batches would not do. If rows in ``validation`` are trained on. If a table alone
                 would be encoded otherwise than the first. If the learning rate is 1,000 or more.

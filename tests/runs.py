@@ -57,8 +57,11 @@ def told_run(*, rate=None, **info):
     facts = {"n_obs": 1, "steps_per_epoch": 64, "batch_size": 1, "epochs": 1000, **info}
     run = Run(RunInfo("kernel", "SVI/AutoNormal", **facts), control=control)
     run.learning_rate = rate
+    per_epoch = facts["steps_per_epoch"] or 64
     run.bind(
-        params=dict, state=lambda: SimpleNamespace(after=run.step), position=lambda: (0, run.step)
+        params=dict,
+        state=lambda: SimpleNamespace(after=run.step),
+        position=lambda: divmod(run.step, per_epoch),
     )
     return run
 

@@ -120,7 +120,7 @@ def status_line(
     if run.chains is not None:
         parts = _sampling_parts(run, convergence or {})
         return _in_width(parts, ("rest", "step size", "name"), width)
-    epochs, total = run.info.epochs, run.info.total_steps
+    epochs, total = run.info.epochs, run.planned_steps
     parts = {
         "name": f"{run.info.model}: {status(run)}",
         "epoch": f"epoch {count(run.epoch)}" + (f" of {count(epochs)}" if epochs else ""),

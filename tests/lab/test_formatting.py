@@ -92,6 +92,13 @@ def test_the_line_of_a_run_without_a_plan_promises_nothing():
     assert "per row" not in formatting.status_line(run, 2.0)
 
 
+def test_an_epoch_beyond_its_plan_promises_nothing():
+    run = begun(n_obs=100, epochs=1, steps_per_epoch=15)
+    feed(run, [1.0] * 10, seconds=1.0)
+    feed(run, [1.0] * 10, seconds=1.0)
+    assert formatting.status_line(run).endswith(" · step 20 · 100 rows/s")
+
+
 def test_the_line_of_a_run_that_is_over_tells_how_long_it_took():
     run = begun()
     feed(run, [1.0])

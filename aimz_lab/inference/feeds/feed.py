@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Int, Int32, PyTree
 
+from aimz_lab.inference.feeds.first_pass import FirstPass
 from aimz_lab.types import HasShape
 
 FeedKind = Literal["stacked", "fixed", "resident"]
@@ -58,6 +59,8 @@ class Chunk:
         epoch_ends: Epochs, from 1, that end in this chunk.
         nbytes: Bytes of the batches that were moved to the devices; empty slots do not count.
         rows_of: Returns the row numbers of a step of this chunk, if they are known.
+        first_pass: Of a stream, its first pass up to the end of this chunk; ``None`` where its
+            length was known before, or the epoch was read from within.
     """
 
     feed: Mapping[str, PyTree[jax.Array]]
@@ -70,6 +73,7 @@ class Chunk:
     epoch_ends: tuple[int, ...]
     nbytes: int
     rows_of: Callable[[int], Int[np.ndarray, " row"]] | None = None
+    first_pass: FirstPass | None = None
 
     def __len__(self) -> int:
         return len(self.epoch)

@@ -18,12 +18,11 @@ from aimz_lab.inference.feeds.feed import (
     chunk_capacity,
     row_bytes,
 )
+from aimz_lab.inference.feeds.first_pass import FirstPass
 from aimz_lab.inference.feeds.placement import Placement
 from aimz_lab.inference.feeds.process_stream import ShareLayout
 from aimz_lab.inference.feeds.ranges import ranges_to_tell, told_ranges
-from aimz_lab.inference.feeds.stream_feed import warn_of_other_rows
 from aimz_lab.inference.feeds.training_data import HasRanges
-from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.types import HostRows, Rows
 
 
@@ -42,7 +41,6 @@ class ProcessStreamFeed:
         padding: A batch whose last row is the padding of a share without rows.
         epochs: Number of epochs.
         start: Position of the first step; each share is read from the batch of that number.
-        size: How many rows a step stands for, to compare with the rows of an epoch.
     """
 
     kind: FeedKind = "stacked"
@@ -57,16 +55,15 @@ class ProcessStreamFeed:
         padding: Rows,
         epochs: int,
         start: Position = BEGINNING,
-        size: DataSize | None = None,
     ) -> None:
         self._source, self._measured = source, measured
         self._layout, self._placement = layout, placement
         self._padding = {
             name: np.asarray(canonical(array, name))[-1:] for name, array in padding.items()
         }
-        self._epochs, self._at, self._size = epochs, start, size
-        self._is_whole = start.batch == 0
-        self._n_read = 0
+        self._epochs, self._at = epochs, start
+        self._n_read = 0  # in this epoch
+        self._first_pass = FirstPass() if start.batch == 0 else None
         self._batches: Iterator[HostRows] | None = None
         self._held: HostRows | None = None
         self._told: object = None
@@ -129,18 +126,16 @@ class ProcessStreamFeed:
         """Go on behind the steps of a chunk."""
         epoch, batch = self._at
         self._n_read += n_rows
+        if self._first_pass is not None:
+            self._first_pass = self._first_pass.then(n_rows, n_steps)
         self._at = Position(epoch, batch + n_steps)
         if not is_over:
             return
-        if self._is_whole:
-            if self._n_read == 0:
-                msg = f"Epoch {epoch + 1} has no batches in any process."
-                raise DataError(msg)
-            if self._layout.team.leads:
-                warn_of_other_rows(self._size, self._n_read, batch + n_steps)
-            self._size = None  # once is enough
-        self._at, self._batches = Position(epoch + 1), None
-        self._n_read, self._is_whole = 0, True
+        if self._n_read == 0 and batch == 0:
+            msg = f"Epoch {epoch + 1} has no batches in any process."
+            raise DataError(msg)
+        self._at, self._batches, self._n_read = Position(epoch + 1), None, 0
+        self._first_pass = FirstPass() if self._first_pass is None else self._first_pass.ended()
 
     def _chunk(
         self, own: list[HostRows], counts: list[list[int]], begin: Position, *, is_over: bool
@@ -175,6 +170,7 @@ class ProcessStreamFeed:
             epoch_begins=(epoch,) if begin.batch == 0 else (),
             epoch_ends=(epoch,) if is_over else (),
             nbytes=bytes_of_steps(buffers, n_steps),
+            first_pass=self._first_pass,
         )
 
 

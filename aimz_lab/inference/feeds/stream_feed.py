@@ -21,9 +21,9 @@ from aimz_lab.inference.feeds.feed import (
     chunk_capacity,
     row_bytes,
 )
+from aimz_lab.inference.feeds.first_pass import FirstPass
 from aimz_lab.inference.feeds.index_feed import host_buffer
 from aimz_lab.inference.feeds.placement import Placement
-from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import HostRows
 
@@ -39,8 +39,8 @@ class StreamFeed:
         padded: Pad shorter batches to the size of the first; otherwise a batch of another size is a
             chunk of its own.
         start: Position of the first batch.
-        size: How many rows a batch stands for, to compare with the rows of an epoch.
-        scaled_by_kernel: Whether the kernel scales rows by the number of the call.
+        expects_equal: Warn of a batch of another size: the kernel scales rows by their number in
+            the call, and nobody knows how many rows there are.
     """
 
     kind: FeedKind = "stacked"
@@ -54,13 +54,11 @@ class StreamFeed:
         placement: Placement,
         padded: bool = True,
         start: Position = BEGINNING,
-        size: DataSize | None = None,
-        scaled_by_kernel: bool = False,
+        expects_equal: bool = False,
     ) -> None:
         self._source = source
-        self._size = size
-        self._expected = batch_size if scaled_by_kernel and size is None else None
-        self._n_read, self._n_batches = 0, 0
+        self._expected = batch_size if expects_equal else None
+        self._first_pass = FirstPass() if start.batch == 0 else None
         self._epochs = epochs
         self._placement = placement
         self._padded = padded
@@ -107,19 +105,17 @@ class StreamFeed:
 
     def _advance(self) -> bool:
         """Read one batch ahead; return whether the current batch was its epoch's last."""
-        self._n_read += _n_rows(self._held)
+        if self._first_pass is not None:
+            self._first_pass = self._first_pass.then(_n_rows(self._held))
         if self._expected not in (None, _n_rows(self._held)):
             _warn_of_another_size(_n_rows(self._held), self._expected)
             self._expected = None
-        self._n_batches += 1
         self._held = next(self._batches, None)
         if self._held is not None:
             self._at = self._at._replace(batch=self._at.batch + 1)
             return False
-        if self._n_batches == self._at.batch + 1:  # not after a resumption within the epoch
-            warn_of_other_rows(self._size, self._n_read, self._n_batches)
-        self._n_read = self._n_batches = 0
-        self._size = None  # once is enough
+        # After an epoch that was resumed within, the next one is read from its beginning.
+        self._first_pass = FirstPass() if self._first_pass is None else self._first_pass.ended()
         self._at = Position(self._at.epoch + 1)
         if self._at.epoch < self._epochs:
             self._batches = self._open(self._at)
@@ -158,6 +154,7 @@ class StreamFeed:
             epoch_begins=tuple(begins),
             epoch_ends=tuple(ends),
             nbytes=bytes_of_steps(buffers, len(batches)),
+            first_pass=self._first_pass,
         )
 
     def _buffers(self, like: HostRows, slots: int, rows: int) -> dict[str, np.ndarray]:
@@ -169,32 +166,6 @@ class StreamFeed:
                 name: host_buffer(shape, like[name].dtype) for name, shape in shapes.items()
             }
         return self._ring[0]
-
-
-def warn_of_other_rows(size: DataSize | None, n_read: int, n_batches: int) -> None:
-    """Warn if the rows of an epoch did not weigh as ``n_obs`` rows.
-
-    Args:
-        size: How many rows a batch was taken to stand for.
-        n_read: Rows of the epoch.
-        n_batches: Its batches.
-
-    Warns:
-        FitWarning: If so.
-    """
-    if size is None or size.row_weight is None:
-        return
-    weighed = size.row_weight * n_read / n_batches
-    if np.isclose(weighed, size.n_obs, rtol=1e-6):
-        return
-    msg = (
-        f"The rows of the stream weighed as {weighed:,.1f} rows, not as n_obs={size.n_obs:,}: an "
-        f"epoch has {n_read:,} rows in {n_batches:,} batches. The stream was expected to have "
-        "n_obs rows, in batches as long as the first one except the last. Fit again with "
-        f"scale={size.n_obs * n_batches / n_read:.6g}, which weighs each row right for such "
-        "epochs, or with n_obs= the number of rows."
-    )
-    warn(msg, FitWarning)
 
 
 def _warn_of_another_size(n_rows: int, expected: int) -> None:

@@ -245,6 +245,8 @@ class TrainingData:
     @property
     def steps_per_epoch(self) -> int | None:
         """Batches of an epoch, or ``None`` for a stream of unknown length."""
+        if self.source is not None and self.source.n_batches is not None:
+            return self.source.n_batches
         if self.in_memory or self.n_obs is not None:
             n_obs = self.n_obs or len(next(iter(self.rows.values())))
             return math.ceil(n_obs / self.batch_size)

@@ -27,7 +27,8 @@ class RunInfo:
         n_obs: Rows of the data set, or ``None`` if unknown.
         batch_size: Rows of a full batch, padding excluded.
         epochs: Planned epochs.
-        steps_per_epoch: Planned steps of an epoch, or ``None`` if unknown.
+        steps_per_epoch: Planned steps of an epoch, or ``None`` if unknown. Of a stream, the steps
+            of its first epoch once that has ended.
         row_multiple: The rows of a batch are padded to a multiple of this number.
         devices: The devices that the run computes on.
         scaled: How the rows of a batch are weighed, in words: ``"each row weighs 3"``.
@@ -59,7 +60,10 @@ class RunInfo:
 
     @property
     def total_steps(self) -> int | None:
-        """Planned steps of the run, or ``None`` if unknown."""
+        """Steps of all epochs as planned, or ``None`` if unknown.
+
+        Those of a run that goes on are ``run.planned_steps``.
+        """
         if self.epochs is None or self.steps_per_epoch is None:
             return None
         return self.epochs * self.steps_per_epoch

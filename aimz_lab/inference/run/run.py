@@ -136,6 +136,7 @@ class Run:
         self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._began: float | None = None
         self._paused_at: float | None = None
+        self._epochs_over: tuple[int, int] | None = None  # and the steps in them
         self._ended: float | None = None
 
     def __reduce__(self) -> NoReturn:
@@ -311,9 +312,24 @@ class Run:
         return self.steps_per_s * self._history.recent_rows
 
     @property
+    def planned_steps(self) -> int | None:
+        """Steps of the whole run, as far as they are known by now, or ``None``.
+
+        The epochs that are over count with the steps that they had. While the epoch at hand has
+        more steps than were planned, nobody knows how many it will have.
+        """
+        per_epoch, total = self.info.steps_per_epoch, self.info.total_steps
+        if total is None or self._epochs_over is None:
+            return None if total is None or self.step > total else total
+        epochs, steps = self._epochs_over
+        if self.step - steps >= per_epoch:
+            return None
+        return steps + (self.info.epochs - epochs) * per_epoch
+
+    @property
     def eta_s(self) -> float | None:
         """Expected wall time to the planned end, or ``None`` if not known yet."""
-        total, rate = self.info.total_steps, self.steps_per_s
+        total, rate = self.planned_steps, self.steps_per_s
         if total is None or rate == 0 or (self._history.in_first_chunk and self.step < total):
             return None
         return max(total - self.step, 0) / rate
@@ -434,6 +450,9 @@ class Run:
     def record(self, steps: Steps) -> None:
         """Append ``steps`` to the history; for trainers."""
         self._history.extend(steps)
+        if self.position is not None:
+            epoch, batch = self.position
+            self._epochs_over = epoch, self.step - batch
         self.learning_rate = steps.learning_rate
         if len(steps):
             self.epoch = int(steps.epoch[-1])

@@ -47,6 +47,7 @@ class Run(Protocol):
     epoch: int
     step: int
     resumed_at: int
+    planned_steps: int | None
     losses: Float[np.ndarray, " step"]
     validation: Sequence[tuple[int, float]]
     notes: list[str]
@@ -201,7 +202,7 @@ def position(run: Run) -> str:
     """
     if run.chains is not None:
         return draws(run)
-    total = run.info.total_steps
+    total = run.planned_steps
     return f"step {count(run.step)}" + (f" of {count(total)}" if total else "")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.inference.feeds.feed import Chunk, Position
+from aimz_lab.inference.feeds.first_pass import FirstPass
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.types import Rows
@@ -25,6 +26,7 @@ class AcceptedSteps:
         position: Position of the feed after them.
         epoch_ends: Epochs that ended with them.
         nbytes: Bytes that were moved to the devices for them.
+        first_pass: Of a stream, its first pass up to their end, where it tells something new.
     """
 
     steps: Steps
@@ -32,6 +34,7 @@ class AcceptedSteps:
     position: Position
     epoch_ends: tuple[int, ...]
     nbytes: int
+    first_pass: FirstPass | None = None
 
     @classmethod
     def of(
@@ -66,7 +69,7 @@ class AcceptedSteps:
             metrics={name: values[:count] for name, values in metrics.items()},
         )
         if count == len(chunk):
-            return cls(steps, state, chunk.end, chunk.epoch_ends, chunk.nbytes)
+            return cls(steps, state, chunk.end, chunk.epoch_ends, chunk.nbytes, chunk.first_pass)
         return cls(steps, state, _position_of(chunk, count), (), chunk.nbytes)
 
     def then(self, after: Self) -> Self:
@@ -77,6 +80,7 @@ class AcceptedSteps:
             after.position,
             self.epoch_ends + after.epoch_ends,
             self.nbytes + after.nbytes,
+            after.first_pass or self.first_pass,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import numpyro
@@ -55,9 +56,11 @@ class TrainingPlan:
         return self.step.model_scale.factor != "none" and "of_call" in scalers
 
     @property
-    def scales_to_all(self) -> bool:
-        """Whether rows are scaled to all of the data, by the kernel or by us."""
-        return self.step.model_scale.factor == "auto" or self.scales_itself
+    def scaled_by(self) -> Literal["us", "kernel", ""]:
+        """Who scales rows to all of the data; empty for nobody."""
+        if self.scales_itself:
+            return "kernel"
+        return "us" if self.step.model_scale.factor == "auto" else ""
 
     @property
     def key(self) -> Hashable:
@@ -237,7 +240,6 @@ def make_feed(
             padding=data.rows,
             epochs=epochs,
             start=start,
-            size=data.size if plan.scales_to_all else None,
         )
     if data.source is not None:
         return StreamFeed(
@@ -247,8 +249,7 @@ def make_feed(
             placement=placement,
             padded=padded,
             start=start,
-            size=data.size if plan.scales_to_all else None,
-            scaled_by_kernel=plan.scales_itself,
+            expects_equal=plan.scales_itself and data.size is None,
         )
     n_rows = next(iter(data.rows.values())).shape[0]
     if data.batch_size >= n_rows:

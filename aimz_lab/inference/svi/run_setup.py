@@ -96,7 +96,12 @@ class RunSetup(NamedTuple):
                 self.engine, self.plan, held_out, self.shared, self.data, key, state
             )
             validation = Validation(loss, held_out.every)
-        return TrainOptions(self.request.steps_per_call, self.request.on_nonfinite, validation)
+        return TrainOptions(
+            self.request.steps_per_call,
+            self.request.on_nonfinite,
+            validation,
+            self.plan.scaled_by,
+        )
 
 
 def make_trainer(

@@ -20,8 +20,9 @@ import jax
 import numpy as np
 from numpyro.infer.svi import SVIState
 
-from aimz_lab.errors import NonFiniteLossError
+from aimz_lab.errors import FitWarning, NonFiniteLossError
 from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
+from aimz_lab.inference.feeds.first_pass import FirstPass, contradiction
 from aimz_lab.inference.run.control import Control, StopRequest
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
@@ -35,6 +36,7 @@ from aimz_lab.inference.svi.divergence import FallBack
 from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.kernel.scaling import DataSize
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import OnNonFinite, RunStatus, Shared
 
 REPORT_S = 0.09
@@ -67,11 +69,14 @@ class TrainOptions:
         on_nonfinite: Whether to stop at a step with a loss or a state that is not finite, skip it,
             or raise.
         validation: Held-out loss, or ``None``.
+        scaled_by: Who scales the rows of a batch to all of the data: ``"us"``, ``"kernel"``, or
+            ``""`` for nobody.
     """
 
     steps_per_call: int | Literal["auto"] = "auto"
     on_nonfinite: OnNonFinite = "stop"
     validation: Validation | None = None
+    scaled_by: Literal["us", "kernel", ""] = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,8 @@ class Trainer(RunLoop):
         every = options.validation.every if options.validation else 0
         self._align = 1 if callbacks.aligned_to_epochs else every
         self._done_s = 0.0
+        self._first_pass: FirstPass | None = None
+        self._contradiction = ""
 
     def begin(self) -> None:
         """Start the clock and call ``on_fit_begin``; :meth:`run_to_end` does so if needed.
@@ -327,9 +334,28 @@ class Trainer(RunLoop):
         self.run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
         self.state, self.position = local(accepted.state), accepted.position
         self.reported = self.state, steps.first + len(steps) - 1
+        self._see(accepted.first_pass)
         self.report(steps, accepted.epoch_ends)
         self._validate(accepted.epoch_ends)
         self._fall_back.look()
+
+    def _see(self, seen: FirstPass | None) -> None:
+        """Plan by the length of a stream's first pass, and say if it contradicts ``n_obs``."""
+        if seen is None or seen == self._first_pass:
+            return
+        self._first_pass, run = seen, self.run
+        if seen.is_over:
+            run.info = replace(run.info, steps_per_epoch=seen.n_batches)
+        if not self._options.scaled_by or self._size.n_obs is None:
+            return
+        found = contradiction(self._size, seen, by_kernel=self._options.scaled_by == "kernel")
+        if found == self._contradiction:
+            return
+        # At its end, the sentence has the number of rows that the one before could not have.
+        run.notes = [*(note for note in run.notes if note != self._contradiction), found]
+        self._contradiction = found
+        if self._team.leads:
+            warn(found, FitWarning)
 
     def _close(self, status: RunStatus, reason: str) -> None:
         """End the run; after a divergence with the best state of the model."""

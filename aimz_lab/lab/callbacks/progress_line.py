@@ -97,5 +97,5 @@ class ProgressLine(Display):
 
 def _share(run: Run) -> float | None:
     """The share of the planned steps that are done, if there is a plan."""
-    total = run.info.total_steps
+    total = run.planned_steps
     return run.step / total if total else None

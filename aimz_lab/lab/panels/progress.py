@@ -42,7 +42,7 @@ class ProgressPanel(Panel):
             "prepared_s": run.prepared_s,
             "paused_s": run.paused_s,
             "eta_s": run.eta_s,
-            "total_steps": run.info.total_steps,
+            "total_steps": run.planned_steps,
             "learning_rate": run.learning_rate,
             "asked_rate": None if run.finished else run.control.requested_learning_rate,
             "can_set_learning_rate": run.control.can_set_learning_rate,

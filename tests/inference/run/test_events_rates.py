@@ -45,6 +45,14 @@ def test_a_run_of_one_chunk_has_no_time_left():
     assert run.eta_s == 0.0
 
 
+def test_an_epoch_beyond_its_plan_has_no_known_end():
+    run = run_of(100)
+    chunk(run, 100, 1.0)
+    assert (run.planned_steps, run.eta_s) == (100, 0.0)
+    chunk(run, 1, 0.1)
+    assert (run.planned_steps, run.eta_s) == (None, None)
+
+
 def test_compiling_does_not_count_from_the_second_chunk_on():
     run = run_of(116)
     chunk(run, 16, 8.0)
