@@ -77,6 +77,7 @@ WAYS = {
         im,
         ArrayLoader(ArrayDataset(X=X, y=Y, to_jax=True), jax.random.key(3), shuffle=True),
         None,
+        batch_size=None,
         **o,
     ),
     "stream": lambda im, **o: refit(im, batches, None, batch_size=None, n_obs=103, **o),
