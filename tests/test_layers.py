@@ -28,6 +28,7 @@ except errors.OptionalDependencyError as error:
     assert "pip install 'aimz_lab[tables]'" in str(error)
 else:
     raise AssertionError
+import aimz_lab.lab
 """
 # One statement after the other: what one of them loads is there after the next ones as well.
 FRESH = """

@@ -45,8 +45,8 @@ from tests.served import (
 )
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: the extra mlflow")
-flavor = pytest.importorskip("aimz_lab.mlflow")
-ServedModel = pytest.importorskip("aimz_lab.mlflow.serving").ServedModel
+flavor = importlib.import_module("aimz_lab.mlflow")
+ServedModel = importlib.import_module("aimz_lab.mlflow.serving").ServedModel
 
 pytestmark = [
     pytest.mark.allow_rank_promotion,  # NumPyro's guides draw with a sample shape

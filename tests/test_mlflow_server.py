@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
@@ -22,7 +23,7 @@ WHY = "MLflow's database and server are not installed: the extra mlflow-server"
 for part in ("sqlalchemy", "alembic", "uvicorn", "fastapi"):
     pytest.importorskip(part, reason=WHY)
 mlflow = pytest.importorskip("mlflow", reason=WHY)
-flavor = pytest.importorskip("aimz_lab.mlflow")
+flavor = importlib.import_module("aimz_lab.mlflow")
 
 pytestmark = [
     pytest.mark.slow,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from aimz_lab.tables.formulas import Part
+if TYPE_CHECKING:
+    # The lab compares scores without formulaic too, which formulas need.
+    from aimz_lab.tables.formulas import Part
 
 Values = Float[np.ndarray, "..."]
 
