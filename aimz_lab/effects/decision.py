@@ -71,6 +71,7 @@ class Decision:
     unsettled: int | None
     fit_step: int | None
     _counts: dict[str, int] = field(repr=False)
+    _of_drawn: bool = field(repr=False)
 
     @property
     def text(self) -> str:
@@ -109,6 +110,11 @@ class Decision:
             said.append(
                 f"{rows} as much per cost as the last one chosen, and missed it for the order of "
                 "the rows alone."
+            )
+        if self._of_drawn:
+            said.append(
+                "Outcomes are drawn here: probabilities, regret and intervals hold their noise, "
+                "and knowing the truth means knowing each outcome."
             )
         if self.table["hdi_low"].isna().any():
             said.append("Where no interval is given, that of the draws leaves out their mean.")
@@ -209,6 +215,8 @@ def decision_of(
     rounding: float,
     unsettled: int | None,
     fit_step: int | None,
+    *,
+    of_drawn: bool,
 ) -> Decision:
     """Return the decision, with the table of its policies.
 
@@ -224,6 +232,7 @@ def decision_of(
         rounding: By how much rounding may change the difference of two utilities per row.
         unsettled: See :class:`Decision`.
         fit_step: Likewise.
+        of_drawn: Whether the utilities are of drawn outcomes.
     """
     pd = late_import("pandas")
     low, high = hdi(draws.T, prob).T
@@ -270,4 +279,5 @@ def decision_of(
         unsettled=unsettled,
         fit_step=fit_step,
         _counts=counts,
+        _of_drawn=of_drawn,
     )

@@ -111,12 +111,14 @@ def decide(
             prices[:] = [allocate(each, cost, most, rounding).price for each in others]
         by_noise = unsettled(utility, others, rounding, cost, found.price, prices)
         doubtful = int(by_noise.sum())
+    about = groups[0].attrs
+    of_drawn = site == about["output"] and site not in about.get("expected", ())
     one, other = _draws_of(halves, again, per_unit, site, len(names))
     targeted = one if doubtful is None else crossed((one, other))
     draws = np.stack([*(t - c.sum() for t, c in zip(totals, cost, strict=True)), targeted])
     return decision_of(
         names, rows, utility, cost, draws / rows.size, found, budget, prob,
-        float(np.mean(rounding)), doubtful, groups[0].attrs.get(FIT_STEP),
+        float(np.mean(rounding)), doubtful, about.get(FIT_STEP), of_drawn=of_drawn,
     )  # fmt: skip
 
 

@@ -220,7 +220,7 @@ def _several(
     elif asked.contrast != AVERAGE:
         more += [_share(ordered, asked)]
     if not single.any():
-        more += _shares_asked(ordered, asked)
+        more += _verdicts(ordered, asked)
     return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *more]
 
 
@@ -244,7 +244,7 @@ def _share(summary: xr.DataArray, asked: Asked) -> str:
     )
 
 
-def _shares_asked(summary: xr.DataArray, asked: Asked) -> list[str]:
+def _verdicts(summary: xr.DataArray, asked: Asked) -> list[str]:
     """Say how many effects would matter."""
     if asked.rope is None:
         return []

@@ -264,6 +264,9 @@ def test_rows_are_decided_by_the_mean_of_their_distribution_and_not_by_draws_of_
     wrong = (drawn.choice == "all").values != (gain > 0)
     assert wrong.sum() > N / 10
     assert drawn.unsettled >= wrong.sum()
+    assert "Outcomes are drawn here" in drawn.text
+    for exact in (found, im.decide(given, benefits=1e5, costs=5.0, site="p")):
+        assert "drawn here" not in exact.text
 
 
 def test_unsettled_rows_are_those_within_two_errors_of_the_difference():

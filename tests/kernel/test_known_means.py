@@ -63,6 +63,16 @@ def test_a_known_mean_is_that_of_draws(case):
     assert (abs(draws.mean(0) - fn.mean) < 4 * error + 1e-6).all()
 
 
+def test_a_mean_that_fails_is_not_known(monkeypatch):
+    """Every kernel is traced with its sites: no error of a mean may reach a fit."""
+
+    def fails(self):
+        raise ValueError
+
+    monkeypatch.setattr(dist.Normal, "mean", property(fails))
+    assert mean_kind(dist.Normal(LOC, 1.0)) is None
+
+
 @pytest.mark.parametrize("case", UNKNOWN)
 def test_other_means_are_not_known(case):
     assert mean_kind(UNKNOWN[case]) is None

@@ -1,4 +1,4 @@
-"""A checksum of the arguments that all rows share; equal in another process."""
+"""A checksum of the arguments that all rows share; equal in another process of the same Python."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _parts(value: object, depth: int) -> Iterator[bytes | memoryview]:
         yield from _of_all(_contents(value), depth)
     elif isinstance(value, types.CodeType):
         yield value.co_code
-        yield from _of_all(value.co_consts, depth)
+        yield from _of_all((value.co_names, value.co_consts), depth)
     elif isinstance(value, tuple | list):
         yield from _of_all(value, depth)
     elif isinstance(value, set | frozenset):

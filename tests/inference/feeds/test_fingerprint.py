@@ -91,6 +91,7 @@ class Spline:
         (Spline([0, 1]), Spline([0, 2])),
         (Spline([0, 1]).__call__, Spline([0, 2]).__call__),
         (lambda x: x + 1, lambda x: x + 2),
+        (lambda x: np.sin(x), lambda x: np.cos(x)),
         ({"a": {1, 2}}, {"a": {1, 3}}),
     ],
 )
