@@ -1564,11 +1564,11 @@ class ImpactModel:
         the mean of the rows' effects; a mean of the rows' ratios is another number, which rows with
         a small baseline rule. No row of an average is kept.
 
-        Scenarios that one pass computes are averaged over what is expected of each row: the mean of
-        its outcome's distribution, without the noise of drawn outcomes. With
-        ``by=np.arange(len(X))`` each row has its expected effect. Outcomes are drawn where NumPyro
-        knows no such mean, where the formula of the outcome's column is not linear, and in outputs
-        at hand. Deterministic sites are computed from drawn outcomes.
+        If one pass computes both scenarios, the averages are of each row's expected outcome, the
+        mean of its distribution, without the noise of drawn outcomes. So
+        ``by=np.arange(len(X))`` gives the expected effect of each row. Drawn outcomes are averaged
+        where NumPyro does not know that mean, where the formula of the outcome's column is not
+        linear, and in outputs at hand. Deterministic sites are computed from drawn outcomes.
 
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
@@ -1686,8 +1686,8 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Average outcome at each value of one input: the dose-response, with common noise.
 
-        At each value of the grid all rows get that value, and what is expected of them is averaged
-        over the rows for each draw, as in :meth:`estimate_effect`; no row is kept.
+        At each value of the grid all rows get that value, and for each draw their expected outcomes
+        are averaged, as in :meth:`estimate_effect`; no row is kept.
         :func:`aimz_lab.lab.plot_effect` draws the result with its bands, and
         :func:`aimz_lab.summarize_effect` puts them into numbers.
 
