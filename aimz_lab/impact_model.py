@@ -1470,6 +1470,9 @@ class ImpactModel:
         ``numpyro.handlers.mask``) have 0, as in NumPyro: sums are those of the observed entries,
         and standard errors over rows count the masked ones too.
 
+        An output that is one event over all rows, as of ``MultivariateNormal`` or a Gaussian
+        process, has one value for each draw, and no scores of rows.
+
         Args:
             X: Input array, a dataset, a loader, or any source of batches.
             y: Output array; comes with the batches otherwise.
@@ -1495,7 +1498,8 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            ArgumentError: If a value is not allowed, or the result cannot fit into memory.
+            ArgumentError: If a value is not allowed, the result cannot fit into memory, or scores or
+                groups of rows are asked of an output that is one event over all of them.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
             SiteError: If the output depends on a continuous latent site without draws.
@@ -2010,7 +2014,8 @@ class ImpactModel:
 
         The target is the kernel with each row once, whatever ``scale=`` it was trained with. The
         density of all rows is summed in blocks, so that memory does not grow with them; beyond
-        1,000 rows, leave-one-out and calibration take a sample.
+        1,000 rows, leave-one-out and calibration take a sample. Of an output that is one event over
+        all rows, neither is judged.
 
         Args:
             X: The rows of the training, as in :meth:`fit`; a stream is read several times.

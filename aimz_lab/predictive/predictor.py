@@ -35,7 +35,7 @@ from aimz_lab.predictive.reducers import Reducer, as_reducers
 from aimz_lab.predictive.reducers.group_means import check_dims_apart, with_summaries
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.reducers.row_means import RowMeans, contrasted
-from aimz_lab.predictive.reducers.scores import check_scores
+from aimz_lab.predictive.reducers.scores import check_by_row, check_scores
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.results.datasets import tree_of
 from aimz_lab.predictive.results.draw_reduction import DrawReduction
@@ -279,6 +279,8 @@ class Predictor:
         check_scores(reducers, scenario.request.group)
         check_reducer_labels(reducers, scenario.request.labels)
         labels, plan = make_labels(scenario), scenario.plan
+        if scenario.quantity == "log_likelihood" and plan.global_sites:
+            check_by_row(reducers, scenario.request.output)
         check_reduced(plan.global_sites, plan.row_sites, reducers, labels.dims)
         check_dims_apart(reducers, other_sizes(scenario, labels), labels.coords)
         check_call_fits(scenario, in_memory=False)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float
 from numpyro.infer import SVI
 
 from aimz_lab.data.checks import check_positive_int
@@ -19,7 +20,9 @@ from aimz_lab.inference.request import Learner
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.predictor import Predictor
+from aimz_lab.predictive.reducers.scores import ROWS_APART, density_of_all
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
@@ -238,7 +241,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         drawn = Posterior(evidence.guide.drawn.draws)
         evidence.table = raw_table(model.labelled(drawn))
     doing("scoring the rows")
-    likelihood, why_not = likelihood_of_rows(model, drawn, rows)
+    likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows)
     _judge_guide(evidence, likelihood, drawn, model, rows.n_rows)
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
@@ -294,28 +297,48 @@ def _kept_rows(n_rows: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(n_rows, MOST_ROWS, replace=False))
 
 
-def likelihood_of_rows(
-    model: Examined, drawn: Posterior, rows: ExaminedRows
-) -> tuple[tuple[LikelihoodOfRows, np.ndarray] | None, str]:
-    """Return the likelihood by draw, with ``lppd`` by row; or why there is none.
+class Likelihood(NamedTuple):
+    """The log-likelihood of rows.
+
+    Attributes:
+        total: That of all rows for each draw, in nats.
+        of_rows: That of each row; ``None`` of an output that is one event over all rows.
+    """
+
+    total: Float[np.ndarray, " draw"]
+    of_rows: LikelihoodOfRows | None
+
+
+def likelihood_of(model: Examined, drawn: Posterior, n_rows: int) -> Likelihood:
+    """Return the log-likelihood of the rows of a model.
 
     Args:
         model: The model.
         drawn: Draws of its latent sites.
-        rows: The rows.
+        n_rows: How many rows there are.
     """
-    reader = LikelihoodOfRows(rows.n_rows, _kept_rows(rows.n_rows))
+    reader = LikelihoodOfRows(n_rows, _kept_rows(n_rows))
+    request = model.request(drawn, "log_likelihood", {"of_row": reader})
+    tree = model.predictor.log_likelihood(request)
+    if reader.has_rows:
+        return Likelihood(reader.total, reader)
+    of_all = tree["log_likelihood"][variable_name(model.signature.output)].values
+    return Likelihood(of_all.reshape(drawn.num_draws, -1).sum(1, dtype=np.float64), None)
+
+
+def likelihood_or_why_not(
+    model: Examined, drawn: Posterior, n_rows: int
+) -> tuple[Likelihood | None, str]:
+    """Return the log-likelihood as :func:`likelihood_of`, or why there is none."""
     try:
-        request = model.request(drawn, "log_likelihood", {"of_row": reader})
-        model.predictor.log_likelihood(request)
+        return likelihood_of(model, drawn, n_rows), ""
     except AimzLabError as error:
         return None, str(error)
-    return (reader, reader.lppd), ""
 
 
 def _judge_guide(
     evidence: _Evidence,
-    likelihood: tuple[LikelihoodOfRows, np.ndarray] | None,
+    likelihood: Likelihood | None,
     drawn: Posterior,
     model: Examined,
     n_rows: int,
@@ -330,7 +353,7 @@ def _judge_guide(
     if guide.drawn is None:
         return
     if guide.needs_likelihood:
-        guide = evidence.guide = guide.with_likelihood(likelihood[0].total if likelihood else None)
+        guide = evidence.guide = guide.with_likelihood(likelihood.total if likelihood else None)
         if guide.drawn is None:
             evidence.findings += guide.findings[-1:]
             return
@@ -382,12 +405,15 @@ def _judge_predictions(
     model: Examined,
     drawn: Posterior,
     rows: ExaminedRows,
-    likelihood: tuple[LikelihoodOfRows, np.ndarray] | None,
+    likelihood: Likelihood | None,
     why_not: str,
 ) -> None:
     weights, guide = evidence.weights, evidence.guide
-    by_row = latents_by_row(model, drawn)
-    if likelihood is not None and by_row:
+    by_row, of_rows = latents_by_row(model, drawn), likelihood and likelihood.of_rows
+    is_one_event = likelihood is not None and of_rows is None
+    if is_one_event:
+        why_not = f"{density_of_all(model.signature.output)}, and none for each row"
+    elif likelihood is not None and by_row:
         why_not = f"it would have to integrate out each row's own {', '.join(by_row)}"
     elif likelihood is not None and len(evidence.table) and not evidence.table["sd"].any():
         why_not = "all draws are the same point, so that no row left out can change them"
@@ -397,18 +423,17 @@ def _judge_predictions(
         why_not = "k-hat says that the draws are not those of the posterior"
     elif likelihood is not None and weights is not None and not guide.has_all_of(drawn):
         why_not = "the guide has no draws of some sites of the posterior"
-    elif likelihood is not None:
-        reader, lppd = likelihood
-        kept = reader.kept.astype(np.float64)
+    elif of_rows is not None:
+        kept = of_rows.kept.astype(np.float64)
         kept = kept.reshape(*kept.shape[:2], -1).sum(-1)
         evidence.loo = leave_one_out(
             kept,
-            lppd,
+            of_rows.lppd,
             _kept_rows(rows.n_rows),
             guide.drawn.log_ratios if weights is not None else None,
             _r_eff(evidence.table, drawn),
         )
-    evidence.findings.append(loo_finding(evidence.loo, why_not))
+    evidence.findings.append(loo_finding(evidence.loo, why_not, ROWS_APART if is_one_event else ""))
     chosen = _kept_rows(rows.n_rows)
     reader = PredictionsOfRows(rows.outputs, chosen)
     try:
@@ -425,15 +450,30 @@ def _judge_predictions(
         text = f"predictions were not judged: {error}"
         evidence.findings.append(Finding("predictions", "amber", text))
         return
-    evidence.calibration = calibration(
-        reader.kept,
-        np.asarray(rows.outputs, np.float64)[chosen],
-        reader.observed[chosen],
-        evidence.loo.weights if evidence.loo else None,
-    )
-    evidence.findings.append(calibration_finding(evidence.calibration))
+    if not reader.has_rows:
+        text = f"predictions were not judged: {model.signature.output} has no value for each row"
+        evidence.findings.append(Finding("predictions", "unjudged", text))
+        return
+    if is_one_event:
+        evidence.findings.append(_of_dependent_rows(model.signature.output))
+    else:
+        evidence.calibration = calibration(
+            reader.kept,
+            np.asarray(rows.outputs, np.float64)[chosen],
+            reader.observed[chosen],
+            evidence.loo.weights if evidence.loo else None,
+        )
+        evidence.findings.append(calibration_finding(evidence.calibration))
     if reader.observed.any():
         evidence.findings.append(p_value_finding(p_values(reader.statistics())))
+
+
+def _of_dependent_rows(output: str) -> Finding:
+    text = (
+        f"calibration was not judged: the rows of {output} are one event and may depend on each "
+        "other, so that intervals of a right model may hold more or fewer of them"
+    )
+    return Finding("calibration", "unjudged", text)
 
 
 def latents_by_row(model: Examined, drawn: Posterior) -> list[str]:

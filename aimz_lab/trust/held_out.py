@@ -9,7 +9,7 @@ import numpy as np
 from numpyro.infer import SVI
 
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.trust.diagnosis import Examined, latents_by_row, likelihood_of_rows
+from aimz_lab.trust.diagnosis import Examined, latents_by_row, likelihood_or_why_not
 from aimz_lab.trust.rows_to_examine import examined_rows
 
 
@@ -54,9 +54,10 @@ def held_out_elbo(
         return HeldOutElbo(np.nan, why)
     if not guide.has_all_of(posterior):
         return HeldOutElbo(np.nan, "the posterior has draws of sites that the guide has not")
-    likelihood, why_not = likelihood_of_rows(model, Posterior(guide.drawn.draws), rows)
+    drawn = Posterior(guide.drawn.draws)
+    likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows)
     if likelihood is None:
         return HeldOutElbo(np.nan, why_not)
-    total = likelihood[0].total
+    total = likelihood.total
     of_prior = guide.drawn.log_ratios - (0.0 if guide.needs_likelihood else total)
     return HeldOutElbo(float(total.mean() / rows.n_rows + of_prior.mean() / n_obs))

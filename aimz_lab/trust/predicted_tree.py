@@ -12,6 +12,7 @@ from aimz_lab.data.labels import AxisLabels
 from aimz_lab.data.tables import native_table, read_table
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.predictive.reducers.contract import OverDraws
+from aimz_lab.predictive.reducers.scores import density_of_all
 from aimz_lab.trust.checked_predictions import CheckedPredictions
 from aimz_lab.trust.outcome_checks import OutcomeChecks
 from aimz_lab.trust.outcome_sums import OutcomeReader
@@ -267,6 +268,9 @@ def _worst(
             raise ArgumentError(f"log_likelihood= has no log-likelihood of {site!r}.")
         return None, []
     values = source["log_likelihood"][site]
+    row_dims = source["log_likelihood"].attrs.get("row_dims", values.dims[len(SAMPLE_DIMS) :])
+    if not np.size(row_dims):
+        return None, [of_one_event(site)]
     dim = row_dim(source["log_likelihood"].to_dataset(), site)
     if values.sizes[dim] != table.n_rows:
         msg = (
@@ -284,6 +288,14 @@ def _worst(
     worst = WorstRows(has_values(own), r_eff_of(source))
     read_rows(values, dim, worst)
     return (worst, []) if smoothed_if_possible(worst) else (None, [TOO_FEW])
+
+
+def of_one_event(output: str) -> str:
+    """Say what the rows of an output that is one event over all of them do to its checks."""
+    return (
+        f"Rows are ranked by their standardised residuals, not by LOO: {density_of_all(output)}. "
+        "They may depend on each other, and PIT, coverage and calibration take them as independent."
+    )
 
 
 TOO_FEW = "Leave-one-out takes 100 draws at least; rows are ranked by their standardised residuals."

@@ -136,15 +136,16 @@ def leave_one_out(
     )
 
 
-def loo_finding(loo: LeaveOneOut | None, why_not: str = "") -> Finding:
+def loo_finding(loo: LeaveOneOut | None, why_not: str = "", advice: str = "") -> Finding:
     """Return what leave-one-out says.
 
     Args:
         loo: The estimates, or ``None``.
         why_not: Why there are none.
+        advice: What to do to have them.
     """
     if loo is None:
-        return Finding("LOO", "unjudged", f"leave-one-out was not computed: {why_not}")
+        return Finding("LOO", "unjudged", f"leave-one-out was not computed: {why_not}", advice)
     error = f" (of sampling rows: {loo.sampling_se:.2g})" if loo.sampling_se else ""
     text = f"elpd_loo is {loo.elpd:,.1f} ± {loo.se:,.1f}{error}, p_loo {loo.p_loo:,.1f}"
     if not np.isfinite(loo.elpd):

@@ -23,6 +23,11 @@ class _ByRow(OverDraws):
         self._kept = kept
         self._parts: dict[int, np.ndarray] = {}
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether there was anything to read: an output that is one event over all rows has not."""
+        return bool(self._parts)
+
     def _keep(self, values: np.ndarray, rows: np.ndarray) -> None:
         chosen = np.isin(rows, self._kept)
         if chosen.any():

@@ -421,6 +421,38 @@ def test_discrete_sites_are_summed_out_of_the_density():
     assert report.level != "red"
 
 
+def all_rows_at_once(X, y=None):
+    beta = numpyro.sample("beta", dist.Normal(0, kernels.PRIOR_SD).expand([2]).to_event(1))
+    numpyro.sample("y", dist.Normal(X @ beta, kernels.NOISE_SD).to_event(1), obs=y)
+
+
+@pytest.mark.slow
+def test_an_output_that_is_one_event_over_all_rows_is_judged_as_a_whole(exact):
+    """Its rows have no density of their own, and may depend on each other."""
+    report = trained(all_rows_at_once, AutoMultivariateNormal).diagnose(X, Y)
+    assert report.k_hat == pytest.approx(exact.diagnose(X, Y).k_hat, abs=0.2)
+    assert report["p-values"].level == "green"
+    assert {report[name].level for name in ("LOO", "calibration")} == {"unjudged"}
+    assert report.loo is report.calibration is None
+    assert "y has one log density for all rows together" in report["LOO"].text
+    assert any("in a plate" in step for step in report.next_steps)
+    texts = [text.get_text() for axes in lab.plot_trust(report).axes for text in axes.texts]
+    assert "calibration was not judged" in " ".join(" ".join(texts).split())
+
+
+def mean_of_rows(X, y=None):
+    beta = numpyro.sample("beta", dist.Normal(0, 1).expand([2]).to_event(1))
+    numpyro.sample("y", dist.Normal((X @ beta).mean(), 1.0), obs=None if y is None else y.mean())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The output site 'y' does not have one value a row")
+def test_an_output_without_rows_has_predictions_that_cannot_be_judged():
+    draws = {"beta": np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)}
+    report = model(mean_of_rows, AutoNormal).set_posterior_sample(draws).diagnose(X, Y)
+    assert report["predictions"].level == report["LOO"].level == "unjudged"
+
+
 def with_own_values(X, y=None):
     spread = numpyro.sample("spread", dist.HalfNormal(1))
     with numpyro.plate("obs", X.shape[0]):

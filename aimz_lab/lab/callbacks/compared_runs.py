@@ -28,6 +28,7 @@ from aimz_lab.lab.callbacks.model_scores import (
     Scores,
     arguments_of_rows,
     compared_loo,
+    score_together,
     scored_models,
     scores,
 )
@@ -109,8 +110,10 @@ def compare_runs(
         The table of :func:`compare`, with further rows. Settings (``kernel``, ``outcome``,
         ``n_obs``, ``learning_rate``, at the first step, ``scaled``, ``posterior_draws``) where they
         differ. With ``held_out``: ``held_out_elbo``, the negative of the loss that
-        ``fit(validation=...)`` tells, and ``held_out_lpd``, the log predictive density; in nats per
-        row. With ``trained``: ``k_hat``, the ``verdict`` and leave-one-out of
+        ``fit(validation=...)`` tells, and ``held_out_lpd``, the log predictive density of
+        each row, on average; in nats per row. Where the output of some model is one event over all
+        rows, ``held_out_joint_lpd`` is that of all held-out rows together, divided by their number;
+        the two do not compare. With ``trained``: ``k_hat``, the ``verdict`` and leave-one-out of
         :meth:`aimz_lab.ImpactModel.diagnose`, which corrects the draws of a guide: ``elpd_loo``,
         ``se``, ``p_loo``, ``draws_se`` (how far ``elpd_loo`` of other draws would be), the largest
         ``pareto_k`` of a row and the share of those that are too large, ``bad_k``; and
@@ -167,6 +170,7 @@ def compare_runs(
             for number, name in enumerate(models):
                 doing(f"scoring {name}", (number, len(models)))
                 found[name] = scores(runs[name], new.get(name), old.get(name), key, num_draws)
+        score_together(found)
         _add_scores(facts, found)
         for name, one in found.items():
             notes[name] = notes.get(name, []) + one.notes

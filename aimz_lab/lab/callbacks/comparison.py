@@ -49,6 +49,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "posterior_draws": ("draws of the posterior", formatting.count),
     "held_out_elbo": ("held-out ELBO per row", formatting.number),
     "held_out_lpd": ("held-out log density per row", formatting.number),
+    "held_out_joint_lpd": ("that of all rows together", formatting.number),
     "k_hat": ("k-hat of the guide", formatting.number),
     "verdict": ("verdict", str),
     "elpd_loo": ("elpd, leave-one-out", formatting.number),

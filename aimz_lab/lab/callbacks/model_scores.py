@@ -15,9 +15,10 @@ from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError, PerformanceWarning
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
+from aimz_lab.predictive.reducers.scores import density_of_all
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
-from aimz_lab.trust.diagnosis import Examined, TrustReport
+from aimz_lab.trust.diagnosis import Examined, TrustReport, likelihood_of
 from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.predictive_checks import MOST_ROWS, LeaveOneOut
 from aimz_lab.trust.scored_outcomes import (
@@ -25,10 +26,11 @@ from aimz_lab.trust.scored_outcomes import (
     check_same_outcomes,
     scored_outcomes,
 )
-from aimz_lab.trust.smoothing import trusted_k
+from aimz_lab.trust.smoothing import smoothed, trusted_k
 from aimz_lab.types import shown
 
 _LEAST_DRAWS = 25  # of leave-one-out
+_TOGETHER = "held_out_joint_lpd"
 
 Data = Mapping[str, Any]
 """Arguments of ``log_likelihood`` by name."""
@@ -171,13 +173,49 @@ def _score_held_out(
 ) -> None:
     _check_held_out(found, scored.model)
     gained = float(scored.outcomes.log_jacobian.mean())
-    tree = scored.im.log_likelihood(**scored.rows, reduce="lppd", progress=False)
-    lppd = np.asarray(next(iter(tree["log_likelihood"].to_dataset().data_vars.values())))
-    found.facts["held_out_lpd"] = float(lppd.reshape(len(lppd), -1).sum(1).mean()) + gained
+    n_rows = scored.outcomes.n_rows
+    likelihood = likelihood_of(scored.model, scored.model.fitted.posterior, n_rows)
+    of_rows = likelihood.of_rows
+    if of_rows is None:
+        found.notes.append(
+            f"no held_out_lpd: {density_of_all(scored.im.param_output)}, and none for each row; "
+            f"{_TOGETHER} compares models by that"
+        )
+    found.facts["held_out_lpd"] = np.nan if of_rows is None else of_rows.lppd.mean() + gained
+    found.facts[_TOGETHER] = _joint_lpd(likelihood.total) / n_rows + gained
     elbo = held_out_elbo(scored.model, run.info.n_obs, key, num_draws)
     found.facts["held_out_elbo"] = elbo.per_row + gained
     if elbo.why_not:
         found.notes.append(f"no held-out ELBO: {elbo.why_not}")
+
+
+def _joint_lpd(total: np.ndarray) -> float:
+    """Return the log of the mean density of all rows together; NaN if few draws make it up."""
+    if not smoothed(total).is_trusted:
+        return np.nan
+    top = total.max()
+    return float(np.log(np.exp(total - top).mean()) + top)
+
+
+def score_together(found: Mapping[str, Scores]) -> None:
+    """Keep the density of all held-out rows together only where some model has no other.
+
+    It is another quantity than the density by row, and has to be compared with its like.
+
+    Args:
+        found: The scores by name.
+    """
+    scored = [one for one in found.values() if _TOGETHER in one.facts]
+    if not any(np.isnan(one.facts["held_out_lpd"]) for one in scored):
+        for one in scored:
+            del one.facts[_TOGETHER]
+        return
+    for one in scored:
+        if np.isnan(one.facts[_TOGETHER]):
+            one.notes.append(
+                f"no {_TOGETHER}: the mean density of these rows together hangs on few of the "
+                "draws; hold out fewer rows, or compare by held_out_elbo"
+            )
 
 
 def _check_held_out(found: Scores, model: Examined) -> None:

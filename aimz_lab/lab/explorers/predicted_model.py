@@ -22,6 +22,7 @@ from aimz_lab.trust.own_statistics import Statistic
 from aimz_lab.trust.predicted_tree import (
     TOO_FEW,
     notes_of,
+    of_one_event,
     r_eff_of,
     row_dim,
     smoothed_if_possible,
@@ -151,6 +152,8 @@ class PredictedModel:
             )
         except AimzLabError as error:
             return None, f"Rows are ranked by their standardised residuals, not by LOO: {error}"
+        if not worst.n_seen:
+            return None, of_one_event(self.output)
         return (worst, "") if smoothed_if_possible(worst) else (None, TOO_FEW)
 
     def _request(self, group: str, **options: Any) -> Request:

@@ -222,7 +222,8 @@ def _summaries(axes: Axes, report: TrustReport) -> None:
 def _calibration(axes: Axes, report: TrustReport) -> None:
     axes.set_title("calibration of predictions", fontsize=10)
     if report.calibration is None:
-        _nothing(axes, "predictions were not judged")
+        why = (one.text for one in report if one.name == "calibration")
+        _nothing(axes, next(why, "predictions were not judged"))
         return
     found = report.calibration.of_pit
     lower, upper = found.lower - found.expected, found.upper - found.expected

@@ -146,6 +146,37 @@ def check_scores(reducers: Mapping[str, Reducer], group: str) -> None:
         raise ArgumentError(msg)
 
 
+def check_by_row(reducers: Mapping[str, Reducer], output: str) -> None:
+    """Refuse what takes a log density of each row, of an output that has one for all of them.
+
+    Args:
+        reducers: Reducers by name.
+        output: The output.
+
+    Raises:
+        ArgumentError: If one is a score, or summarises over rows.
+    """
+    for name, one in reducers.items():
+        if isinstance(one, OfLogLikelihood) or one.over == "row":
+            msg = (
+                f"The reducer {name!r} takes a log density of each row, and "
+                f"{density_of_all(output)}. Leave out reduce= and by= for its draws. {ROWS_APART}"
+            )
+            raise ArgumentError(msg)
+
+
+def density_of_all(output: str) -> str:
+    """Say that an output is one event over all rows, as a clause."""
+    return f"{output} has one log density for all rows together"
+
+
+ROWS_APART = (
+    "If rows are independent given the latent sites, sample them in a plate, without .to_event "
+    "over the rows: each then has a density of its own."
+)
+"""What to do to have a log density of each row."""
+
+
 def _arviz_loo() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     try:
         array_stats = late_import("arviz_stats.base").array_stats

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 
 from aimz_lab.data import RowCoord
 from aimz_lab.errors import ArgumentError
-from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.kernel.spec import KernelSpec, Site, variable_name
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, Coords
 from aimz_lab.version import __version__
@@ -47,7 +47,8 @@ def site_dims(
         name: The site.
         ndim: Number of dimensions of its value; a log likelihood has the site's batch dimensions.
         row_axis: Its axis of rows, if any.
-        named: Names given by the user, by site; for all dimensions, or for all but the rows.
+        named: Names given by the user, by site; for all dimensions of its value or of its batch, or
+            for all but the rows. A log likelihood takes the first of them.
 
     Returns:
         For each dimension the name that the user gave; else the rows' name; else the name of its
@@ -69,7 +70,8 @@ def site_dims(
     if row_axis is not None:
         dims[row_axis] = spec.row_dim
     given = list((named or {}).get(name, ()))
-    free = [axis for axis in range(ndim) if len(given) == ndim or axis != row_axis]
+    has_rows = _names_rows(len(given), site, ndim)
+    free = [axis for axis in range(ndim) if has_rows or axis != row_axis]
     dims = [*dims]
     for axis, label in zip(free, given, strict=False):
         dims[axis] = label
@@ -77,6 +79,14 @@ def site_dims(
         _default_dim(name, axis, ndim, taken) if label is None else label
         for axis, label in enumerate(dims)
     )
+
+
+def _names_rows(n_names: int, site: Site | None, ndim: int) -> bool:
+    """Whether the names given of a site include that of its rows."""
+    if site is None:
+        return n_names == ndim
+    whole = len(site.shape)
+    return n_names == whole or (n_names == site.batch_ndim and n_names != whole - 1)
 
 
 def _default_dim(site: str, axis: int, ndim: int, taken: Set[str]) -> str:

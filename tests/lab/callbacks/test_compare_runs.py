@@ -9,8 +9,10 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+import scipy.stats
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
+from scipy.special import logsumexp
 
 from aimz_lab import ImpactModel, TableSpec, lab
 from aimz_lab.data import AxisLabels
@@ -254,6 +256,40 @@ def test_chains_are_compared_by_what_they_have():
     assert table.loc["ess", "chains"] > 10
     assert "largest R-hat" in repr(table)
     assert not any(word in repr(table) for word in ("epochs", "padding", "rows of a batch"))
+
+
+def line_at_once(X, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(level + slope * X, 1.0).to_event(1), obs=y)
+
+
+@pytest.mark.slow
+def test_a_density_of_all_rows_together_is_compared_with_its_like():
+    """It is not that of each row on average, and hangs on few draws where there are many rows."""
+    made = {name: mean_field_model(one).fit(X, Y, epochs=1, progress=False)
+            for name, one in {"rows": line, "event": line_at_once}.items()}  # fmt: skip
+    draws = np.random.default_rng(0).normal([[1.0, 2.0]], 0.05, (500, 2)).astype(np.float32)
+    for im in made.values():
+        im.set_posterior_sample({"level": draws[:, 0], "slope": draws[:, 1]})
+    held_out = NEW_X, NEW_Y
+    table = lab.compare_runs(made, held_out=held_out)
+    means = draws[:, :1] + draws[:, 1:] * NEW_X
+    own = scipy.stats.norm.logpdf(NEW_Y, means)
+    together = (logsumexp(own.sum(1)) - np.log(500)) / len(NEW_Y)
+    assert table.loc["held_out_joint_lpd"].tolist() == pytest.approx([together] * 2, rel=1e-5)
+    by_row = (logsumexp(own, axis=0) - np.log(500)).mean()
+    assert table.loc["held_out_lpd", "rows"] == pytest.approx(by_row, rel=1e-5)
+    assert np.isnan(table.loc["held_out_lpd", "event"])
+    assert "event: no held_out_lpd: y has one log density for all rows together" in repr(table)
+    alone = lab.compare_runs({"rows": made["rows"]}, held_out=held_out)
+    assert "held_out_joint_lpd" not in alone.index
+    trained_on = lab.compare_runs(made, trained=(X, Y))
+    assert "event: leave-one-out was not computed: y has one log" in repr(trained_on)
+    made["event"].set_posterior_sample({"level": 20 * draws[:, 0], "slope": draws[:, 1]})
+    wide = lab.compare_runs({"event": made["event"]}, held_out=held_out)
+    assert np.isnan(wide.loc["held_out_joint_lpd", "event"])
+    assert "no held_out_joint_lpd: the mean density of these rows together hangs" in repr(wide)
 
 
 def test_records_alone_cannot_be_scored(models):

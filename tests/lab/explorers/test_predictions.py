@@ -343,3 +343,24 @@ def test_checks_that_were_computed_are_explored_again(checks):
     assert "share of zeros of z" in view.sentences[0]
     assert repr(checks).startswith("Predictive checks of y, z; rows: 700.")
     explorer.close()
+
+
+def all_rows_at_once(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0).to_event(1), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The kernel computes across rows")
+def test_rows_of_one_event_are_ranked_by_residuals_and_it_is_said(data):
+    X, y = data[0][:90], data[1][:90]
+    im = ImpactModel(all_rows_at_once, jax.random.key(0), inference=learner(all_rows_at_once))
+    draws = 1 + 0.05 * np.random.default_rng(1).normal(size=300)
+    im.set_posterior_sample({"slope": draws.astype(np.float32)})
+    of_model = lab.prediction_checks(im, X, y)
+    density = im.log_likelihood(X, y, progress=False)
+    of_tree = lab.prediction_checks(im.predict(X, progress=False), y=y, log_likelihood=density)
+    for checks in (of_model, of_tree):
+        [note] = [note for note in checks.notes if "LOO" in note]
+        assert "y has one log density for all rows together" in note
+        assert "sds_off" in checks.table("worst rows")

@@ -8,10 +8,13 @@ import errno
 import arviz_stats as azs
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
+from scipy.stats import norm
 
 from aimz_lab.effects import hdi
 from aimz_lab.errors import ArgumentError, ArtifactWriteError, DataError
@@ -19,7 +22,7 @@ from aimz_lab.predictive import Exceeds, Hdi, Loo, Mean, Predictor, Quantiles
 from aimz_lab.predictive.reducers import as_reducers
 from aimz_lab.predictive.results import sinks
 from tests.predictive.models import draws_of_linear, inputs, request_of
-from tests.runs import compilations
+from tests.runs import compilations, mean_field_model
 
 PREDICTOR = Predictor()
 X = inputs(1100)
@@ -358,3 +361,19 @@ def test_bad_reducers_are_refused(make, message):
 def test_scenarios_of_other_lengths_are_refused():
     with pytest.raises(DataError, match="1100.*1000"):
         PREDICTOR.effect(REQUEST, dataclasses.replace(REQUEST, rows={"X": X[:1000]}))
+
+
+def all_rows_at_once(X, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(b * X, 1.0).to_event(1), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:The kernel computes across rows")
+@pytest.mark.parametrize("options", [{"reduce": "lppd"}, {"reduce": "loo"}, {"by": np.arange(4)}])
+def test_scores_by_row_are_refused_of_one_density_of_all_rows(options):
+    im = mean_field_model(all_rows_at_once).set_posterior_sample({"b": np.float32([0, 1])})
+    X = np.arange(4, dtype=np.float32)
+    of_all = im.log_likelihood(X, X, progress=False).log_likelihood["y"]
+    np.testing.assert_allclose(of_all[0], norm.logpdf(X, [0 * X, X]).sum(1), rtol=1e-5)
+    with pytest.raises(ArgumentError, match="y has one log density for all rows together"):
+        im.log_likelihood(X, X, progress=False, **options)
