@@ -1498,8 +1498,8 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior.
-            ArgumentError: If a value is not allowed, the result cannot fit into memory, or scores or
-                groups of rows are asked of an output that is one event over all of them.
+            ArgumentError: If a value is not allowed, or the result cannot fit into memory; or if
+                scores or groups of rows are asked of an output that is one event over all rows.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
             SiteError: If the output depends on a continuous latent site without draws.
