@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -100,16 +100,29 @@ def run_of(source: RunSource) -> Run:
     msg = (
         f"{type(source).__name__} holds no run yet; pass a Run, a model that was trained in this "
         "session, or a RunHandle, History, LiveDashboard or watched loop that has seen one. Only "
-        "compare() and compare_runs() take several in a list."
+        "compare() and compare_runs() take several in a list. A model that was loaded has no run, "
+        "and is compared by its scores: compare_runs({...}, held_out=(X, y))."
     )
     raise DataTypeError(msg)
 
 
-def named_sources(sources: Iterable[object]) -> dict[str, RunSource]:
+def kernel_name(source: RunSource) -> str:
+    """Return the name of the kernel of a run or an object with one.
+
+    Raises:
+        DataTypeError: If it has no run.
+    """
+    return run_of(source).info.model
+
+
+def named_sources(
+    sources: Iterable[object], kernel_name: Callable[[Any], str] = kernel_name
+) -> dict[str, RunSource]:
     """Return objects with runs by name: those of dicts by their own, others by kernel and place.
 
     Args:
         sources: Runs or objects with one, one by one, in lists, or in dicts by name.
+        kernel_name: Returns the name of a source's kernel, or raises.
 
     Raises:
         ArgumentError: If two have the same name, or a name is no text.
@@ -117,10 +130,10 @@ def named_sources(sources: Iterable[object]) -> dict[str, RunSource]:
     """
     found: dict[str, RunSource] = {}
     for name, source in _flat(sources):
-        run = run_of(source)
+        kernel = kernel_name(source)
         if name is not None:
             check_text("The name of a run", name)
-        name = f"{run.info.model} {len(found) + 1}" if name is None else name
+        name = f"{kernel} {len(found) + 1}" if name is None else name
         if name in found:
             msg = f"Two runs have the name {shown(name)}; give each its own: {{'name': run, ...}}."
             raise ArgumentError(msg)

@@ -42,7 +42,7 @@ def held_out_elbo(
     if not isinstance(model.inference, SVI):
         return HeldOutElbo(np.nan, "chains have no lower bound")
     if n_obs is None:
-        return HeldOutElbo(np.nan, "the number of trained rows is not known")
+        return HeldOutElbo(np.nan, "the number of trained rows is not known: set im.n_obs")
     posterior = model.fitted.posterior
     if by_row := latents_by_row(model, posterior):
         return HeldOutElbo(np.nan, f"the guide has values of {by_row[0]!r} for trained rows alone")

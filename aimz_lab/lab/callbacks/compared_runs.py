@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -35,12 +35,14 @@ from aimz_lab.lab.callbacks.model_scores import (
 from aimz_lab.lab.panels.chains import judged_at_the_end
 from aimz_lab.lab.record import (
     RunSource,
+    kernel_name,
     named_sources,
     padded_share,
     run_of,
 )
 from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.system.imports import late_import
+from aimz_lab.types import callable_name
 
 if TYPE_CHECKING:
     from aimz_lab.lab.callbacks.comparison import Comparison
@@ -98,7 +100,8 @@ def compare_runs(
 
     Args:
         sources: Runs, or what has one, in a list or a dict by name, as :func:`compare` takes them.
-            Models, and handles of runs that have ended, can be scored on rows.
+            Models, and handles of runs that have ended, can be scored on rows; so can a model that
+            was loaded, which has no run.
         held_out: Rows that no model was trained on: ``(X, y)``, arguments of ``log_likelihood`` by
             name, or a data frame for models with a table; or one of these for each run by name.
         trained: The rows that the models were trained on, likewise, for leave-one-out and k-hat.
@@ -130,7 +133,8 @@ def compare_runs(
     Raises:
         ArgumentError: If there is no run, two have the same name, rows are given and no model is
             there to be scored, or a value is not allowed.
-        DataTypeError: If one has no run, or rows come from a generator, which is read only once.
+        DataTypeError: If one has no run and is no model to be scored, or rows come from a
+            generator, which is read only once.
         NotFittedError: If a model has no posterior.
         DataError: If rows do not fit a model, ``trained`` are not those of its training, most of
             ``held_out`` are, or models would be compared on other rows or on outcomes in other
@@ -145,15 +149,20 @@ def compare_runs(
         >>> table.loc["held_out_elbo"].notna().all()
         np.True_
     """
-    named, progress = named_sources([sources]), check_flag("progress", progress)
+    has_rows = held_out is not None or trained is not None
+    named = named_sources([sources], _kernel_name if has_rows else kernel_name)
+    progress = check_flag("progress", progress)
     if not named:
         raise ArgumentError("compare_runs() puts runs side by side; pass at least one.")
-    runs = {name: run_of(source) for name, source in named.items()}
+    runs = {name: run_of(one) for name, one in named.items() if not _is_without_run(one)}
     models = {name: found for name, one in named.items() if (found := _model_of(one)) is not None}
-    facts = {name: _facts(run) for name, run in runs.items()}
-    _add_settings(facts, runs, models)
+    known = {name: _facts(run) for name, run in runs.items()}
+    of_a_run = next(iter(known.values()), {})
+    facts = {name: known.get(name) or _without_run(models[name], of_a_run) for name in named}
+    settings = {name: _settings(runs.get(name), models.get(name)) for name in named}
+    _add_settings(facts, settings)
     notes = _of_losses(runs)
-    if held_out is not None or trained is not None:
+    if has_rows:
         if not models:
             msg = (
                 "held_out= and trained= score models, and these are records of runs. Pass the "
@@ -164,12 +173,13 @@ def compare_runs(
         key = jax.random.key(0) if rng_key is None else as_typed_key(rng_key)
         found = {}
         with preparing_line("compare_runs", enabled=progress, stage="scores"):
-            names = list(runs)
+            names = list(named)
             new = _scored("held_out", held_out, models, names, key)
             old = _scored("trained", trained, models, names, key)
             for number, name in enumerate(models):
                 doing(f"scoring {name}", (number, len(models)))
-                found[name] = scores(runs[name], new.get(name), old.get(name), key, num_draws)
+                n_obs = settings[name]["n_obs"] or models[name].n_obs
+                found[name] = scores(n_obs, new.get(name), old.get(name), key, num_draws)
         score_together(found)
         _add_scores(facts, found)
         for name, one in found.items():
@@ -185,6 +195,15 @@ def _model_of(source: object) -> Any:
         model = source.result() if source.done and source.status in _ENDED_WELL else None
         source = model if model is not None and model.last_run is source.run else None
     return source if isinstance(source, ImpactModel) else None
+
+
+def _is_without_run(source: object) -> bool:
+    """Whether a source is a model that has no run, as one that was loaded has not."""
+    return isinstance(source, ImpactModel) and source.last_run is None
+
+
+def _kernel_name(source: object) -> str:
+    return callable_name(source.kernel) if _is_without_run(source) else kernel_name(source)
 
 
 def _scored(
@@ -212,26 +231,37 @@ def _of_losses(runs: Mapping[str, Run]) -> dict[str, list[str]]:
     }
 
 
+def _settings(run: Run | None, model: ImpactModel | None) -> dict[str, Any]:
+    """Return the settings of a run; of a model without one, those that it knows itself."""
+    posterior = None if model is None else model.posterior
+    draws = len(next(iter(posterior.values()))) if posterior else None
+    if run is None:
+        table = model._table
+        return {
+            "kernel": callable_name(model.kernel),
+            "outcome": (table and table.output_formula) or None,
+            "n_obs": (model.describe()["trained_on"] or {}).get("n_obs"),
+            "posterior_draws": draws,
+        }
+    rates = run.column("learning_rate")
+    return {
+        "kernel": run.info.model,
+        "outcome": run.info.outcome or None,
+        "n_obs": run.info.n_obs,
+        "learning_rate": float(rates[0]) if len(rates) and np.isfinite(rates[0]) else None,
+        "scaled": run.info.scaled or None,
+        "posterior_draws": draws,
+    }
+
+
 def _add_settings(
-    facts: Mapping[str, dict[str, Any]], runs: Mapping[str, Run], models: Mapping[str, Any]
+    facts: Mapping[str, dict[str, Any]], found: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Add the settings in which runs differ."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, run in runs.items():
-        rates = run.column("learning_rate")
-        posterior = models[name].posterior if name in models else None
-        found[name] = {
-            "kernel": run.info.model,
-            "outcome": run.info.outcome or None,
-            "n_obs": run.info.n_obs,
-            "learning_rate": float(rates[0]) if len(rates) and np.isfinite(rates[0]) else None,
-            "scaled": run.info.scaled or None,
-            "posterior_draws": len(next(iter(posterior.values()))) if posterior else None,
-        }
     for setting in _SETTINGS:
-        if len({each[setting] for each in found.values()}) > 1:
+        if len({each[setting] for each in found.values() if setting in each}) > 1:
             for name, each in found.items():
-                facts[name][setting] = each[setting]
+                facts[name][setting] = each.get(setting)
 
 
 def _add_scores(facts: Mapping[str, dict[str, Any]], found: Mapping[str, Scores]) -> None:
@@ -270,6 +300,13 @@ def _facts(run: Run) -> dict[str, Any]:
         "divergences": None if divergences is None else int(divergences.sum()),
         **_convergence(run),
     }
+
+
+def _without_run(model: ImpactModel, of_a_run: Iterable[str]) -> dict[str, Any]:
+    """Return what is known of a model that has no run, under the names of a run's facts."""
+    described = model.describe()
+    method = " with ".join(filter(None, (described["inference"], described["guide"])))
+    return {**dict.fromkeys(of_a_run), "method": method}
 
 
 def _convergence(run: Run) -> dict[str, float | None]:

@@ -72,7 +72,7 @@ class Comparison(pd.DataFrame):
 
     Args:
         facts: The facts of each run, by the name of the run.
-        runs: The runs by name, as many.
+        runs: The runs by name; a model that was loaded has none.
         notes: Sentences about what is missing, by the name of the run.
 
     Attributes:
@@ -105,7 +105,7 @@ class Comparison(pd.DataFrame):
             OptionalDependencyError: If matplotlib is missing.
         """
         environment.require_matplotlib()
-        return comparison_figure(self._runs, self._differences())
+        return comparison_figure(self._runs, self._differences(), list(map(str, self.columns)))
 
     def __repr__(self) -> str:
         header, *rows = self._cells()

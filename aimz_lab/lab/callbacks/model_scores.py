@@ -13,7 +13,6 @@ import numpy as np
 
 from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError, PerformanceWarning
-from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.predictive.reducers.scores import density_of_all
 from aimz_lab.system.imports import late_import
@@ -129,15 +128,17 @@ def scored_models(
 def _scored_model(im: Any, rows: Data, key: jax.Array) -> ScoredModel:
     options = {"rows": "auto", "batch_size": None, "allow_nonfinite": False}
     rest = {name: value for name, value in rows.items() if name not in ("X", "y")}
+    moment = im._moment()
+    moment.fitted("compare_runs", im._running)
     model = im._examined(
-        im._moment(), rows["X"], rows.get("y"), rest, None,
+        moment, rows["X"], rows.get("y"), rest, None,
         key=key, by_row=(), shared=(), **options,
     )  # fmt: skip
     return ScoredModel(im, rows, model, scored_outcomes(model))
 
 
 def scores(
-    run: Run,
+    n_obs: int | None,
     held_out: ScoredModel | None,
     trained: ScoredModel | None,
     key: jax.Array,
@@ -146,7 +147,7 @@ def scores(
     """Score a model, in the units of its outcomes.
 
     Args:
-        run: Its run.
+        n_obs: Rows of its training, if they are known.
         held_out: The model with rows that it was not trained on, or ``None``.
         trained: The model with the rows that it was trained on, or ``None``.
         key: A typed random key.
@@ -156,7 +157,7 @@ def scores(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PerformanceWarning)  # how calls are cut is no concern here
         if held_out is not None:
-            _score_held_out(found, held_out, run, key, num_draws)
+            _score_held_out(found, held_out, n_obs, key, num_draws)
         if trained is not None:
             _score_trained(found, trained, key, num_draws)
     outcomes = (held_out or trained).outcomes
@@ -169,7 +170,7 @@ def scores(
 
 
 def _score_held_out(
-    found: Scores, scored: ScoredModel, run: Run, key: jax.Array, num_draws: int
+    found: Scores, scored: ScoredModel, n_obs: int | None, key: jax.Array, num_draws: int
 ) -> None:
     _check_held_out(found, scored.model)
     gained = float(scored.outcomes.log_jacobian.mean())
@@ -183,7 +184,7 @@ def _score_held_out(
         )
     found.facts["held_out_lpd"] = np.nan if of_rows is None else of_rows.lppd.mean() + gained
     found.facts[_TOGETHER] = _joint_lpd(likelihood.total) / n_rows + gained
-    elbo = held_out_elbo(scored.model, run.info.n_obs, key, num_draws)
+    elbo = held_out_elbo(scored.model, n_obs, key, num_draws)
     found.facts["held_out_elbo"] = elbo.per_row + gained
     if elbo.why_not:
         found.notes.append(f"no held-out ELBO: {elbo.why_not}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aimz_lab.inference.run.events import Run
@@ -29,13 +29,16 @@ def has_curve(run: Run) -> bool:
 
 
 def comparison_figure(
-    runs: Mapping[str, Run], differences: Mapping[str, tuple[float, float]]
+    runs: Mapping[str, Run],
+    differences: Mapping[str, tuple[float, float]],
+    names: Sequence[str],
 ) -> Figure:
     """Draw the smoothed losses of runs, and differences of leave-one-out, on transparent paper.
 
     Args:
         runs: The runs by name.
         differences: Difference to the best model and its standard error, by the name of the run.
+        names: Names of all runs and of models without one, in the order of their colours.
     """
     layout = late_import("aimz_lab.lab.pictures.figure_layout")
     agg = late_import("matplotlib.backends.backend_agg")
@@ -48,10 +51,10 @@ def comparison_figure(
     agg.FigureCanvasAgg(figure)
     if differences:
         axes, lower = figure.subplots(2, 1, height_ratios=[_HIGH, below])
-        _draw_differences(lower, differences, list(runs))
+        _draw_differences(lower, differences, names)
     else:
         axes = figure.add_subplot()
-    _draw_losses(axes, drawn)
+    _draw_losses(axes, drawn, names)
     if not differences:
         layout.legend_below(axes, ink.TEXT)
     elif drawn:
@@ -73,13 +76,14 @@ def _end(run: Run) -> float:
     return float(curve_of(run, per_row=True, smooth=True).line[-1])
 
 
-def _draw_losses(axes: Axes, runs: Mapping[str, Run]) -> None:
+def _draw_losses(axes: Axes, runs: Mapping[str, Run], names: Sequence[str]) -> None:
     """Draw the lines on an axis that is chosen as that of any curve."""
     vertical = late_import("aimz_lab.lab.pictures.vertical_axis")
     axes.set_facecolor("none")
     curves = {name: curve_of(run, per_row=True, smooth=True) for name, run in runs.items()}
     of = dict(zip(runs, of_outcomes(list(runs.values())), strict=True))
-    for i, (name, curve) in enumerate(curves.items()):
+    for name, curve in curves.items():
+        i = names.index(name)
         dashes = _DASHES[i // len(ink.LINES) % len(_DASHES)]
         axes.plot(
             curve.steps, curve.line, color=ink.LINES[i % len(ink.LINES)],
@@ -96,7 +100,7 @@ def _draw_losses(axes: Axes, runs: Mapping[str, Run]) -> None:
 
 
 def _draw_differences(
-    axes: Axes, differences: Mapping[str, tuple[float, float]], names: list[str]
+    axes: Axes, differences: Mapping[str, tuple[float, float]], names: Sequence[str]
 ) -> None:
     axes.set_facecolor("none")
     for place, (name, (less, error)) in enumerate(differences.items()):

@@ -16,11 +16,11 @@ from scipy.special import logsumexp
 
 from aimz_lab import ImpactModel, TableSpec, lab
 from aimz_lab.data import AxisLabels
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError, NotFittedError
 from aimz_lab.lab.callbacks.model_scores import Scores, compared_loo
 from aimz_lab.trust.predictive_checks import LeaveOneOut
 from aimz_lab.trust.scored_outcomes import ScoredOutcomes, check_same_outcomes
-from tests.runs import mean_field_model
+from tests.runs import mean_field, mean_field_model
 
 azs = pytest.importorskip("arviz_stats", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
 
@@ -290,6 +290,28 @@ def test_a_density_of_all_rows_together_is_compared_with_its_like():
     wide = lab.compare_runs({"event": made["event"]}, held_out=held_out)
     assert np.isnan(wide.loc["held_out_joint_lpd", "event"])
     assert "no held_out_joint_lpd: the mean density of these rows together hangs" in repr(wide)
+
+
+@pytest.mark.slow
+def test_a_loaded_model_has_the_scores_of_the_saved_one_and_no_run(models, tmp_path):
+    saved = models["flat"]
+    loaded = ImpactModel.load(saved.save(tmp_path / "flat"), flat, svi=mean_field(flat))
+    assert loaded.last_run is None
+    table = lab.compare_runs({"loaded": loaded, **models}, held_out=(NEW_X, NEW_Y))
+    scores = table.loc[["method", "held_out_lpd", "held_out_elbo", "posterior_draws", "kernel"]]
+    assert scores["loaded"].tolist() == scores["flat"].tolist()
+    assert table.columns.tolist() == ["loaded", "line", "flat"]
+    alone = lab.compare_runs([loaded], held_out=(NEW_X, NEW_Y))
+    assert alone.columns.tolist() == ["flat 1"]
+    assert table.loc["held_out_elbo", "loaded"] == alone.loc["held_out_elbo", "flat 1"]
+    for compare in (lab.compare, lab.compare_runs):
+        with pytest.raises(DataTypeError, match=r"loaded has no run.*held_out="):
+            compare([loaded])
+
+
+def test_models_without_draws_have_no_scores():
+    with pytest.raises(NotFittedError):
+        lab.compare_runs([mean_field_model(line)], held_out=(NEW_X, NEW_Y))
 
 
 def test_records_alone_cannot_be_scored(models):

@@ -265,7 +265,7 @@ def test_the_fall_of_chains_is_told_beside_the_numbers_of_their_axis(sd):
 
 def test_the_words_of_compared_losses_fit_beside_their_axis():
     losses = [4e6, *np.full(20, 1e6), *np.linspace(100, 80, 2_000)]
-    drawn = comparison_figure({"one": finished(losses, n_obs=10)}, {})
+    drawn = comparison_figure({"one": finished(losses, n_obs=10)}, {}, ["one"])
     drawn.canvas.draw()
     label = drawn.axes[0].yaxis.label
     assert "above" in label.get_text()
