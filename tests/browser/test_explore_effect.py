@@ -110,3 +110,29 @@ def test_a_slider_and_a_handle_move_the_number_and_a_pin_compares(notebook):
     gone = again.page.get_by_text("Error displaying widget")
     gone.wait_for(state="attached")  # JupyterLab's own words, in place of the panel
     assert not gone.is_visible()
+
+
+OPEN = """
+from aimz_lab.lab.explorers import effect_answers
+effect_answers._FIRST_S = -1.0  # as if there were too many draws for the first answer
+explorer = lab.explore_effect(im, X, dose=dose, vary={"dose": np.linspace(0, 3, 13)})
+print("opened", explorer.view.sentences[-1])
+explorer
+"""
+
+
+def test_the_effect_is_shown_before_its_curve_which_grows_by_itself(notebook):
+    nb = notebook([SETUP, OPEN], name="growing")
+    nb.run_all()
+    nb.wait_until_done(1)
+    assert "values so far" in nb.output(1, "opened")
+    picture(nb).wait_for()
+    assert effect_shown(nb) is not None
+    nb.page.locator("section.aimz-explorer-picture", has_text="Average of y").first.wait_for()
+    picture(nb).get_by_text("values so far").wait_for(state="detached")
+    nb.append("print('shown', explorer.view.sentences == explorer.wait().sentences)")
+    assert nb.output(2, "shown").strip() == "shown True"
+    nb.page.wait_for_timeout(1500)  # the still picture follows
+    stills = [str(output.data) for output in nb.save().cells[1].outputs if "data" in output]
+    assert any("img" in still for still in stills)
+    assert not any("values so far" in still for still in stills)

@@ -229,7 +229,7 @@ def test_an_effect_on_one_of_two_levels_says_of_which_it_is(table, formula):
     assert "changes P(won = yes) by" in summarize_effect(effect).y.text
     assert lab.plot_effect(effect).axes[0].get_xlabel() == "effect on P(won = yes)"
     explorer = lab.explore_effect(im, frame)
-    titles = [chart.title for chart in explorer.view.charts]
+    titles = [chart.title for chart in explorer.wait().charts]
     assert titles[1] == "Average of P(won = yes) over age"
     assert "The average of P(won = yes) is" in " ".join(explorer.view.sentences)
 

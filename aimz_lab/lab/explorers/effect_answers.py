@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
 _OF_OUTPUT = ("output", "output_scale", "output_column", "output_event", "output_levels")
 """Attributes of a prediction that say what its output is."""
 
-_BUDGET_S = 0.15  # after which the rest of a curve waits for the next answer
+_FIRST_S, _NEXT_S = 0.5, 0.15
+"""Seconds after which the rest of a curve waits for the next answer: of the first one, which opens
+the explorer, and of the others, which follow a slider."""
 
 
 @dataclass
@@ -40,7 +41,7 @@ class EffectAnswers:
         averages: Computes the scenarios.
         options: What can be chosen.
         prob: Share of the draws in the intervals.
-        go_on: Asks for the next answer, if one is not whole; ``None`` lets each be whole.
+        go_on: Asks for the next answer, if one is not whole; ``None`` for the first one.
         is_whole: Whether the latest answer had its whole curve.
     """
 
@@ -59,7 +60,7 @@ class EffectAnswers:
         Raises:
             AimzLabError: If the effect cannot be computed for them.
         """
-        until = math.inf if self.go_on is None else time.monotonic() + _BUDGET_S
+        until = time.monotonic() + (_FIRST_S if self.go_on is None else _NEXT_S)
         asked = self.options.question(values)
         self.averages.begin()
         effect = self._effect(asked, asked.baseline, asked.intervention)

@@ -39,6 +39,7 @@ from aimz_lab.types import shown
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
+    from matplotlib.figure import Figure
 
 _OWN = ("by", "site", "contrast", "curve", "pinned")
 _MOST_GROUPS = 30  # of a column that is offered for by=
@@ -47,7 +48,11 @@ _REFUSED = ("rng_key", "in_sample", "reduce", "progress", "output_dir", "store")
 
 
 class EffectExplorer(Explorer):
-    """The explorer that :func:`explore_effect` makes; its curve may grow after the first answer."""
+    """The explorer that :func:`explore_effect` makes; its curve may grow after the first answer.
+
+    On a page it grows by itself. Elsewhere the numbers may be read at once, and a picture or a
+    question waits for all of it.
+    """
 
     def __init__(self, answers: EffectAnswers, *args: Any, **options: Any) -> None:
         self._answers = answers
@@ -60,10 +65,34 @@ class EffectExplorer(Explorer):
         Returns:
             The answer. What it raised, if it refused the values, is raised here.
         """
+        self._go_on()
         view = super().wait()
         while not self._answers.is_whole and not self._worker.is_closed:
             view = super().wait()
         return view
+
+    def figure(self) -> Figure:
+        """Draw the latest answer with matplotlib, with the whole curve.
+
+        Raises:
+            OptionalDependencyError: If matplotlib is missing.
+        """
+        if not self._answers.is_whole:
+            self.wait()
+        return super().figure()
+
+    def _ipython_display_(self) -> None:
+        is_live = environment.place() == "page"
+        if not is_live:
+            self.wait()
+        super()._ipython_display_()
+        if is_live:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Ask for the rest of the curve: nothing does after the first answer."""
+        if not self._answers.is_whole:
+            self._worker.ask()
 
 
 @public
@@ -88,7 +117,8 @@ def explore_effect(
     Further controls are ``by`` (groups of rows), ``site``, ``contrast``, and ``curve``, the input
     that the average is drawn over. An odds ratio is offered for flags and probabilities, a ratio
     for averages of one sign. An input called like one of these has ``_`` behind its name. A
-    scenario that was computed is kept while others change; a pinned one is compared with.
+    scenario that was computed is kept while others change; a pinned one is compared with. With many
+    draws and rows the effect comes first, and the curve grows; ``explorer.wait()`` waits for it.
 
     The numbers are those of :meth:`aimz_lab.ImpactModel.estimate_effect` and
     :meth:`~aimz_lab.ImpactModel.sweep` with the same key, to the last bit; ``explorer.code()``

@@ -371,7 +371,9 @@ def _sentences(answer: Answered) -> list[str]:
     if answer.curve is not None and answer.curve.problem:
         said.append(f"There is no curve: {answer.curve.problem}")
     elif answer.curve is not None and len(answer.curve.values) < answer.curve.n_values:
-        said.append(f"The curve has {len(answer.curve.values)} of {answer.curve.n_values} values.")
+        said.append(
+            f"The curve has {len(answer.curve.values)} of {answer.curve.n_values} values so far."
+        )
     return [*said, *(f"Note: {text}" for text in answer.told)]
 
 

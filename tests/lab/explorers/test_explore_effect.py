@@ -13,6 +13,7 @@ pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz
 
 from aimz_lab import ImpactModel, TableSpec, lab, summarize_effect
 from aimz_lab.errors import ArgumentError, SiteError
+from aimz_lab.lab.explorers import effect_answers
 from aimz_lab.lab.explorers.charts import Bars
 from tests.runs import mean_field, mean_field_model
 
@@ -237,6 +238,7 @@ def test_only_what_changed_is_computed_again(im, monkeypatch):
 
     monkeypatch.setattr(type(im), "_paired", counted)
     explorer = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0, 1, 2, 3]})
+    explorer.wait()
     assert sorted(set(asked)) == sorted([0, 1, 2, 3, float(DOSE.mean())])
     assert len(asked) == 5
     explorer.set(dose=1)
@@ -269,6 +271,20 @@ def test_far_values_are_noted_and_a_running_fit_is_waited_for(im):
         handle.wait()
     explorer.set(dose_baseline=90.0, dose=90.0)
     assert explorer.table()["mean"].tolist() == [0.0]
+
+
+def test_the_effect_comes_first_and_the_rest_of_the_curve_when_it_is_asked_for(im, monkeypatch):
+    given = {"dose": DOSE, "vary": {"dose": [0, 1, 2, 3]}, "rng_key": KEY}
+    at_once = lab.explore_effect(im, DOSE, **given)
+    at_once.wait()
+    monkeypatch.setattr(effect_answers, "_FIRST_S", -1.0)
+    explorer = lab.explore_effect(im, DOSE, **given)
+    pd.testing.assert_frame_equal(explorer.table(), at_once.table(), check_exact=True)
+    assert "The curve has 1 of 4 values so far." in explorer.view.sentences
+    explorer.figure()
+    assert explorer.view.sentences == at_once.view.sentences
+    curves = [one.view.charts[1].layers[1].y for one in (explorer, at_once)]
+    np.testing.assert_array_equal(*curves)
 
 
 def test_later_changes_of_the_data_change_nothing(im):
@@ -330,7 +346,7 @@ def test_the_code_sets_an_argument_that_was_given_as_a_list(im, capsys):
 def test_the_first_question_sets_what_is_0_or_1(table_model):
     explorer = lab.explore_effect(table_model, FRAME[["region", "dose", "visits", "treated"]])
     assert explorer.view.sentences[0] == "Baseline: treated = 0. Intervention: treated = 1."
-    assert explorer.view.charts[1].title == "Average of sales over dose: treated = 1"
+    assert explorer.wait().charts[1].title == "Average of sales over dose: treated = 1"
     # A handle of a category that is left as it is stands at none of its levels.
     view = explorer.set(curve="region")
     assert [handle.at for handle in view.charts[1].handles] == [-0.5, -0.5]
