@@ -1,12 +1,20 @@
 """Keep the best state of a run.
 
 The loss of a step is that of the parameters before its update. So the losses up to a step say
-nothing of what its update did to the state after it. By the training loss, that state is therefore
-a *candidate* at first. It is judged once some steps have followed it, see
-:func:`~aimz_lab.inference.run.smoothing.following_steps`: if their mean is above its loss by more
-than the noise of both, it is dropped. At the end of a run, the steps that there are judge it, and
-the last state is judged by steps that are computed and not taken. The held-out loss of a state is
-its own.
+nothing of what its update did to the state after it, and two rules make a state the best one by the
+training loss:
+
+1. *It is lower than the best one.* Its value is the mean loss of the steps up to it. States are
+   compared by their values and four standard errors more, as the lowest of many means is low by
+   its noise, above all a mean over few steps at the beginning of a run. (A callback's values are
+   means over windows of one length, and are compared as they are.) It is then a *candidate*.
+2. *The next steps confirm it.* Their mean loss is at most its value and two standard errors of the
+   difference. There are 16 to 64 of them, see
+   :func:`~aimz_lab.inference.run.smoothing.following_steps`. Otherwise the candidate is dropped.
+
+One candidate waits at a time, so that a run keeps two more states in memory. At the end of a run,
+the steps that there are judge it; and the last state is judged by up to 16 steps that are computed
+and not taken. A held-out loss is that of the state itself, and the lowest one is the best.
 """
 
 from __future__ import annotations
@@ -25,11 +33,11 @@ from aimz_lab.inference.run.smoothing import (
     window_steps,
 )
 
-_SURE = 2.0
-"""Standard errors that a mean may be off by its noise."""
+_TO_CONFIRM = 2.0
+"""Standard errors by which the steps after a state may be above its value."""
 
-_SAFE = 4.0
-"""The same of the lowest of many means, which is low by its noise as a rule."""
+_TO_COMPARE = 4.0
+"""Standard errors that are added to values that are compared; more, as the lowest one is taken."""
 
 _LEAST_STEPS = 64
 """Steps whose losses tell of their noise."""
@@ -38,67 +46,16 @@ _ROUNDING = 1e-6
 """Share of a loss that may be rounding, where there is no noise."""
 
 
-def offer_best(run: ReadRun, readings: MonitorWindows, *, is_due: bool) -> None:
-    """Keep the run's best state by a monitor in :attr:`Run.best`, and so in checkpoints.
-
-    Call it after each report. One state at a time is a candidate, in :attr:`Run.candidates`.
+def _confirmed_candidate(run: ReadRun, name: str, averaged: int) -> Best | None:
+    """Take a candidate off the run, once enough steps have followed it, and judge it by them.
 
     Args:
         run: The run.
-        readings: The readings of the monitor. The present state has the value of
-            :meth:`MonitorWindows.last`; lower is better.
-        is_due: Whether the present state is to be judged.
-    """
-    name = readings.name
-    found = None if readings.is_held_out else take_candidate(run, name, readings.window)
-    if found is not None:
-        run.best[name] = found
-    if not is_due or name in run.candidates:
-        return
-    present = _present(run, readings)
-    if present is not None:
-        (run.best if readings.is_held_out else run.candidates)[name] = present
-
-
-def offer_last(run: ReadRun, readings: MonitorWindows) -> Best | None:
-    """Return the best state at the end of a run, which may be the last one.
-
-    A state that fewer steps have judged goes to :attr:`Run.end_best`, as checkpoints do not keep
-    it: a run that goes on judges it anew.
-
-    Args:
-        run: The run, which takes no more steps.
-        readings: The readings of the monitor.
-    """
-    name = readings.name
-    if not readings.is_held_out and run.losses_after is not None:
-        last = _present(run, readings) if run.step >= readings.window else None
-        states = [one for one in (last, run.candidates.get(name)) if one is not None]
-        for state in sorted(states, key=lambda state: state.value):
-            if _is_borne_out_at_end(run, state, readings.window):
-                run.end_best[name] = state
-                break
-    return run.end_best.get(name) or run.best.get(name)
-
-
-def _present(run: ReadRun, readings: MonitorWindows) -> Best | None:
-    """The present state, if it is better than the best one but for what its own loss says."""
-    present = Best(readings.last(run), run.step, run.state, readings.name)
-    best = run.best.get(readings.name)
-    is_better = np.isfinite(present.value) and (best is None or present.value < best.value)
-    return present if is_better else None
-
-
-def take_candidate(run: ReadRun, name: str, averaged: int) -> Best | None:
-    """Judge the candidate of a training loss, if enough steps have followed it.
-
-    Args:
-        run: The run; it no longer has the candidate then.
         name: Name of the monitor.
         averaged: Steps of the mean that is the candidate's value.
 
     Returns:
-        The candidate, if the mean of the steps after it is not above its value by more than noise.
+        The candidate, if they confirm it.
     """
     candidate = run.candidates.get(name)
     following = following_steps(run.info.steps_per_epoch)
@@ -106,32 +63,32 @@ def take_candidate(run: ReadRun, name: str, averaged: int) -> Best | None:
         return None
     del run.candidates[name]
     after = run.losses[candidate.step : candidate.step + following]
-    return candidate if is_borne_out(run, candidate, averaged, after) else None
+    return candidate if _is_confirmed(run, candidate, averaged, after) else None
 
 
-def is_borne_out(
+def _is_confirmed_at_end(run: ReadRun, state: Best, averaged: int) -> bool:
+    """Whether the steps that there are confirm a state; the last one, those that are not taken."""
+    after = run.losses[state.step :] if state.step < run.step else run.losses_after
+    return _is_confirmed(run, state, averaged, after)
+
+
+def _is_confirmed(
     run: ReadRun, state: Best, averaged: int, after: Float[np.ndarray, " step"]
 ) -> bool:
-    """Whether the mean loss of steps after a state is not above its value by more than noise.
+    """Whether the mean loss of the steps after a state is not above its value by more than noise.
 
     Args:
         run: The run.
         state: The state.
         averaged: Steps of the mean that is its value.
-        after: Losses of the steps after it in nats; without a finite one it is not borne out.
+        after: Losses of the steps after it in nats; without a finite one it is not confirmed.
     """
     after = after[np.isfinite(after)].astype(np.float64) / (run.info.n_obs or 1)
     if not len(after):
         return False
     error = _deviation(run, state.step, averaged) * (1 / averaged + 1 / len(after)) ** 0.5
-    allowed = _SURE * error + _ROUNDING * abs(state.value)
+    allowed = _TO_CONFIRM * error + _ROUNDING * abs(state.value)
     return bool(after.mean() <= state.value + allowed)
-
-
-def _is_borne_out_at_end(run: ReadRun, state: Best, averaged: int) -> bool:
-    """The same by the steps that there are: of the last state those that are not taken."""
-    after = run.losses[state.step :] if state.step < run.step else run.losses_after
-    return is_borne_out(run, state, averaged, after)
 
 
 def _deviation(run: ReadRun, step: int, averaged: int) -> float:
@@ -145,11 +102,8 @@ class BestSoFar:
     """The best state of a run so far: of the lowest held-out loss, or else the lowest loss.
 
     Its value is the loss of the run at its step, as it was shown there: see
-    :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. States are compared by this loss and
-    four standard errors more: so a mean over few steps, at the beginning of a run, is not the best
-    by its noise. Whenever steps are recorded and there is no candidate, the state after the last
-    one becomes it, if it may be the best; the first once a window of steps is done.
-    Its memory is that of two more states.
+    :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. The first candidate comes once a
+    window of steps is done.
     """
 
     def __init__(self) -> None:
@@ -212,7 +166,7 @@ class BestSoFar:
         self._keep(best, best.value)
 
     def _offer_training(self, run: ReadRun, seen: int) -> None:
-        """Judge the candidate, if it is time, and make the present state the next one.
+        """Judge the candidate, if it is time, and make the present state the next, if it is lower.
 
         Args:
             run: The run.
@@ -224,14 +178,14 @@ class BestSoFar:
         if run.step // following == seen // following:
             return
         if (waiting := run.candidates.get(TRAINING)) is not None:
-            found = take_candidate(run, TRAINING, int(averaged_steps(waiting.step, per_epoch)))
+            found = _confirmed_candidate(run, TRAINING, _averaged(run, waiting))
             if found is not None:
                 self._keep(found, self._bound_of(run, found))
         if TRAINING not in run.candidates and (present := self._present(run)) is not None:
             run.candidates[TRAINING] = present
 
     def _present(self, run: ReadRun) -> Best | None:
-        """The present state, if it is better than the best one but for what its own loss says."""
+        """The present state, if it is lower than the best one."""
         per_epoch = run.info.steps_per_epoch
         if run.step < window_steps(per_epoch):
             return None
@@ -240,8 +194,8 @@ class BestSoFar:
             return None
         present = Best(total / (run.info.n_obs or 1), run.step, run.state, TRAINING)
         # The first comparison costs less, and is enough at a plateau.
-        is_better = present.value < self._bound and self._bound_of(run, present) < self._bound
-        return present if is_better else None
+        is_lower = present.value < self._bound and self._bound_of(run, present) < self._bound
+        return present if is_lower else None
 
     def at_end(self, run: ReadRun) -> Best | None:
         """Return the last state of a run that takes no more steps, or its candidate.
@@ -255,20 +209,74 @@ class BestSoFar:
         with self._lock:
             last = None if self._has_held_out else self._present(run)
             states = [one for one in (last, run.candidates.get(TRAINING)) if one is not None]
-            for state in sorted(states, key=lambda state: self._bound_of(run, state)):
-                averaged = int(averaged_steps(state.step, run.info.steps_per_epoch))
-                if _is_borne_out_at_end(run, state, averaged):
-                    return state
-            return None
+            states.sort(key=lambda state: self._bound_of(run, state))
+            sure = (one for one in states if _is_confirmed_at_end(run, one, _averaged(run, one)))
+            return next(sure, None)
 
     @staticmethod
     def _bound_of(run: ReadRun, best: Best) -> float:
         """Return what states are compared by."""
         if best.is_held_out:
             return best.value
-        averaged = int(averaged_steps(best.step, run.info.steps_per_epoch))
-        return best.value + _SAFE * _deviation(run, best.step, averaged) / averaged**0.5
+        averaged = _averaged(run, best)
+        return best.value + _TO_COMPARE * _deviation(run, best.step, averaged) / averaged**0.5
 
     def _keep(self, found: Best, bound: float) -> None:
         if np.isfinite(bound) and bound < self._bound:
             self._best, self._bound = found, bound
+
+
+def _averaged(run: ReadRun, state: Best) -> int:
+    """Return the steps of the mean that is the value of a state of :class:`BestSoFar`."""
+    return int(averaged_steps(state.step, run.info.steps_per_epoch))
+
+
+def offer_best(run: ReadRun, readings: MonitorWindows, *, is_due: bool) -> None:
+    """Keep the run's best state by a callback's monitor in :attr:`Run.best`, and so in checkpoints.
+
+    Call it after each report.
+
+    Args:
+        run: The run; the candidate is in :attr:`Run.candidates`.
+        readings: The readings of the monitor. The present state has the value of
+            :meth:`MonitorWindows.last`; lower is better.
+        is_due: Whether the present state is to be looked at.
+    """
+    name = readings.name
+    found = None if readings.is_held_out else _confirmed_candidate(run, name, readings.window)
+    if found is not None:
+        run.best[name] = found
+    if not is_due or name in run.candidates:
+        return
+    present = _present(run, readings)
+    if present is not None:
+        (run.best if readings.is_held_out else run.candidates)[name] = present
+
+
+def offer_last(run: ReadRun, readings: MonitorWindows) -> Best | None:
+    """Return the best state by a callback's monitor at the end of a run, which may be the last one.
+
+    A state that fewer steps have judged goes to :attr:`Run.end_best`, as checkpoints do not keep
+    it: a run that goes on judges it anew.
+
+    Args:
+        run: The run, which takes no more steps.
+        readings: The readings of the monitor.
+    """
+    name, window = readings.name, readings.window
+    if not readings.is_held_out and run.losses_after is not None:
+        last = _present(run, readings) if run.step >= window else None
+        states = [one for one in (last, run.candidates.get(name)) if one is not None]
+        states.sort(key=lambda state: state.value)
+        sure = (one for one in states if _is_confirmed_at_end(run, one, window))
+        if (best := next(sure, None)) is not None:
+            run.end_best[name] = best
+    return run.end_best.get(name) or run.best.get(name)
+
+
+def _present(run: ReadRun, readings: MonitorWindows) -> Best | None:
+    """The present state, if it is lower than the best one."""
+    present = Best(readings.last(run), run.step, run.state, readings.name)
+    best = run.best.get(readings.name)
+    is_lower = np.isfinite(present.value) and (best is None or present.value < best.value)
+    return present if is_lower else None
