@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ const revive = (_, value) => value?.$bytes === undefined ? value
 window.widget = async (source, state, cells) => {
   const handlers = {};
   const model = {
-    state: JSON.parse(state, revive), sent: [],
+    state: JSON.parse(state, revive), sent: [], age: 0,
     get: (name) => model.state[name] ?? {},
     on: (event, handler) => (handlers[event] ??= new Set()).add(handler),
     off: (event, handler) => handlers[event]?.delete(handler),
@@ -31,7 +32,7 @@ window.widget = async (source, state, cells) => {
     },
     send: (message) => {
       model.sent.push(message.kind);
-      if (message.kind === "hello") model.emit("msg:custom", { kind: "welcome" });
+      if (message.kind === "hello") model.emit("msg:custom", { kind: "welcome", age_s: model.age });
       if (message.kind === "pause") model.put("progress", { asked: "pause" });
     },
     widget_manager: cells && { context: { model: { cells } } },
@@ -166,6 +167,12 @@ def test_a_rate_that_is_asked_for_stays_in_its_field_until_the_run_has_it(page):
     rate.press("Enter")
     page.clock.run_for(300)
     assert "Write it with a point" in page.locator(".aimz-notice").inner_text()
+    rate.blur()  # the reason stays, with what came of it
+    page.clock.run_for(300)
+    told = page.locator(".aimz-notice").inner_text()
+    assert "Write it with a point" in told
+    assert "was not changed" in told
+    assert "press Enter" not in told
     rate.fill("0.05")
     rate.press("Enter")
     rate.blur()
@@ -193,6 +200,15 @@ def test_a_rate_that_is_left_without_enter_is_not_set(page):
     assert rate.input_value() == "0.01"
     assert "not set to 0.5: press Enter" in page.locator(".aimz-notice").inner_text()
     assert not {"learning_rate", "sure_learning_rate"} & set(page.evaluate("() => a.sent"))
+
+
+def test_a_page_that_comes_to_a_pause_counts_from_its_beginning(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.put('progress', { status: 'paused', words: 'paused', paused_s: 1 }) }")
+    page.evaluate("() => { a.age = 30; a.render() }")
+    page.clock.run_for(2_000)
+    time = page.locator(".aimz-stats div", has_text="time").locator("small")
+    assert re.fullmatch(r"0:3[23] paused", time.inner_text())
 
 
 def test_a_run_without_a_view_keeps_its_buttons_in_a_corner(page):

@@ -182,7 +182,7 @@ class WidgetView(NotebookView):
         self._beside: Sequence[Run] = ()
         self._is_heard = False
         self._shows_pictures = False
-        self._opened = 0.0
+        self._opened = self._progress_set = 0.0
         self._loss: float | None = None
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:
@@ -210,7 +210,8 @@ class WidgetView(NotebookView):
         self.widget = make_widget(frames)
         self.widget.on_msg(lambda _, message, __: self._take(message, receive))
         answer_reloaded_pages(kernel())
-        self._opened = time.monotonic()
+        self._opened = self._progress_set = time.monotonic()
+        self.widget.observe(self._note_progress, "progress")
         self._text, self._picture = MovingText(self.widget.model_id), SeldomPicture()
         self._loss = frames.get("loss", {}).get("now")
 
@@ -253,13 +254,18 @@ class WidgetView(NotebookView):
         # On a subshell's thread, while the cell runs on the main one.
         if message.get("kind") == "hello":
             self._is_heard = True
-            self.send({"kind": "welcome"})
+            # A paused run sends nothing more, and its clock goes on.
+            age_s = time.monotonic() - self._progress_set
+            self.send({"kind": "welcome", "age_s": age_s})
         elif message.get("kind") == "pace":
             self._keep_pace(message.get("value"))
         elif message.get("kind") == "choices":
             self.choices = Choices.of_page(message.get("value"))
         else:
             receive(message)
+
+    def _note_progress(self, _: object) -> None:
+        self._progress_set = time.monotonic()
 
     def _keep_pace(self, seconds: Any) -> None:
         if isinstance(seconds, int | float) and math.isfinite(seconds):

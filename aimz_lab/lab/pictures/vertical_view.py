@@ -42,9 +42,8 @@ class VerticalView:
     above: float | None = None
 
     def in_lines(self, unit: str) -> str:
-        """Return what the axis shows, with all but the unit on a line of its own: it is short."""
-        more = self.words(unit)[len(unit) :].lstrip(", ")
-        return f"{unit}\n{more}" if more else unit
+        """Return what the axis shows, with a line for each part: the axis is short."""
+        return "\n".join(filter(None, [unit, self._scale(), self._above()]))
 
     def words(self, unit: str) -> str:
         """Return what the axis shows.
@@ -55,14 +54,21 @@ class VerticalView:
             >>> VerticalView("log", 0.1, 2.0, base=1.25).words("loss")
             'loss above its lowest, 1.25; log scale'
         """
-        if self.kind == "log":
-            if self.base == 0:
-                unit = f"{unit}, log scale"
-            else:
-                unit = f"{unit} above its lowest, {formatting.number(self.base)}; log scale"
+        distance = self.kind == "log" and self.base != 0
+        scaled = (" " if distance else ", ").join(filter(None, [unit, self._scale()]))
+        return ", ".join(filter(None, [scaled, self._above()]))
+
+    def _scale(self) -> str:
+        if self.kind != "log":
+            return ""
+        if self.base == 0:
+            return "log scale"
+        return f"above its lowest, {formatting.number(self.base)}; log scale"
+
+    def _above(self) -> str:
         if self.above is None:
-            return unit
-        return f"{unit}, up to {formatting.number(self.above)} above the picture"
+            return ""
+        return f"up to {formatting.number(self.above)} above the picture"
 
 
 class _Span(NamedTuple):

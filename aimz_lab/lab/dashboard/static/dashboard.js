@@ -199,12 +199,15 @@ class View {
     this.schedule("progress");
   }
 
-  take({ kind, why, what }) {
+  take({ kind, why, what, age_s: age }) {
     if (kind === "preparing") {
       this.preparing = what;
       this.schedule("progress");
     }
-    if (kind === "welcome") this.setReachable(true);
+    if (kind === "welcome") {
+      this.received = performance.now() - 1000 * age; // a page that comes later has old frames
+      this.setReachable(true);
+    }
     if (kind === "refused") this.say(why);
     if (kind === "doubted") this.doubt(why);
   }
@@ -238,9 +241,11 @@ class View {
   leaveRate() {
     if (this.rate.value === this.lastRate) return;
     const typed = this.rate.value.trim();
+    const why = this.refusal();
     this.forgetDoubt();
     this.rate.value = this.lastRate ?? "";
-    if (typed) this.say(`The learning rate was not set to ${typed}: press Enter in the field to set it.`);
+    if (typed && why) this.say(`${why} The learning rate was not changed.`);
+    else if (typed) this.say(`The learning rate was not set to ${typed}: press Enter in the field to set it.`);
     else this.schedule("progress");
   }
 
@@ -270,14 +275,22 @@ class View {
     this.send("sure_learning_rate", Number(this.rate.value));
   }
 
+  /** Why the field holds no learning rate, or "". */
+  refusal() {
+    const { value } = this.rate;
+    if (value.trim() !== "" && Number(value) > 0 && Number.isFinite(Number(value))) return "";
+    const comma = /^\s*\d+,\d+\s*$/.test(value) ? " Write it with a point." : "";
+    return `A learning rate is a positive number; got “${value}”.${comma}`;
+  }
+
   setRate() {
-    const value = Number(this.rate.value);
-    if (this.rate.value.trim() === "" || !(value > 0) || !Number.isFinite(value)) {
-      const comma = /^\s*\d+,\d+\s*$/.test(this.rate.value) ? " Write it with a point." : "";
-      this.say(`A learning rate is a positive number; got “${this.rate.value}”.${comma}`);
+    const why = this.refusal();
+    if (why) {
+      this.say(why);
       setAttribute(this.rate, "aria-invalid", "true");
       return;
     }
+    const value = Number(this.rate.value);
     setAttribute(this.rate, "aria-invalid", null);
     this.doubted = null;
     this.lastRate = this.rate.value;
