@@ -168,6 +168,7 @@ class WidgetView(NotebookView):
 
     Args:
         interval_s: Least seconds between two updates.
+        beside: Runs that are drawn in grey, in the picture at the end.
 
     Attributes:
         widget: The widget of the run that is shown, or ``None`` before the first one.
@@ -175,11 +176,10 @@ class WidgetView(NotebookView):
 
     wants = PANELS
 
-    def __init__(self, interval_s: float = 0.1) -> None:
-        super().__init__()
+    def __init__(self, interval_s: float = 0.1, beside: Sequence[Run] = ()) -> None:
+        super().__init__(beside)
         self._least_interval_s = self._live_interval_s = self.interval_s = interval_s
         self.widget: AnyWidget | None = None
-        self._beside: Sequence[Run] = ()
         self._is_heard = False
         self._shows_pictures = False
         self._opened = self._progress_set = 0.0
@@ -244,7 +244,7 @@ class WidgetView(NotebookView):
 
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and leave the picture in the widget."""
-        bundle, metadata = self._record(run, self._beside)
+        bundle, metadata = self._record(run)
         self._text.close()
         self.widget.progress = frames.get("progress", self.widget.progress)
         self.replace(bundle, metadata)
@@ -310,8 +310,7 @@ class FollowingView(WidgetView):
         beside: Sequence[Run] = (),
         interval_s: float = 0.1,
     ) -> None:
-        super().__init__(interval_s)
-        self._beside = beside
+        super().__init__(interval_s, beside)
         self._make(frames, receive)
         self._stand_below(run)
 
