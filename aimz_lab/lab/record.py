@@ -11,6 +11,7 @@ import numpy as np
 from aimz_lab.data.options import check_text
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.inference.run.events import Run, RunInfo
+from aimz_lab.inference.run.run_words import run_name
 from aimz_lab.lab.traces import Trace
 from aimz_lab.types import RunStatus, shown
 
@@ -106,7 +107,9 @@ def run_of(source: RunSource) -> Run:
 
 
 def named_sources(sources: Iterable[object]) -> dict[str, RunSource]:
-    """Return objects with runs by name: those of dicts by their own, others by kernel and place.
+    """Return objects with runs by name: those of dicts by their own, others as on their pages.
+
+    A run that had no page is called by its kernel and its place.
 
     Args:
         sources: Runs or objects with one, one by one, in lists, or in dicts by name.
@@ -120,9 +123,14 @@ def named_sources(sources: Iterable[object]) -> dict[str, RunSource]:
         run = run_of(source)
         if name is not None:
             check_text("The name of a run", name)
-        name = f"{run.info.model} {len(found) + 1}" if name is None else name
+        elif run.number is not None:
+            name = run_name(run)
+        else:
+            name = f"{run.info.model} {len(found) + 1}"
         if name in found:
             msg = f"Two runs have the name {shown(name)}; give each its own: {{'name': run, ...}}."
+            if run_of(found[name]) is run:
+                msg = f"{shown(name)} is given twice; pass each run once."
             raise ArgumentError(msg)
         found[name] = source
     return found

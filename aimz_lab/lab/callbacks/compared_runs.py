@@ -20,6 +20,7 @@ from aimz_lab.inference.run.run_words import (
     method_words,
     of_outcomes,
     shown_best,
+    taken_at,
     total_loss,
 )
 from aimz_lab.lab import formatting
@@ -62,9 +63,9 @@ def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource])
         A data frame that shows the picture too, with a column a run in the order given: how it
         ended, steps, time, rates, and losses, per row where the rows are known. ``loss`` is
         smoothed; ``best`` is the loss of the best state, see :attr:`Run.best_so_far`;
-        ``total_loss`` is the loss of all rows. A run without a name has that of its kernel, and its
-        place. Where the outcomes of runs are made by other formulas of a table, ``outcome`` and a
-        sentence say so: their losses do not compare.
+        ``total_loss`` is the loss of all rows. A run without a name has that of its page, with its
+        number, or else that of its kernel, and its place. Where the outcomes of runs are made by
+        other formulas of a table, ``outcome`` and a sentence say so: their losses do not compare.
 
     Raises:
         ArgumentError: If none is given, or two have the same name.
@@ -247,7 +248,7 @@ def _facts(run: Run) -> dict[str, Any]:
     divergences, best = None if run.chains is None else run.chains.divergences, shown_best(run)
     return {
         "method": method_words(run.info.method),
-        "status": formatting.STATUS_WORDS[run.status],
+        "status": ", ".join(filter(None, (formatting.STATUS_WORDS[run.status], taken_at(run)))),
         "epochs": None if run.info.is_sampling else run.epoch,
         "steps": run.step,
         "batch_size": None if run.info.is_sampling else run.info.batch_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -33,6 +34,27 @@ def test_anything_with_a_run_alone_in_lists_and_in_dicts_by_name():
     assert table.at["loss", "long"] == table.at["loss", "kernel 3"] == pytest.approx(5.0)
     assert table.at["loss", "$x_1$"] == table.at["loss", "<i> 4"] < 4.0
     assert table.at["total_loss", "long"] == pytest.approx(50.0)
+
+
+def test_runs_that_had_a_page_are_called_as_there():
+    shown = finished([50.0] * 9)
+    shown.number = 7
+    assert compare([RUN, shown]).columns.tolist() == ["kernel 1", "kernel · run 7"]
+    with pytest.raises(ArgumentError, match="'kernel · run 7' is given twice"):
+        compare([shown, History(shown)])
+
+
+def test_a_legend_says_which_run_the_picture_does_not_reach():
+    apart = finished(np.linspace(9_000, 8_000, 100), model="far")
+    diverged = finished([9e6, np.nan], model="diverged")
+    for figure in (
+        compare({"near": OTHER, "diverged": diverged}).figure(),
+        loss_figure(OTHER, apart),
+    ):
+        legend = [text.get_text().strip() for text in figure.axes[0].get_legend().get_texts()]
+        unseen = [text for text in legend if text.endswith(", outside of this picture")]
+        assert len(unseen) == 1
+        assert re.match("far|diverged", unseen[0])
 
 
 def test_it_shows_a_picture_and_a_table_of_what_is_known():

@@ -2,7 +2,7 @@
 
 import { chainItems, DASHES, describe, labelRoom, paint, readout, readoutLines, scene } from "./chart.js";
 import { h, setAttribute, setFlag, setText, svg } from "./elements.js";
-import { axisWords } from "./view.js";
+import { axisWords, shows } from "./view.js";
 
 const CANVAS_HEIGHT = 280;
 const TIP_WIDTH = 210;
@@ -90,7 +90,8 @@ export class Curve {
       shown.smoothed ? ["smoothed", "line", []] : null,
       shown.smoothed ? ["each step", "raw", []] : [spoken(shown.curve), "line", []],
       shown.validation ? [shown.validation.legend, "validation", DASHES.validation] : null,
-      ...shown.previous.map((run, i) => [run.label, "previous", DASHES.previous[i]]),
+      ...shown.previous.map((run, i) => [
+        shows(shown.view, run.values) ? run.label : `${run.label}, outside of this picture`, "previous", DASHES.previous[i]]),
     ].filter(Boolean);
     const key = JSON.stringify([items, shown.curve]);
     if (key === this.shownLegend) return;
