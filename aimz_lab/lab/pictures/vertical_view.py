@@ -19,6 +19,10 @@ _OTHERS = 3.0  # other runs may make the axis this much longer
 _ROOM, _LOG_ROOM = 0.06, 0.04
 _FLAT = 3e-6  # of the size of a value: beyond it, single precision is all that moves
 _FEW_STEPS = 8
+_CUT_OFF = 0.1  # of the steps of a curve
+_MOST_LONGER = (
+    20.0  # times a linear axis grows for the other steps; beyond, it is a logarithmic one
+)
 
 Values = Float[np.ndarray, " value"]
 
@@ -119,6 +123,8 @@ def vertical_view(
 def common_view(curves: Sequence[Curve], *, log: bool = False) -> VerticalView:
     """Choose the vertical axis of several curves alike, however many steps each has.
 
+    It shows nine tenths of each: a curve that falls late is no start that may be cut off.
+
     Args:
         curves: The curves; none comes before the others.
         log: Whether the axis is the logarithmic one.
@@ -135,7 +141,15 @@ def common_view(curves: Sequence[Curve], *, log: bool = False) -> VerticalView:
         shown[0], steps=steps, mean=line, low=line, high=line, smoothed=None, validation=None,
         others=(),
     )  # fmt: skip
-    return vertical_view(joint, log=log)
+    view = vertical_view(joint, log=log)
+    ends = [_quantile(curve.line, 1 - _CUT_OFF) for curve in shown]
+    late = max(filter(np.isfinite, ends), default=-np.inf)
+    if view.kind == "log" or late <= view.high:
+        return view
+    low, highest = _extent(line)
+    if late - low > _MOST_LONGER * (view.high - low):
+        return vertical_view(joint, log=True)
+    return linear_view(low, late, above=highest)
 
 
 def linear_view(low: float, high: float, above: float | None = None) -> VerticalView:

@@ -46,7 +46,7 @@ def test_runs_that_had_a_page_are_called_as_there():
 
 def test_a_legend_says_which_run_the_picture_does_not_reach():
     apart = finished(np.linspace(9_000, 8_000, 100), model="far")
-    diverged = finished([9e6, np.nan], model="diverged")
+    diverged = finished([np.nan, np.nan], model="diverged")
     for figure in (
         compare({"near": OTHER, "diverged": diverged}).figure(),
         loss_figure(OTHER, apart),
@@ -106,6 +106,20 @@ def test_a_start_far_off_leaves_the_ends_visible():
     flat = finished(np.r_[np.full(3, 4e6), np.full(300, 11.0)])
     axes = compare(flat).figure().axes[0]
     assert "log scale" in axes.get_ylabel()  # as on the page and in loss_figure
+
+
+def test_a_fall_in_the_midst_is_no_start_that_may_be_cut_off(rng):
+    """As of a rate that is lowered after a quarter of the steps."""
+    plateaus = np.where(np.arange(4_000) < 1_100, 8.33, 8.20) + rng.normal(size=4_000) * 0.02
+    later = finished(np.r_[np.linspace(19, 8.4, 40), plateaus])
+    axes = compare(later, finished(plateaus - 0.01)).figure().axes[0]
+    low, high = axes.get_ylim()
+    assert low < 0.82 < 0.833 < high < 0.9
+    assert "above the picture" in axes.get_ylabel()
+    exploded = finished(np.r_[np.full(100, 8e6), np.full(300, 8.2)])
+    axes = compare(exploded, later).figure().axes[0]
+    assert "log scale" in axes.get_ylabel()
+    assert axes.get_ylim()[1] > 8e5
 
 
 @pytest.mark.parametrize(
