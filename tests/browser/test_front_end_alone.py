@@ -159,6 +159,21 @@ def test_the_notice_of_a_request_stays_until_the_run_gets_to_it(page):
     assert not notice.is_visible()
 
 
+def test_numbers_of_a_long_run_keep_apart(page):
+    page.set_viewport_size({"width": 700, "height": 800})
+    make(page, "a", frames("a"))
+    far = {"now": 0.8199, "best": 0.8198, "best_step": 1_291_512}
+    page.evaluate(
+        "(far) => { a.put('loss', far); a.put('progress', { step: 1368678 }); a.render() }", far
+    )
+    page.clock.run_for(2_000)
+    tiles = page.locator(".aimz-stats > div").all()
+    boxes = [t.bounding_box() for t in tiles if t.is_visible()]
+    inner = [t.locator("dd").evaluate("e => e.scrollWidth - e.clientWidth") for t in tiles]
+    assert len(boxes) > 4
+    assert max(inner) <= 0
+
+
 def test_a_rate_that_is_asked_for_stays_in_its_field_until_the_run_has_it(page):
     make(page, "a", frames("a"))
     page.evaluate("() => { a.render() }")

@@ -202,6 +202,8 @@ def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:
     if len(coarse.steps) == 1:
         style |= {"marker": "o", "markersize": 4}
     label = "each step" if shown.smoothed is not None or shown.name == LOSS else shown.name
+    if shown.smoothed is None and coarse.width > 1:
+        label = f"{shown.name}, means of {coarse.width:,} steps"
     axes.plot(coarse.steps, coarse.mean, color=color, label=label.replace("_", " "), **style)
 
 

@@ -46,8 +46,9 @@ export class Curve {
     const width = this.canvas.parentElement.clientWidth;
     if (width === 0) return; // not on the page yet
     const ctx = this.prepare(width, theme.font);
-    if (!curves || curves.steps.length === 0) {
-      this.wait(ctx, width, theme.colors.muted);
+    if (!curves?.mean.some(Number.isFinite)) {
+      const words = curves?.steps.length ? "There is no finite value yet." : "The curve begins with the first steps.";
+      this.wait(ctx, width, theme.colors.muted, words);
       return;
     }
     const box = { width, height: CANVAS_HEIGHT, left: 0 };
@@ -75,11 +76,11 @@ export class Curve {
     return ctx;
   }
 
-  wait(ctx, width, color) {
+  wait(ctx, width, color, words) {
     ctx.clearRect(0, 0, width, CANVAS_HEIGHT);
     ctx.fillStyle = color;
     ctx.textAlign = "center";
-    ctx.fillText("The curve begins with the first steps.", width / 2, CANVAS_HEIGHT / 2);
+    ctx.fillText(words, width / 2, CANVAS_HEIGHT / 2);
   }
 
   drawLegend() {
