@@ -783,7 +783,8 @@ class ImpactModel:
             return_sites: Sites to return; by default the kernel's latent sites.
             return_datatree: Return a labelled tree, or a dict of arrays ``(num_samples, ...)``.
             **kwargs: Arguments of the guide, if it takes any; all arguments of the kernel, output
-                included, to continue MCMC or to set up a guide.
+                included, to continue MCMC or to set up a guide. Of a model with a table, the table
+                of the training as ``X``, or whatever the kernel's input is called, is enough.
 
         Returns:
             A tree with the group ``posterior``, or the draws by site.
@@ -813,7 +814,7 @@ class ImpactModel:
             request = SampleRequest(
                 num_samples=num_samples,
                 key=keys.keys[0],
-                arguments=kwargs,
+                arguments=kwargs if self._table is None else self._table.data_of(kwargs),
                 roles=self._roles((), ()),
                 spec=trained.spec,
                 state=trained.state,

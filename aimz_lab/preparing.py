@@ -117,11 +117,8 @@ class Preparation:
         """Whether anybody is told of it."""
         return self._tell is not None and not self._ended.is_set()
 
-    def at_part(self, part: tuple[int, int] | None) -> None:
-        """Count from here on the parts of the call that are done; ``None`` counts none."""
-        if part is None:
-            self._parts = None
-            return
+    def at_part(self, part: tuple[int, int]) -> None:
+        """Count from here on the parts of the call: how many are done, and how many there are."""
         if self._parts is None:
             self._counted_from = time.monotonic()
         self._parts, self._share = part, part[0] / part[1]
@@ -130,7 +127,7 @@ class Preparation:
         """Note the share of the present part that is done, here and in the calls around."""
         if self._parts is not None:
             done, of = self._parts
-            self._share = (done + share) / of
+            share = self._share = (done + share) / of
         if self._outer is not None:
             self._outer.reach(share)
 
@@ -196,11 +193,12 @@ def doing(activity: str, part: tuple[int, int] | None = None) -> None:
     Args:
         activity: A phrase such as ``"tracing the model"``.
         part: How many parts are done, and how many there are, if they take about as long each: the
-            time left is then known.
+            time left is then known. An activity within a part names none.
     """
     preparation = current()
     preparation.activity = activity
-    preparation.at_part(part)
+    if part is not None:
+        preparation.at_part(part)
 
 
 @contextlib.contextmanager

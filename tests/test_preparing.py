@@ -199,6 +199,20 @@ def test_the_time_left_is_known_once_parts_are_done():
     assert re.search(r"fitting · 0\.\d s · 0:1\d left", told[-1].text)
 
 
+def test_parts_of_a_call_within_are_shares_of_the_part_around_it():
+    with Preparation("sales").under_way() as outer:
+        doing("computing both scenarios", (0, 1))
+        shares = []
+        with Preparation("sales").under_way() as inner:
+            for number in range(2):
+                doing("averaging", (number, 2))
+                doing("compiling the predictions")  # within the part
+                for share in (0.5, 1.0):
+                    inner.reach(share)
+                    shares.append(outer._share)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
 SLOW_CALLS = {
     "effect": lambda im, args: im.estimate_effect(args_baseline=args, args_intervention=args),
     "sweep": lambda im, args: im.sweep("X", [0.0, 1.0], args["X"]),

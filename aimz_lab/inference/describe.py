@@ -178,7 +178,8 @@ def _training_words(described: JsonObject, standing: Standing) -> str:
             paused = " paused" if run.status == "paused" else ""
             return f"training{paused}, {position(run)}, {taken_at(run)}"
         # How it ended is no longer so once single steps or a result from elsewhere followed.
-        if not described["ending"] and run.status not in ("interrupted", "diverged"):
+        can_follow = run.chains is None and run.status in ("interrupted", "diverged")
+        if not described["ending"] and not can_follow:
             return f"training {STATUS_WORDS[run.status]} at {position(run)}{data}"
     if described["ending"]:
         return f"{described['ending']}, trained{data}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from aimz_lab.errors import OptionalDependencyError
+from aimz_lab.system.notebook_output import asked_from_page, kernel
 
 Place = Literal["page", "kernel", "terminal", "pipe", "automation"]
 
@@ -37,26 +38,6 @@ def place(stream: IO[str] | None = None) -> Place:
 def automated() -> bool:
     """Whether this is continuous integration or a test, by their environment variables."""
     return any(os.environ.get(name, "").lower() not in _NO for name in _AUTOMATION)
-
-
-def kernel() -> Any | None:
-    """Return the Jupyter kernel of this process, or ``None``, without importing IPython."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return getattr(shell, "kernel", None)
-
-
-def asked_from_page() -> bool:
-    """Whether the running cell was sent by a page.
-
-    Programs (nbclient, papermill, consoles) use ``jupyter_client``, whose messages carry no cell id
-    and are numbered ``session_process_count``; pages send a cell id, or a plain UUID.
-    """
-    parent = getattr(kernel().shell, "parent_header", None) or {}
-    if any("cell" in name.lower() for name in parent.get("metadata", {})):
-        return True
-    message_id = parent.get("header", {}).get("msg_id", "")
-    return message_id.count("_") < 2
 
 
 def has_subshells() -> bool:

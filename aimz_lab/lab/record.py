@@ -11,6 +11,7 @@ import numpy as np
 from aimz_lab.data.options import check_text
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.inference.run.events import Run, RunInfo
+from aimz_lab.inference.run.run_words import run_name
 from aimz_lab.lab.traces import Trace
 from aimz_lab.types import RunStatus, shown
 
@@ -106,36 +107,43 @@ def run_of(source: RunSource) -> Run:
     raise DataTypeError(msg)
 
 
-def kernel_name(source: RunSource) -> str:
-    """Return the name of the kernel of a run or an object with one.
+def name_at(source: RunSource, place: int) -> str:
+    """Name a run as on its page; one that had no page, by its kernel and its place.
+
+    Args:
+        source: The run, or an object with one.
+        place: Its place among others, from 1.
 
     Raises:
         DataTypeError: If it has no run.
     """
-    return run_of(source).info.model
+    run = run_of(source)
+    return f"{run.info.model} {place}" if run.number is None else run_name(run)
 
 
 def named_sources(
-    sources: Iterable[object], kernel_name: Callable[[Any], str] = kernel_name
+    sources: Iterable[object], name_at: Callable[[Any, int], str] = name_at
 ) -> dict[str, RunSource]:
-    """Return objects with runs by name: those of dicts by their own, others by kernel and place.
+    """Return objects with runs by name: those of dicts by their own.
 
     Args:
         sources: Runs or objects with one, one by one, in lists, or in dicts by name.
-        kernel_name: Returns the name of a source's kernel, or raises.
+        name_at: Returns the name of a source at a place, or raises.
 
     Raises:
         ArgumentError: If two have the same name, or a name is no text.
         DataTypeError: If one has no run.
     """
     found: dict[str, RunSource] = {}
-    for name, source in _flat(sources):
-        kernel = kernel_name(source)
-        if name is not None:
-            check_text("The name of a run", name)
-        name = f"{kernel} {len(found) + 1}" if name is None else name
+    for given, source in _flat(sources):
+        name = name_at(source, len(found) + 1)
+        if given is not None:
+            check_text("The name of a run", given)
+            name = given
         if name in found:
             msg = f"Two runs have the name {shown(name)}; give each its own: {{'name': run, ...}}."
+            if given is None:
+                msg = f"{shown(name)} is given twice; pass each run once."
             raise ArgumentError(msg)
         found[name] = source
     return found

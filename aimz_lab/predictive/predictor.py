@@ -317,9 +317,11 @@ class Predictor:
         Returns:
             As :meth:`_results`, with the scenarios on the last axis.
         """
-        for each in scenarios:
+        found = []
+        for number, each in enumerate(scenarios):
+            doing(f"averaging scenario {number + 1} of 2", (number, 2))
             each.request = replace(each.request, combine=None)
-        found = [self._results((each,), reducers) for each in scenarios]
+            found.append(self._results((each,), reducers))
         (before, averages_before), (after, averages_after) = found
         return _stacked(before, after), {
             site: _stacked(averages_before[site], averages)

@@ -8,12 +8,59 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+_late: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {}
+"""What outputs were replaced by from a thread, by their identifier, until a cell ends."""
+
+
+def kernel() -> Any | None:
+    """Return the Jupyter kernel of this process, or ``None``, without importing IPython."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None)
+
+
+def asked_from_page() -> bool:
+    """Whether the running cell was sent by a page.
+
+    Programs (nbclient, papermill, consoles) use ``jupyter_client``, whose messages carry no cell id
+    and are numbered ``session_process_count``; pages send a cell id, or a plain UUID.
+    """
+    parent = getattr(kernel().shell, "parent_header", None) or {}
+    if any("cell" in name.lower() for name in parent.get("metadata", {})):
+        return True
+    message_id = parent.get("header", {}).get("msg_id", "")
+    return message_id.count("_") < 2
+
 
 def cell_number() -> int | None:
     """Return the number of the notebook's cell that runs; ``None`` where there is no notebook."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return None if getattr(shell, "kernel", None) is None else shell.execution_count
+    return None if kernel() is None else kernel().shell.execution_count
+
+
+def update_output(
+    output: Any, bundle: dict[str, Any], metadata: dict[str, Any] | None = None
+) -> None:
+    """Replace an output, from any thread.
+
+    A program that executes a notebook takes the messages of the cell that runs alone, and drops
+    those of a run in the background. They are sent to it once more when that cell ends.
+
+    Args:
+        output: What :func:`IPython.display.display` returned for it.
+        bundle: A MIME bundle.
+        metadata: Metadata of its parts.
+    """
+    output.update(bundle, raw=True, metadata=metadata or {})
+    is_behind = threading.current_thread() is not threading.main_thread()
+    if is_behind and kernel() is not None and not asked_from_page():
+        _late[output.display_id] = output, bundle, metadata or {}
+        kernel().shell.events.register("post_run_cell", _send_again)
+
+
+def _send_again(_: object) -> None:
+    while _late:
+        _, (output, bundle, metadata) = _late.popitem()
+        output.update(bundle, raw=True, metadata=metadata)
 
 
 class LastingOutput:
@@ -55,5 +102,5 @@ class LastingOutput:
             self._is_over = True
             for output in self._outputs:
                 with contextlib.suppress(Exception):  # the notebook may be gone
-                    output.update(self._bundle(), raw=True)
+                    update_output(output, self._bundle())
             self._outputs = []

@@ -192,6 +192,24 @@ class ModelTable:
         arguments = {**(kernel_kwargs or {}), **made}
         return TableCall(X, y, arguments, (*by_row, *rows), encoder, kept, observed)
 
+    def data_of(self, arguments: Arguments) -> Arguments:
+        """Return all arguments of the kernel, where its input is a table; else them as they are.
+
+        Args:
+            arguments: Kernel arguments by name.
+
+        Raises:
+            CallError: If an argument is made from the table and also passed.
+            DataError: If the table cannot be encoded.
+        """
+        given = dict(arguments)
+        inputs = given.pop(self.signature.input, None)
+        if not self.takes(inputs):
+            return arguments
+        output = self.signature.output
+        call = self.call(inputs, given.pop(output, None), {}, given, (), with_output=True)
+        return {self.signature.input: call.inputs, output: call.outputs, **call.kernel_kwargs}
+
     def _observed(
         self, encoder: TableEncoder, table: Any, kept: np.ndarray | None
     ) -> Observed | None:

@@ -14,7 +14,10 @@ from aimz_lab.trust.posterior_checks import entries
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import array_stats
 
-_MORE = "Run longer chains, or continue these: im.sample(num_samples=..., X=X, y=y)."
+_MORE = (
+    "Run longer chains, or continue these: im.sample(num_samples=..., X=X, y=y), of a model with a "
+    "table X=table alone."
+)
 _SEVERAL = "Run four chains: MCMC(..., num_chains=4)."
 _REPARAMETRISE = (
     "Raise target_accept_prob (0.95 to 0.99), or write hierarchies non-centred "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ const revive = (_, value) => value?.$bytes === undefined ? value
 window.widget = async (source, state, cells) => {
   const handlers = {};
   const model = {
-    state: JSON.parse(state, revive), sent: [],
+    state: JSON.parse(state, revive), sent: [], age: 0,
     get: (name) => model.state[name] ?? {},
     on: (event, handler) => (handlers[event] ??= new Set()).add(handler),
     off: (event, handler) => handlers[event]?.delete(handler),
@@ -31,7 +32,8 @@ window.widget = async (source, state, cells) => {
     },
     send: (message) => {
       model.sent.push(message.kind);
-      if (message.kind === "hello") model.emit("msg:custom", { kind: "welcome" });
+      const welcome = { kind: "welcome", age_s: model.age };
+      if (message.kind === "hello" && !model.silent) model.emit("msg:custom", welcome);
       if (message.kind === "pause") model.put("progress", { asked: "pause" });
     },
     widget_manager: cells && { context: { model: { cells } } },
@@ -89,10 +91,10 @@ def frames(model_id, losses=(5.0, 4.0, 3.0)):
     return json.dumps(state, default=plain)
 
 
-def make(page, name, state, cells="null"):
+def make(page, name, state, cells="null", source="dashboard"):
     page.evaluate(
         f"async ([source, state]) => {{ window.{name} = await widget(source, state, {cells}) }}",
-        [module(), state],
+        [module(source), state],
     )
 
 
@@ -157,6 +159,21 @@ def test_the_notice_of_a_request_stays_until_the_run_gets_to_it(page):
     assert not notice.is_visible()
 
 
+def test_numbers_of_a_long_run_keep_apart(page):
+    page.set_viewport_size({"width": 700, "height": 800})
+    make(page, "a", frames("a"))
+    far = {"now": 0.8199, "best": 0.8198, "best_step": 1_291_512}
+    page.evaluate(
+        "(far) => { a.put('loss', far); a.put('progress', { step: 1368678 }); a.render() }", far
+    )
+    page.clock.run_for(2_000)
+    tiles = page.locator(".aimz-stats > div").all()
+    boxes = [t.bounding_box() for t in tiles if t.is_visible()]
+    inner = [t.locator("dd").evaluate("e => e.scrollWidth - e.clientWidth") for t in tiles]
+    assert len(boxes) > 4
+    assert max(inner) <= 0
+
+
 def test_a_rate_that_is_asked_for_stays_in_its_field_until_the_run_has_it(page):
     make(page, "a", frames("a"))
     page.evaluate("() => { a.render() }")
@@ -166,6 +183,12 @@ def test_a_rate_that_is_asked_for_stays_in_its_field_until_the_run_has_it(page):
     rate.press("Enter")
     page.clock.run_for(300)
     assert "Write it with a point" in page.locator(".aimz-notice").inner_text()
+    rate.blur()  # the reason stays, with what came of it
+    page.clock.run_for(300)
+    told = page.locator(".aimz-notice").inner_text()
+    assert "Write it with a point" in told
+    assert "was not changed" in told
+    assert "press Enter" not in told
     rate.fill("0.05")
     rate.press("Enter")
     rate.blur()
@@ -193,6 +216,50 @@ def test_a_rate_that_is_left_without_enter_is_not_set(page):
     assert rate.input_value() == "0.01"
     assert "not set to 0.5: press Enter" in page.locator(".aimz-notice").inner_text()
     assert not {"learning_rate", "sure_learning_rate"} & set(page.evaluate("() => a.sent"))
+
+
+def test_a_page_that_comes_to_a_pause_counts_from_its_beginning(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.put('progress', { status: 'paused', words: 'paused', paused_s: 1 }) }")
+    page.evaluate("() => { a.age = 30; a.render() }")
+    page.clock.run_for(2_000)
+    time = page.locator(".aimz-stats div", has_text="time").locator("small")
+    assert re.fullmatch(r"0:3[23] paused", time.inner_text())
+
+
+def test_a_widget_that_is_saved_in_a_notebook_does_not_look_live(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.silent = true; window.view = a.render() }")
+    page.clock.run_for(300)
+    time = page.locator(".aimz-stats div", has_text="time").locator("dd")
+    told = time.inner_text()
+    page.clock.run_for(5_000)
+    pill = page.locator(".aimz-pill")
+    assert (pill.inner_text(), time.inner_text()) == ("not connected", told)
+    assert "as it was last heard of" in page.locator(".aimz-notice").inner_text()
+    assert not page.get_by_role("button", name="Stop").first.is_visible()
+    page.evaluate("() => { view.remove(); view.el.remove() }")
+    page.clock.run_for(5_000)
+    assert page.locator(".aimz-dock").count() == 0
+    page.evaluate("() => { a.silent = false }")  # a kernel that was busy answers late
+    page.clock.run_for(3_000)
+    assert page.locator(".aimz-dock .aimz-pill").inner_text() == "running"
+
+
+def test_the_table_of_runs_of_a_kernel_that_is_gone_has_no_buttons(page):
+    row = {"number": 2, "model": "sales", "method": "SVI", "position": "running · 4:59 left"}
+    row |= {"status": "running", "is_paused": False, "is_stopping": False, "is_over": False}
+    make(page, "a", json.dumps({"meta": {"model_id": "a"}, "rows": [row]}), source="running")
+    page.evaluate("() => { a.render() }")
+    page.clock.run_for(2_000)
+    assert page.get_by_role("button", name="Stop").count() == 1
+    page.clock.run_for(4_000)  # no answer
+    assert "as they were last heard of" in page.locator(".aimz-notice").inner_text()
+    page.evaluate("() => { a.emit('comm_live_update') }")
+    page.clock.run_for(2_000)
+    assert page.get_by_role("button").count() == 0
+    assert page.get_by_text("no longer connected · was running").is_visible()
+    assert "are not continued" in page.locator(".aimz-notice").inner_text()
 
 
 def test_a_run_without_a_view_keeps_its_buttons_in_a_corner(page):

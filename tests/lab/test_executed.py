@@ -36,3 +36,42 @@ def test_each_run_leaves_a_picture_and_nothing_else(tmp_path, repository, monkey
     page, _ = HTMLExporter().from_notebook_node(notebook)
     assert page.count('src="data:image/png') == 2
     assert "widget-view" not in page
+
+
+BEHIND = """
+import jax, numpyro, numpy as np, time
+import numpyro.distributions as dist
+from numpyro.infer import SVI, Trace_ELBO, autoguide
+from aimz_lab import Callback, ImpactModel, lab
+
+def line(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(slope * X, 1), obs=y)
+
+class Gate(Callback):
+    def on_epoch_end(self, run, epoch):
+        while epoch == 2 and not opened:
+            time.sleep(0.01)
+
+X, opened = np.linspace(-1, 1, 40), []
+svi = SVI(line, autoguide.AutoNormal(line), numpyro.optim.Adam(0.01), Trace_ELBO())
+im = ImpactModel(line, jax.random.key(0), svi=svi)
+handle = im.fit(X, X, batch_size=20, epochs=4, callbacks=[Gate()], blocking=False)
+handle
+"""
+
+
+@pytest.mark.slow
+def test_a_run_in_the_background_leaves_its_record_and_no_live_view(
+    tmp_path, repository, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    cells = [BEHIND, "lab.show(handle)", "lab.running()", "opened.append(1); handle.wait();"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+    NotebookClient(notebook, timeout=100, resources={"metadata": {"path": tmp_path}}).execute()
+    began, shown, listed, _ = ([o["data"] for o in cell.outputs] for cell in notebook.cells)
+    for outputs in (began, shown):
+        assert "image/png" in outputs[0]
+        assert "completed: all 8 steps done" in outputs[0]["text/plain"]
+    assert "as of" in listed[0]["text/html"]
+    assert "widgets" not in notebook.metadata  # the page of a saved one would take it for live

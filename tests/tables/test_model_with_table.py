@@ -382,3 +382,9 @@ def test_a_run_of_chains_knows_the_levels_as_one_of_svi_does(im, table):
     chains.fit_on_batch(table, progress=False)
     for one in (chains, im):
         assert one.last_run.axis_labels()["lift"] == (LEVELS,)
+    more = chains.sample(num_samples=3, X=table)  # they go on by the table of their run
+    assert more["posterior"].sizes["draw"] == 3
+    with pytest.raises(DataError, match="other"):
+        chains.sample(num_samples=3, X=table.assign(pay=table.pay + 1))
+    with pytest.raises(CallError, match="already gives 'y'"):
+        chains.sample(num_samples=3, X=table, y=table.pay)

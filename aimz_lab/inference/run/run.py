@@ -479,6 +479,8 @@ class Run:
 
     def rate_changed(self, rate: float) -> None:
         """Note that ``rate`` holds from the next step on; for trainers."""
+        if rate == self.learning_rate:
+            return
         change = RateChange(self.step, self.learning_rate, rate)
         self.rate_changes = [*self.rate_changes[-_MOST_CHANGES + 1 :], change]
         self.learning_rate = rate

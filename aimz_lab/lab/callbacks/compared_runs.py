@@ -20,6 +20,7 @@ from aimz_lab.inference.run.run_words import (
     method_words,
     of_outcomes,
     shown_best,
+    taken_at,
     total_loss,
 )
 from aimz_lab.lab import formatting
@@ -35,7 +36,7 @@ from aimz_lab.lab.callbacks.model_scores import (
 from aimz_lab.lab.panels.chains import judged_at_the_end
 from aimz_lab.lab.record import (
     RunSource,
-    kernel_name,
+    name_at,
     named_sources,
     padded_share,
     run_of,
@@ -65,9 +66,9 @@ def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource])
         A data frame that shows the picture too, with a column a run in the order given: how it
         ended, steps, time, rates, and losses, per row where the rows are known. ``loss`` is
         smoothed; ``best`` is the loss of the best state, see :attr:`Run.best_so_far`;
-        ``total_loss`` is the loss of all rows. A run without a name has that of its kernel, and its
-        place. Where the outcomes of runs are made by other formulas of a table, ``outcome`` and a
-        sentence say so: their losses do not compare.
+        ``total_loss`` is the loss of all rows. A run without a name has that of its page, with its
+        number, or else that of its kernel, and its place. Where the outcomes of runs are made by
+        other formulas of a table, ``outcome`` and a sentence say so: their losses do not compare.
 
     Raises:
         ArgumentError: If none is given, or two have the same name.
@@ -150,7 +151,7 @@ def compare_runs(
         np.True_
     """
     has_rows = held_out is not None or trained is not None
-    named = named_sources([sources], _kernel_name if has_rows else kernel_name)
+    named = named_sources([sources], _name_at if has_rows else name_at)
     progress = check_flag("progress", progress)
     if not named:
         raise ArgumentError("compare_runs() puts runs side by side; pass at least one.")
@@ -202,8 +203,10 @@ def _is_without_run(source: object) -> bool:
     return isinstance(source, ImpactModel) and source.last_run is None
 
 
-def _kernel_name(source: object) -> str:
-    return callable_name(source.kernel) if _is_without_run(source) else kernel_name(source)
+def _name_at(source: object, place: int) -> str:
+    if _is_without_run(source):
+        return f"{callable_name(source.kernel)} {place}"
+    return name_at(source, place)
 
 
 def _scored(
@@ -281,7 +284,7 @@ def _facts(run: Run) -> dict[str, Any]:
     divergences, best = None if run.chains is None else run.chains.divergences, shown_best(run)
     return {
         "method": method_words(run.info.method),
-        "status": formatting.STATUS_WORDS[run.status],
+        "status": ", ".join(filter(None, (formatting.STATUS_WORDS[run.status], taken_at(run)))),
         "epochs": None if run.info.is_sampling else run.epoch,
         "steps": run.step,
         "batch_size": None if run.info.is_sampling else run.info.batch_size,

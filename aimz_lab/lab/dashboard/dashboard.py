@@ -279,7 +279,8 @@ class LiveDashboard(Display):
         self.view = self._asked_view = open_view(self._receive)
 
     def _ipython_display_(self) -> None:
-        self.view.display(self.run)
+        with self._showing:
+            self.view.display(self.run)
 
 
 @public

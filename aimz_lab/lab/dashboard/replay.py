@@ -13,6 +13,7 @@ from aimz_lab.lab import environment
 from aimz_lab.lab.dashboard import previous_runs
 from aimz_lab.lab.dashboard.contents import meta, panels_of
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
+from aimz_lab.lab.dashboard.views import PicturesOnDemand
 from aimz_lab.lab.panels import ParametersPanel
 from aimz_lab.lab.panels.panel_set import Frames, PanelSet
 from aimz_lab.lab.pictures.figures import picture_bundle
@@ -33,7 +34,7 @@ def frames_of(run: Run) -> Frames:
 
 
 @public
-def show(source: RunSource, *others: RunSource) -> AnyWidget:
+def show(source: RunSource, *others: RunSource) -> AnyWidget | LiveDashboard:
     """Show a run on the live page, with other axes or beside other runs.
 
     A run that goes on is shown live, with its buttons, also if it was begun without a display.
@@ -45,6 +46,8 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
     Returns:
         The widget, which shows itself at the end of a cell. A notebook that is opened without its
         kernel shows a still picture in its place, or says where the run was when it was saved.
+        Where a program executes the notebook, a run that goes on is a picture, which is drawn
+        anew when it has ended.
 
     Raises:
         DataTypeError: If an argument has no run.
@@ -65,8 +68,8 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget:
         for view in shown:
             if isinstance(view, WidgetView) and not others:
                 return view.widget
-        if widget := _follow(live, beside_it):
-            return widget
+        if followed := _follow(live, beside_it):
+            return followed
     frames = frames_of(run) | _beside(run, beside_it)
     widget = make_widget(frames if run.finished else _as_snapshot(frames))
     widget.show_below = lambda: show_picture_below(widget, *picture_bundle(run, others=beside_it))
@@ -87,12 +90,16 @@ def _beside(run: Run, others: Sequence[Run]) -> Frames:
     return {"previous_runs": {"runs": described}}
 
 
-def _follow(live: LiveRun, others: Sequence[Run]) -> AnyWidget | None:
-    """Return a widget that follows a run from the next event on, unless the run has ended."""
+def _follow(live: LiveRun, others: Sequence[Run]) -> AnyWidget | LiveDashboard | None:
+    """Return what follows a run from the next event on, unless the run has ended."""
     from aimz_lab.lab.dashboard.widget import FollowingView
 
-    so_far = {name: frame for name, frame in frames_of(live.run).items() if "error" not in frame}
     dashboard = LiveDashboard()
+    # A program that executes a notebook saves the state of widgets, of a run that will be over.
+    if environment.place() == "kernel":
+        dashboard.follow(live.run, lambda _: PicturesOnDemand(others))
+        return dashboard if live.callbacks.join(dashboard) else None
+    so_far = {name: frame for name, frame in frames_of(live.run).items() if "error" not in frame}
     frames = so_far | _beside(live.run, others)
     dashboard.follow(live.run, lambda receive: FollowingView(live.run, frames, receive, others))
     return dashboard.view.widget if live.callbacks.join(dashboard) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 import uuid
 from collections.abc import Iterator
 from html import escape
@@ -13,12 +12,12 @@ from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
-from aimz_lab.inference.run.run_words import method_words
+from aimz_lab.inference.run.run_words import method_words, taken_at
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.clicks import obey
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
-from aimz_lab.lab.dashboard.moving_text import below_widget, needs_kernel
+from aimz_lab.lab.dashboard.moving_text import below_widget, line_of, needs_kernel
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import WIDGET_MIME
 from aimz_lab.system.imports import late_import
@@ -123,8 +122,7 @@ class RunningRuns:
         # A notebook without its kernel has no table with buttons, and shows the one below.
         widget = bundle[WIDGET_MIME]
         display({WIDGET_MIME: widget, "text/plain": needs_kernel("lab.running()")}, raw=True)
-        content = f"{bundle['text/html']}<p>As of {time.strftime('%H:%M:%S')}.</p>"
-        html = below_widget(widget["model_id"], content)
+        html = below_widget(widget["model_id"], bundle["text/html"])
         display({"text/html": html, "text/plain": bundle["text/plain"]}, raw=True)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
@@ -169,7 +167,7 @@ def _text(listed: list[LiveRun]) -> str:
     if not listed:
         return "No run goes on in this process."
     width = len(str(listed[-1].number))
-    return "\n".join(f"{one.number:>{width}}  {formatting.status_line(one.run)}" for one in listed)
+    return "\n".join(f"{one.number:>{width}}  {line_of(one.run)}" for one in listed)
 
 
 def _html(listed: list[LiveRun]) -> str:
@@ -177,10 +175,11 @@ def _html(listed: list[LiveRun]) -> str:
         return f"<p>{_text(listed)}</p>"
     cells = [
         f"<tr><td>{one.number}</td><td>{escape(one.run.info.model)}</td>"
-        f"<td>{escape(_position(one.run))}</td></tr>"
+        f"<td>{escape(_position(one.run))}</td><td>{taken_at(one.run)}</td></tr>"
         for one in listed
     ]
-    return f"<table><tr><th>run</th><th>kernel</th><th></th></tr>{''.join(cells)}</table>"
+    head = "<tr><th>run</th><th>kernel</th><th></th><th></th></tr>"
+    return f"<table>{head}{''.join(cells)}</table>"
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
-from aimz_lab.lab.dashboard.moving_text import MovingText
+from aimz_lab.lab.dashboard.moving_text import MovingText, line_of
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
@@ -22,6 +22,7 @@ from aimz_lab.lab.pictures.summary import notice_html, summary_text
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.preparing import Preparing
 from aimz_lab.progress import NotebookLine, StatusLine
+from aimz_lab.system.notebook_output import update_output
 
 Receive = Callable[[dict[str, Any]], None]
 """Takes a message of the page, with ``kind`` and perhaps ``value``."""
@@ -129,15 +130,19 @@ class LineView(View):
 
 
 class NotebookView(View):
-    """A notebook's output that stays empty until the end, and then is a still picture.
+    """A notebook's output that says where the run was, and at the end is a still picture.
+
+    Args:
+        beside: Runs that are drawn in grey.
 
     Attributes:
         choices: How a reader chose to see the curve on the live page, if one did; the picture shows
             the same, but of all steps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Sequence[Run] = ()) -> None:
         self.choices: Choices | None = None
+        self._beside = beside
         self._handles: list[Any] = []
         self._is_announced = self._is_open = False
 
@@ -160,28 +165,25 @@ class NotebookView(View):
             self._handles = []
 
     def live_bundle(self, run: Run) -> dict[str, Any] | None:  # noqa: ARG002
-        """Return the output while the run goes on; ``None`` for no output yet."""
+        """Return an output that moves while the run goes on; ``None`` for one that does not."""
         return None
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
-        """Make the output, if there is something to show."""
+        """Make the output now, in the cell: a cell that has returned takes no new ones."""
         load_drawing()
         self._begin_output()
         self._is_announced, self._is_open = False, True
-        if (bundle := self.live_bundle(run)) is not None:
-            self.replace(bundle)
+        self.replace(self.live_bundle(run) or _notice(line_of(run)))
 
     def close(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
         """Replace the output by the picture of the run."""
         self._is_open = False
         self.replace(*self._record(run))
 
-    def _record(
-        self, run: Run, beside: Sequence[Run] = ()
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _record(self, run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the lasting picture: of the whole run, since none can ask it for the rest."""
         choices = self.choices and replace(self.choices, last_half=False)
-        return picture_bundle(run, choices, beside)
+        return picture_bundle(run, choices, self._beside)
 
     def display(self, run: Run | None) -> None:
         """Show the run in one more output, which is updated like the others."""
@@ -196,7 +198,7 @@ class NotebookView(View):
             self._put(bundle, metadata)
             return
         for handle in self._handles:
-            handle.update(bundle, raw=True, metadata=metadata or {})
+            update_output(handle, bundle, metadata)
 
     def _put(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         from IPython.display import display
@@ -206,6 +208,19 @@ class NotebookView(View):
 
 def _notice(text: str) -> dict[str, str]:
     return {"text/plain": text, "text/html": notice_html(text)}
+
+
+class PicturesOnDemand(NotebookView):
+    """Pictures in the cells that ask for them, which are drawn anew at the end of the run."""
+
+    def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
+        """Get ready to draw; nobody has asked yet."""
+        load_drawing()
+
+    def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+        """Show a MIME bundle in the outputs that there are."""
+        if self._handles:
+            super().replace(bundle, metadata)
 
 
 class SeldomPicture:

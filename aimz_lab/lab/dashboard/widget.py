@@ -168,6 +168,7 @@ class WidgetView(NotebookView):
 
     Args:
         interval_s: Least seconds between two updates.
+        beside: Runs that are drawn in grey, in the picture at the end.
 
     Attributes:
         widget: The widget of the run that is shown, or ``None`` before the first one.
@@ -175,14 +176,13 @@ class WidgetView(NotebookView):
 
     wants = PANELS
 
-    def __init__(self, interval_s: float = 0.1) -> None:
-        super().__init__()
+    def __init__(self, interval_s: float = 0.1, beside: Sequence[Run] = ()) -> None:
+        super().__init__(beside)
         self._least_interval_s = self._live_interval_s = self.interval_s = interval_s
         self.widget: AnyWidget | None = None
-        self._beside: Sequence[Run] = ()
         self._is_heard = False
         self._shows_pictures = False
-        self._opened = 0.0
+        self._opened = self._progress_set = 0.0
         self._loss: float | None = None
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:
@@ -210,7 +210,8 @@ class WidgetView(NotebookView):
         self.widget = make_widget(frames)
         self.widget.on_msg(lambda _, message, __: self._take(message, receive))
         answer_reloaded_pages(kernel())
-        self._opened = time.monotonic()
+        self._opened = self._progress_set = time.monotonic()
+        self.widget.observe(self._note_progress, "progress")
         self._text, self._picture = MovingText(self.widget.model_id), SeldomPicture()
         self._loss = frames.get("loss", {}).get("now")
 
@@ -243,7 +244,7 @@ class WidgetView(NotebookView):
 
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and leave the picture in the widget."""
-        bundle, metadata = self._record(run, self._beside)
+        bundle, metadata = self._record(run)
         self._text.close()
         self.widget.progress = frames.get("progress", self.widget.progress)
         self.replace(bundle, metadata)
@@ -253,13 +254,18 @@ class WidgetView(NotebookView):
         # On a subshell's thread, while the cell runs on the main one.
         if message.get("kind") == "hello":
             self._is_heard = True
-            self.send({"kind": "welcome"})
+            # A paused run sends nothing more, and its clock goes on.
+            age_s = time.monotonic() - self._progress_set
+            self.send({"kind": "welcome", "age_s": age_s})
         elif message.get("kind") == "pace":
             self._keep_pace(message.get("value"))
         elif message.get("kind") == "choices":
             self.choices = Choices.of_page(message.get("value"))
         else:
             receive(message)
+
+    def _note_progress(self, _: object) -> None:
+        self._progress_set = time.monotonic()
 
     def _keep_pace(self, seconds: Any) -> None:
         if isinstance(seconds, int | float) and math.isfinite(seconds):
@@ -304,8 +310,7 @@ class FollowingView(WidgetView):
         beside: Sequence[Run] = (),
         interval_s: float = 0.1,
     ) -> None:
-        super().__init__(interval_s)
-        self._beside = beside
+        super().__init__(interval_s, beside)
         self._make(frames, receive)
         self._stand_below(run)
 

@@ -95,6 +95,7 @@ def _draw_losses(axes: Axes, runs: Mapping[str, Run], names: Sequence[str]) -> N
     unit = "loss per row (nats)" if per_row else "loss (nats)"
     axes.yaxis.set_major_formatter(vertical.numbers())
     vertical.set_vertical(axes, view)
+    vertical.say_what_is_unseen(axes)
     _dress(axes, "step", view.in_lines(unit))
     set_steps(axes)
 

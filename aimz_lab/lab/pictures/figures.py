@@ -26,7 +26,7 @@ from aimz_lab.lab.pictures.energies import draw_energies
 from aimz_lab.lab.pictures.rate_marks import draw_rate_changes
 from aimz_lab.lab.pictures.step_axis import set_steps
 from aimz_lab.lab.pictures.summary import WIDTH, Summary
-from aimz_lab.lab.pictures.vertical_axis import numbers, set_vertical
+from aimz_lab.lab.pictures.vertical_axis import numbers, say_what_is_unseen, set_vertical
 from aimz_lab.lab.pictures.vertical_view import vertical_view
 from aimz_lab.lab.record import RunSource, run_of
 from aimz_lab.system.imports import import_in_background, late_import
@@ -136,6 +136,7 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     figure.shown_width = WIDTH
     agg.FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=ink.PAPER)
+    axes.yaxis.set_major_formatter(numbers())
     names = curve_names(run)
     name = choices.curve if choices.curve in names else names[0]
     axis = "iteration" if run.info.is_sampling else "step"
@@ -157,8 +158,10 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     words = view.words(shown.unit)
     part = "It shows the second half of the steps; the" if choices.last_half else "The"
     figure.alt = f"{Summary(run).alt()} {part} vertical axis shows {words}."
-    _dress(axes, run, view.in_lines(shown.unit), axis)
     set_vertical(axes, view)
+    if len(shown.steps):
+        say_what_is_unseen(axes)
+    _dress(axes, run, view.in_lines(shown.unit), axis)
     draw_rate_changes(axes, shown.rate_changes)
     return figure
 
@@ -199,6 +202,8 @@ def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:
     if len(coarse.steps) == 1:
         style |= {"marker": "o", "markersize": 4}
     label = "each step" if shown.smoothed is not None or shown.name == LOSS else shown.name
+    if shown.smoothed is None and coarse.width > 1:
+        label = f"{shown.name}, means of {coarse.width:,} steps"
     axes.plot(coarse.steps, coarse.mean, color=color, label=label.replace("_", " "), **style)
 
 
@@ -206,7 +211,6 @@ def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
     _title(axes, run)
     axes.set_xlabel(axis, color=ink.TEXT, fontsize=8.5)
     axes.set_ylabel(unit, color=ink.TEXT, fontsize=8.5)
-    axes.yaxis.set_major_formatter(numbers())
     axes.tick_params(colors=ink.TEXT, labelsize=8, length=0)
     set_steps(axes)
     axes.grid(color=ink.OTHER, alpha=0.25, linewidth=0.8)

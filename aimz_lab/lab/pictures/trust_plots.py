@@ -9,6 +9,7 @@ import numpy as np
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
+from aimz_lab.lab.pictures.step_axis import set_steps
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def _loss(axes: Axes, report: TrustReport) -> None:
         axes.legend(fontsize=8, frameon=False, loc="upper center")
     axes.set_xlabel("step")
     axes.set_ylabel("nats per row")
+    set_steps(axes)
 
 
 def _ratios(axes: Axes, report: TrustReport) -> None:
@@ -215,7 +217,7 @@ def _summaries(axes: Axes, report: TrustReport) -> None:
         axes.errorbar(mean, at + up, xerr=2 * sd, fmt="o", color=colour, markersize=4, label=label)
     axes.set_yticks(at, table.index)
     axes.set_xlabel("sds of the draws, from their mean")
-    axes.set_ylim(-0.6, len(table))
+    axes.set_ylim(-0.6, len(table) + 0.6)  # with room for the legend
     axes.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
 
 

@@ -44,6 +44,15 @@ def set_vertical(axes: Axes, view: VerticalView) -> None:
     axes.yaxis.set_minor_locator(ticker.NullLocator())
 
 
+def say_what_is_unseen(axes: Axes) -> None:
+    """Say in the legend which lines have no point within the ends of the vertical axis."""
+    low, high = axes.get_ylim()
+    for line in axes.lines:
+        values = np.asarray(line.get_ydata(), float)
+        if not np.any((low <= values) & (values <= high)):
+            line.set_label(f"{line.get_label()}, outside of this picture")
+
+
 def _log_ticks(low: float, high: float) -> list[float]:
     """Positions from ``low`` to ``high``: powers of ten, finer where there are few."""
     ends = np.log10([low, high])

@@ -19,6 +19,10 @@ _OTHERS = 3.0  # other runs may make the axis this much longer
 _ROOM, _LOG_ROOM = 0.06, 0.04
 _FLAT = 3e-6  # of the size of a value: beyond it, single precision is all that moves
 _FEW_STEPS = 8
+_CUT_OFF = 0.1  # of the steps of a curve
+_MOST_LONGER = (
+    20.0  # times a linear axis grows for the other steps; beyond, it is a logarithmic one
+)
 
 Values = Float[np.ndarray, " value"]
 
@@ -42,9 +46,8 @@ class VerticalView:
     above: float | None = None
 
     def in_lines(self, unit: str) -> str:
-        """Return what the axis shows, with all but the unit on a line of its own: it is short."""
-        more = self.words(unit)[len(unit) :].lstrip(", ")
-        return f"{unit}\n{more}" if more else unit
+        """Return what the axis shows, with a line for each part: the axis is short."""
+        return "\n".join(filter(None, [unit, self._scale(), self._above()]))
 
     def words(self, unit: str) -> str:
         """Return what the axis shows.
@@ -55,14 +58,21 @@ class VerticalView:
             >>> VerticalView("log", 0.1, 2.0, base=1.25).words("loss")
             'loss above its lowest, 1.25; log scale'
         """
-        if self.kind == "log":
-            if self.base == 0:
-                unit = f"{unit}, log scale"
-            else:
-                unit = f"{unit} above its lowest, {formatting.number(self.base)}; log scale"
+        distance = self.kind == "log" and self.base != 0
+        scaled = (" " if distance else ", ").join(filter(None, [unit, self._scale()]))
+        return ", ".join(filter(None, [scaled, self._above()]))
+
+    def _scale(self) -> str:
+        if self.kind != "log":
+            return ""
+        if self.base == 0:
+            return "log scale"
+        return f"above its lowest, {formatting.number(self.base)}; log scale"
+
+    def _above(self) -> str:
         if self.above is None:
-            return unit
-        return f"{unit}, up to {formatting.number(self.above)} above the picture"
+            return ""
+        return f"up to {formatting.number(self.above)} above the picture"
 
 
 class _Span(NamedTuple):
@@ -113,6 +123,8 @@ def vertical_view(
 def common_view(curves: Sequence[Curve], *, log: bool = False) -> VerticalView:
     """Choose the vertical axis of several curves alike, however many steps each has.
 
+    It shows nine tenths of each: a curve that falls late is no start that may be cut off.
+
     Args:
         curves: The curves; none comes before the others.
         log: Whether the axis is the logarithmic one.
@@ -129,7 +141,15 @@ def common_view(curves: Sequence[Curve], *, log: bool = False) -> VerticalView:
         shown[0], steps=steps, mean=line, low=line, high=line, smoothed=None, validation=None,
         others=(),
     )  # fmt: skip
-    return vertical_view(joint, log=log)
+    view = vertical_view(joint, log=log)
+    ends = [_quantile(curve.line, 1 - _CUT_OFF) for curve in shown]
+    late = max(filter(np.isfinite, ends), default=-np.inf)
+    if view.kind == "log" or late <= view.high:
+        return view
+    low, highest = _extent(line)
+    if late - low > _MOST_LONGER * (view.high - low):
+        return vertical_view(joint, log=True)
+    return linear_view(low, late, above=highest)
 
 
 def linear_view(low: float, high: float, above: float | None = None) -> VerticalView:

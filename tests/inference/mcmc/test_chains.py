@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -237,6 +238,7 @@ def test_an_interrupt_keeps_the_draws_so_far():
         im.fit_on_batch(SD, EFFECT, callbacks=[interrupt], steps_per_call=10, progress=False)
     assert im.last_run.status == "interrupted"
     assert im.posterior["mu"].shape == (4,)
+    assert re.search(r"training interrupted at draw 2 of \d+ in 2 chains on 8 rows", repr(im))
 
 
 @pytest.mark.slow

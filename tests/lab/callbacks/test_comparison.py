@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -33,6 +34,27 @@ def test_anything_with_a_run_alone_in_lists_and_in_dicts_by_name():
     assert table.at["loss", "long"] == table.at["loss", "kernel 3"] == pytest.approx(5.0)
     assert table.at["loss", "$x_1$"] == table.at["loss", "<i> 4"] < 4.0
     assert table.at["total_loss", "long"] == pytest.approx(50.0)
+
+
+def test_runs_that_had_a_page_are_called_as_there():
+    shown = finished([50.0] * 9)
+    shown.number = 7
+    assert compare([RUN, shown]).columns.tolist() == ["kernel 1", "kernel · run 7"]
+    with pytest.raises(ArgumentError, match="'kernel · run 7' is given twice"):
+        compare([shown, History(shown)])
+
+
+def test_a_legend_says_which_run_the_picture_does_not_reach():
+    apart = finished(np.linspace(9_000, 8_000, 100), model="far")
+    diverged = finished([np.nan, np.nan], model="diverged")
+    for figure in (
+        compare({"near": OTHER, "diverged": diverged}).figure(),
+        loss_figure(OTHER, apart),
+    ):
+        legend = [text.get_text().strip() for text in figure.axes[0].get_legend().get_texts()]
+        unseen = [text for text in legend if text.endswith(", outside of this picture")]
+        assert len(unseen) == 1
+        assert re.match("far|diverged", unseen[0])
 
 
 def test_it_shows_a_picture_and_a_table_of_what_is_known():
@@ -84,6 +106,20 @@ def test_a_start_far_off_leaves_the_ends_visible():
     flat = finished(np.r_[np.full(3, 4e6), np.full(300, 11.0)])
     axes = compare(flat).figure().axes[0]
     assert "log scale" in axes.get_ylabel()  # as on the page and in loss_figure
+
+
+def test_a_fall_in_the_midst_is_no_start_that_may_be_cut_off(rng):
+    """As of a rate that is lowered after a quarter of the steps."""
+    plateaus = np.where(np.arange(4_000) < 1_100, 8.33, 8.20) + rng.normal(size=4_000) * 0.02
+    later = finished(np.r_[np.linspace(19, 8.4, 40), plateaus])
+    axes = compare(later, finished(plateaus - 0.01)).figure().axes[0]
+    low, high = axes.get_ylim()
+    assert low < 0.82 < 0.833 < high < 0.9
+    assert "above the picture" in axes.get_ylabel()
+    exploded = finished(np.r_[np.full(100, 8e6), np.full(300, 8.2)])
+    axes = compare(exploded, later).figure().axes[0]
+    assert "log scale" in axes.get_ylabel()
+    assert axes.get_ylim()[1] > 8e5
 
 
 @pytest.mark.parametrize(

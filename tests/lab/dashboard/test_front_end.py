@@ -675,6 +675,19 @@ def test_energies_have_the_same_ends_on_the_page_and_in_the_picture(node):
 
 
 @pytest.mark.parametrize(
+    ("view", "values", "seen"),
+    [
+        ({"kind": "linear", "low": 1, "high": 3, "base": 0}, [9, 2], True),
+        ({"kind": "linear", "low": 1, "high": 3, "base": 0}, [9, 4, "NaN"], False),
+        ({"kind": "log", "low": 0.1, "high": 3, "base": -5}, [-4], True),
+        ({"kind": "log", "low": 0.1, "high": 3, "base": -5}, [1], False),
+    ],
+)
+def test_a_run_that_the_axis_leaves_out_is_known(node, view, values, seen):
+    assert node("shows", view, values) is seen
+
+
+@pytest.mark.parametrize(
     "module",
     [static.module, partial(static.module, "running"), partial(static.module, "worker_map"),
      explorers.module],

@@ -133,7 +133,7 @@ class TestTable:
         table, below = outputs
         assert f'class="aimz-still-{table[WIDGET_MIME]["model_id"]}"' in below["text/html"]
         assert "&lt;one&gt;" in below["text/html"]
-        assert "As of " in below["text/html"]
+        assert "<td>as of " in below["text/html"]
         # A page that trusts no widget shows both outputs, and the table once.
         assert table.keys() == {WIDGET_MIME, "text/plain"}
         assert table["text/plain"] == "lab.running(): a live view, which needs its kernel"

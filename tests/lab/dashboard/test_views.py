@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 
 import pytest
 
@@ -73,12 +74,14 @@ def finished():
 
 
 class TestNotebookView:
-    def test_it_is_quiet_until_the_end_and_leaves_a_picture(self, outputs):
+    def test_it_says_that_it_began_and_leaves_a_picture(self, outputs):
         view = NotebookView()
         run = begun()
         view.open(run, {}, lambda message: None)
+        [begun_at] = outputs  # now: a cell of a fit in the background takes no output later
+        assert re.fullmatch(r"kernel: preparing · .* as of \d\d:\d\d:\d\d", begun_at["text/plain"])
         view.show(run, {})
-        assert outputs == []
+        assert outputs == [begun_at]
         view.close(finished(), {})
         [bundle] = outputs
         assert set(bundle) == {"image/png", "text/html", "text/plain"}

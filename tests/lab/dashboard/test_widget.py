@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,11 +96,25 @@ def test_new_frames_go_out_in_one_message(watched):
 
 def test_hello_is_answered_and_clicks_arrive(watched):
     watched.page_says(kind="hello")
-    assert watched.sent == [{"kind": "welcome"}]
+    [welcome] = watched.sent
+    assert welcome["kind"] == "welcome"
     watched.page_says(kind="pause", value=None)
     assert watched.run.control.paused
     watched.page_says(kind="learning_rate", value=0.1)
     assert watched.sent[-1]["kind"] == "refused"
+
+
+def test_a_page_that_comes_later_learns_how_old_the_progress_is(watched, monkeypatch):
+    watched.steps([3.0])
+    now = time.monotonic()
+    monkeypatch.setattr(
+        "aimz_lab.lab.dashboard.widget.time", SimpleNamespace(monotonic=lambda: now + 60)
+    )
+    watched.page_says(kind="hello")
+    assert watched.sent[-1]["age_s"] == pytest.approx(60, abs=5)
+    watched.steps([2.0])
+    watched.page_says(kind="hello")
+    assert watched.sent[-1]["age_s"] == 0
 
 
 def test_at_the_end_the_picture_takes_the_widget_s_place(watched, outputs):

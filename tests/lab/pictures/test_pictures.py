@@ -73,6 +73,22 @@ class TestFigure:
         assert [50.0, 50.0] in [list(line.get_xdata()) for line in axes.lines]
         assert "rate 5" in [text.get_text() for text in axes.texts]
 
+    def test_without_smoothing_the_line_says_of_how_many_steps_its_means_are(self):
+        run = finished(np.linspace(3.0, 2.0, 4_000))
+        [line] = [
+            line
+            for line in loss_figure(run, smooth=False).axes[0].lines
+            if len(line.get_xdata()) > 1
+        ]
+        assert re.fullmatch(r"loss, means of \d+ steps", line.get_label())
+
+    def test_a_rate_that_is_set_twice_changes_once(self):
+        run = begun()
+        feed(run, np.full(50, 3.0), rate=0.1)
+        for _ in range(2):
+            run.rate_changed(0.5)
+        assert len(run.rate_changes) == 1
+
     def test_three_changes_of_the_rate_have_their_rates(self):
         run = begun()
         for n_steps, rate in ((415, 0.001), (512, 0.002), (1_378, 0.003), (2_163, 0.0)):

@@ -149,3 +149,21 @@ def test_an_axis_that_the_data_chose_stays_until_they_are_clearly_otherwise():
     losses = 1 + np.interp(STEPS, [0, 2000, 3000, N], [1000, 4.0, 1.0, 0.0])
     assert vertical_view(curve(losses, smooth=False)).kind == "linear"
     assert vertical_view(curve(losses, smooth=False), was_log=True).kind == "log"
+
+
+def test_the_words_of_the_axis_are_not_cut_off(rng):
+    run = begun(n_obs=1)
+    feed(run, rng.exponential(size=N) - 0.1282, rate=0.01)
+    run.validation = [(step, 0.1) for step in range(100, N, 100)]
+    run.finish("completed", "")
+    figure = loss_figure(run, log=True)
+    figure.canvas.draw()
+    words = figure.axes[0].yaxis.label
+    assert words.get_text().count("\n") == 2
+    box = words.get_window_extent()
+    assert 0 <= box.x0 < box.x1
+    assert 0 <= box.y0 < box.y1 <= figure.bbox.y1
+    for edge in ("left", "right", "top", "bottom"):
+        assert not words.get_window_extent().overlaps(
+            figure.axes[0].spines[edge].get_window_extent()
+        )

@@ -200,7 +200,7 @@ export function scene(all, { log, whole, half, wasLog }, box) {
     ...shown,
     x,
     y,
-    xTicks: x.ticks(Math.max(3, Math.round(box.width / 130))).filter((tick) => tick >= 1),
+    xTicks: x.ticks(Math.max(3, Math.round(box.width / 130))).filter((tick) => tick >= 1 && Number.isInteger(tick)),
     yTicks: y.ticks(6),
     view,
     box,

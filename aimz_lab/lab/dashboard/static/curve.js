@@ -2,7 +2,7 @@
 
 import { chainItems, DASHES, describe, labelRoom, paint, readout, readoutLines, scene } from "./chart.js";
 import { h, setAttribute, setFlag, setText, svg } from "./elements.js";
-import { axisWords } from "./view.js";
+import { axisWords, shows } from "./view.js";
 
 const CANVAS_HEIGHT = 280;
 const TIP_WIDTH = 210;
@@ -46,8 +46,9 @@ export class Curve {
     const width = this.canvas.parentElement.clientWidth;
     if (width === 0) return; // not on the page yet
     const ctx = this.prepare(width, theme.font);
-    if (!curves || curves.steps.length === 0) {
-      this.wait(ctx, width, theme.colors.muted);
+    if (!curves?.mean.some(Number.isFinite)) {
+      const words = curves?.steps.length ? "There is no finite value yet." : "The curve begins with the first steps.";
+      this.wait(ctx, width, theme.colors.muted, words);
       return;
     }
     const box = { width, height: CANVAS_HEIGHT, left: 0 };
@@ -75,11 +76,11 @@ export class Curve {
     return ctx;
   }
 
-  wait(ctx, width, color) {
+  wait(ctx, width, color, words) {
     ctx.clearRect(0, 0, width, CANVAS_HEIGHT);
     ctx.fillStyle = color;
     ctx.textAlign = "center";
-    ctx.fillText("The curve begins with the first steps.", width / 2, CANVAS_HEIGHT / 2);
+    ctx.fillText(words, width / 2, CANVAS_HEIGHT / 2);
   }
 
   drawLegend() {
@@ -90,7 +91,8 @@ export class Curve {
       shown.smoothed ? ["smoothed", "line", []] : null,
       shown.smoothed ? ["each step", "raw", []] : [spoken(shown.curve), "line", []],
       shown.validation ? [shown.validation.legend, "validation", DASHES.validation] : null,
-      ...shown.previous.map((run, i) => [run.label, "previous", DASHES.previous[i]]),
+      ...shown.previous.map((run, i) => [
+        shows(shown.view, run.values) ? run.label : `${run.label}, outside of this picture`, "previous", DASHES.previous[i]]),
     ].filter(Boolean);
     const key = JSON.stringify([items, shown.curve]);
     if (key === this.shownLegend) return;

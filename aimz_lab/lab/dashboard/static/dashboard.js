@@ -33,6 +33,8 @@ const ASKED = {
 };
 const STYLE_MS = 100;
 const LOST = { status: "lost", words: "no longer connected", asked: "" };
+const UNHEARD = { status: "lost", words: "not connected", asked: "" };
+const OF_THEN = "The kernel does not answer: this is the run as it was last heard of.";
 let views = 0;
 
 class View {
@@ -44,6 +46,7 @@ class View {
     this.id = `aimz-${model.get("meta").model_id}-${++views}`; // a page has many of these modules
     this.options = { curve: "loss", log: false, whole: false, smooth: true, perRow: true, half: false, wasLog: false, ...model.get("choices") };
     this.reachable = null; // not known yet
+    this.heard = false; // a saved notebook may hold a widget of a kernel that is gone
     this.doubted = null; // a rate that was asked back
     this.dirty = new Set(TRAITS);
     this.received = performance.now();
@@ -168,6 +171,7 @@ class View {
     for (const name of TRAITS) {
       on(`change:${name}`, () => {
         if (name === "progress") this.received = performance.now();
+        this.heard = true;
         this.refresh(name);
       });
     }
@@ -199,12 +203,16 @@ class View {
     this.schedule("progress");
   }
 
-  take({ kind, why, what }) {
+  take({ kind, why, what, age_s: age }) {
+    this.heard = true;
     if (kind === "preparing") {
       this.preparing = what;
       this.schedule("progress");
     }
-    if (kind === "welcome") this.setReachable(true);
+    if (kind === "welcome") {
+      this.received = performance.now() - 1000 * age; // a page that comes later has old frames
+      this.setReachable(true);
+    }
     if (kind === "refused") this.say(why);
     if (kind === "doubted") this.doubt(why);
   }
@@ -238,9 +246,11 @@ class View {
   leaveRate() {
     if (this.rate.value === this.lastRate) return;
     const typed = this.rate.value.trim();
+    const why = this.refusal();
     this.forgetDoubt();
     this.rate.value = this.lastRate ?? "";
-    if (typed) this.say(`The learning rate was not set to ${typed}: press Enter in the field to set it.`);
+    if (typed && why) this.say(`${why} The learning rate was not changed.`);
+    else if (typed) this.say(`The learning rate was not set to ${typed}: press Enter in the field to set it.`);
     else this.schedule("progress");
   }
 
@@ -270,14 +280,22 @@ class View {
     this.send("sure_learning_rate", Number(this.rate.value));
   }
 
+  /** Why the field holds no learning rate, or "". */
+  refusal() {
+    const { value } = this.rate;
+    if (value.trim() !== "" && Number(value) > 0 && Number.isFinite(Number(value))) return "";
+    const comma = /^\s*\d+,\d+\s*$/.test(value) ? " Write it with a point." : "";
+    return `A learning rate is a positive number; got “${value}”.${comma}`;
+  }
+
   setRate() {
-    const value = Number(this.rate.value);
-    if (this.rate.value.trim() === "" || !(value > 0) || !Number.isFinite(value)) {
-      const comma = /^\s*\d+,\d+\s*$/.test(this.rate.value) ? " Write it with a point." : "";
-      this.say(`A learning rate is a positive number; got “${this.rate.value}”.${comma}`);
+    const why = this.refusal();
+    if (why) {
+      this.say(why);
       setAttribute(this.rate, "aria-invalid", "true");
       return;
     }
+    const value = Number(this.rate.value);
     setAttribute(this.rate, "aria-invalid", null);
     this.doubted = null;
     this.lastRate = this.rate.value;
@@ -410,7 +428,7 @@ class View {
     const since = (performance.now() - this.received) / 1000;
     const reported = this.model.get("progress");
     const over = isOver(reported);
-    const progress = this.lost && !over ? { ...reported, ...LOST } : later(reported, since);
+    const progress = over ? reported : { ...(this.heard ? later(reported, since) : reported), ...this.gone() };
     if (progress.status !== this.shownStatus) this.said = "";
     this.shownStatus = progress.status;
     this.shownAsked = progress.asked;
@@ -434,6 +452,12 @@ class View {
     if (over) clearInterval(this.ticking);
   }
 
+  /** What stands in place of the progress of a kernel that is gone, or has not been heard. */
+  gone() {
+    if (this.lost) return LOST;
+    return this.reachable === false && !this.heard ? UNHEARD : {};
+  }
+
   /** The time of the training, and smaller that of what was none. */
   drawTime(progress) {
     const [time, rest] = this.stats.time.childNodes;
@@ -442,7 +466,7 @@ class View {
   }
 
   drawControls(progress, over) {
-    setFlag(this.run, "hidden", over || this.lost === true);
+    setFlag(this.run, "hidden", over || progress.status === "lost");
     setFlag(this.buttons.checkpoint, "hidden", !progress.can_checkpoint);
     setFlag(this.rateBox, "hidden", !progress.can_set_learning_rate);
     setFlag(this.whyFixed, "hidden", progress.can_set_learning_rate || !progress.why_fixed);
@@ -467,6 +491,7 @@ class View {
     const why = this.lost && !over ? "The kernel was restarted or has ended; this run is not continued."
       : progress.status === "completed" ? "" : progress.reason;
     const says = over || this.lost ? why
+      : progress.status === "lost" ? OF_THEN
       : this.reachable === false ? UNREACHABLE : this.said || this.awaited(progress.asked, progress.asked_rate);
     setText(this.notice, says);
     setFlag(this.notice, "hidden", !says);

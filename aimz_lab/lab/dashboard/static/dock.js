@@ -35,6 +35,7 @@ function isClosed(model) {
 }
 
 const ENDS = ["comm:close", "comm_live_update"];
+const NEWS = ["change:progress", "msg:custom"];
 
 /** Keeps the controls of a run on the page; `makeView` draws them into an element. */
 export class Dock {
@@ -42,13 +43,17 @@ export class Dock {
     this.model = model;
     this.makeView = makeView;
     this.missed = 0;
-    this.lost = false;
+    this.lost = this.heard = false;
     this.checking = setInterval(() => this.check(), CHECK_MS);
     this.lose = () => {
       this.lost = true;
       this.remove();
     };
+    this.hear = () => {
+      this.heard = true;
+    };
     for (const event of ENDS) model.on(event, this.lose);
+    for (const event of NEWS) model.on(event, this.hear);
   }
 
   check() {
@@ -62,8 +67,14 @@ export class Dock {
     this.ended = over ? (this.ended ?? 0) + 1 : 0;
     if (this.entry && (hasView || this.ended > LINGER)) this.close();
     // The second time: a view that moves is away for a moment.
-    else if (!this.entry && !over && this.missed > 1) this.open();
+    else if (!this.entry && !over && this.missed > 1) this.openOnceHeard();
     if (over && !this.entry) clearInterval(this.checking);
+  }
+
+  /** A saved notebook may hold the widget of a kernel that is gone; that one has no controls. */
+  openOnceHeard() {
+    if (this.heard) this.open();
+    else this.model.send({ kind: "hello" });
   }
 
   open() {
@@ -93,6 +104,7 @@ export class Dock {
   remove() {
     clearInterval(this.checking);
     for (const event of ENDS) this.model.off(event, this.lose);
+    for (const event of NEWS) this.model.off(event, this.hear);
     this.close();
   }
 }

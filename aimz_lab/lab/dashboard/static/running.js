@@ -7,7 +7,9 @@ import { hideBelow, recordOf, settle } from "./record.js";
 
 const ASK_MS = 1000;
 const PATIENCE_MS = 3000;
-const UNHEARD = "The buttons cannot reach this kernel while a cell runs. The kernel's interrupt button stops that cell's run.";
+const UNHEARD = "The kernel does not answer: these are the runs as they were last heard of. While a cell runs, "
+  + "the kernel's interrupt button stops that cell's run.";
+const LOST = "The kernel was restarted or has ended; these runs are not continued.";
 
 /** The request that a run has not got to yet, in words. */
 function awaited({ status, is_over: isOver, is_stopping: isStopping, is_paused: isPaused }) {
@@ -37,6 +39,8 @@ class RunsTable {
       "msg:custom": () => {
         this.heard = performance.now();
       },
+      "comm:close": () => this.lose(),
+      comm_live_update: () => this.lose(),
     };
     for (const [event, handler] of Object.entries(this.handlers)) model.on(event, handler);
     this.asking = setInterval(() => this.ask("refresh"), ASK_MS);
@@ -51,8 +55,21 @@ class RunsTable {
     setText(this.notice, isUnheard ? UNHEARD : "");
   }
 
+  /** The kernel was restarted or is gone: what it told last stays, without buttons. */
+  lose() {
+    clearInterval(this.asking);
+    this.lost = true;
+    setFlag(this.notice, "hidden", false);
+    setText(this.notice, LOST);
+    this.draw();
+  }
+
+  position(row) {
+    return this.lost ? `no longer connected · was ${row.position}` : `${awaited(row)}${row.position}`;
+  }
+
   draw() {
-    const rows = this.model.get("rows").map((row) => ({ ...row, position: `${awaited(row)}${row.position}` }));
+    const rows = this.model.get("rows").map((row) => ({ ...row, position: this.position(row), isOver: row.is_over || this.lost }));
     const key = JSON.stringify(rows.map((row) => ({ ...row, position: "" })));
     if (key === this.shown) { // the buttons stay, and with them the focus
       rows.forEach((row, i) => setText(this.body.children[i].children[2], row.position));
@@ -62,7 +79,7 @@ class RunsTable {
     this.body.replaceChildren(...rows.map((row) => this.row(row)));
   }
 
-  row({ number, model, method, position, is_paused: isPaused, is_stopping: isStopping, is_over: isOver }) {
+  row({ number, model, method, position, isOver, is_paused: isPaused, is_stopping: isStopping }) {
     const pause = isPaused ? "resume" : "pause";
     const named = (action, word) => {
       const element = button(action, word, () => this.ask(action, number));

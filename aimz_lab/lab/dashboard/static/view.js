@@ -98,6 +98,10 @@ function logView(shown, all, highest, whole = false) {
   return { kind: "log", low: low / room, high: top * room, base, above };
 }
 
+/** Whether an axis has a place for one of these values. */
+export const shows = ({ low, high, base }, values) =>
+  values.some((value) => value - base >= low && value - base <= high);
+
 /** What an axis shows. */
 export function axisWords(unit, { kind, base, above }) {
   const more = above === null ? "" : `, up to ${number(above)} above the picture`;
