@@ -9,7 +9,6 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Set, Sized
-from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -30,9 +29,7 @@ _MOST = 2_000
 """Most constants that are compared."""
 
 
-def code_facts(
-    kernel: Callable | None, read: Mapping[str, object] = MappingProxyType({})
-) -> JsonObject:
+def code_facts(kernel: Callable | None, read: Iterable[tuple[str, object]] = ()) -> JsonObject:
     """Describe a kernel's code and the user's functions and constants that it reads by name.
 
     Not described are objects of classes that are neither data classes nor trees of JAX, beyond the
@@ -43,7 +40,7 @@ def code_facts(
     Args:
         kernel: A kernel or a guide: a function, a method, a ``partial``, or an object that can be
             called. Of installed libraries, only names of functions and classes are described.
-        read: Further values by name.
+        read: Further values with their names.
 
     Returns:
         ``functions``, a checksum of the source by name, ``None`` where the source is not at hand,
@@ -59,7 +56,7 @@ def code_facts(
     """
     found = _Facts()
     found.read_kernel(kernel)
-    for name, value in read.items():
+    for name, value in read:
         found.read(name, value)
     return {"functions": found.functions, "constants": found.constants}
 
