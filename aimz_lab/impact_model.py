@@ -401,7 +401,7 @@ class ImpactModel:
         progress: Progress = True,
         batch_size: int | None = None,
         epochs: int = 1,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
         callbacks: Iterable[Callback] = (),
         validation: Any = None,
         validation_every: int = 1,
@@ -449,7 +449,8 @@ class ImpactModel:
             batch_size: Rows of a batch; by default all rows up to 1,024, else 256. A loader has its
                 own.
             epochs: Passes over the data.
-            shuffle: Whether each epoch has a new order of rows. A loader has its own.
+            shuffle: Whether each epoch has a new order of rows; by default yes. A loader, and any
+                other source of batches, has its own, and another one is refused.
             callbacks: Instances of :class:`aimz_lab.Callback`.
             validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader

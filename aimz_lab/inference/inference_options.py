@@ -13,7 +13,7 @@ from numpyro.infer.autoguide import AutoGuide
 from numpyro.optim import _NumPyroOptim
 
 from aimz_lab.inference.autoguides import autoguides_in
-from aimz_lab.kernel.read_code import contents_of, is_library
+from aimz_lab.kernel.read_code import contents_of, is_library_function
 from aimz_lab.kernel.value_text import plain_text
 
 Option = tuple[str, object]
@@ -143,7 +143,7 @@ def _inside(name: str, value: object, seen: set[int]) -> Iterator[Option]:
 
 
 def _is_library_function(value: object) -> bool:
-    return isinstance(value, types.FunctionType) and is_library(value.__code__.co_filename)
+    return isinstance(value, types.FunctionType) and is_library_function(value)
 
 
 def _name_of(function: types.FunctionType | type) -> str:

@@ -17,7 +17,7 @@ from aimz_lab.kernel.name_uses import WHOLE, NameUses, Path, Step, name_uses, pa
 from aimz_lab.kernel.read_code import (
     contents_of,
     functions_of,
-    is_library,
+    is_library_function,
     is_library_module,
     names_in,
 )
@@ -110,7 +110,7 @@ class _Facts:
     def _read_function(self, name: str, function: types.FunctionType | types.MethodType) -> None:
         owner = getattr(function, "__self__", None)
         function = getattr(function, "__func__", function)
-        if is_library(function.__code__.co_filename):
+        if is_library_function(function):
             for base in type(owner).__mro__:  # such as a user's kind of AutoGuide
                 self._read_class(base)
             return
@@ -219,7 +219,7 @@ class _Facts:
             return
         functions = [*functions_of(value)]
         own = getattr(value, "__name__", None)
-        if isinstance(own, str) and all(is_library(f.__code__.co_filename) for f in functions):
+        if isinstance(own, str) and all(map(is_library_function, functions)):
             self._keep(name, own)
         self._read_functions(name, value)
 
