@@ -184,6 +184,28 @@ class TrainingFingerprint:
             return False
         return bool(np.array_equal(np.sort(_row_sums(rows)), self.row_sums))
 
+    def difference(self, rows: Rows, output: str, shared: Mapping[str, object]) -> str:
+        """Say how data differs from that of the training, row by row; empty if it does not.
+
+        Args:
+            rows: Arrays by kernel argument, output included.
+            output: Name of the output.
+            shared: The arguments that all rows share.
+
+        Returns:
+            A clause for a message.
+        """
+        if self.is_of(rows, output) and self.has_outputs(rows[output]):
+            is_same = self.has_shared(shared)
+            return "" if is_same else "an argument that all rows share has another value here"
+        if self.has_all_rows(rows):
+            how = "in another order"
+        elif self.has_rows(rows):
+            how = "not all of them"
+        else:
+            how = "others" if self.row_sums is not None else "others, or in another order"
+        return f"these {len(rows[output]):,} rows are {how}"
+
     def _share_of_twins(self) -> float:
         """Share of the training rows that equal another one; new rows equal one as often."""
         if self.row_sums is None:

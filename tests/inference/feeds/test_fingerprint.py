@@ -54,6 +54,23 @@ def test_some_rows_of_training_are_recognised_unless_others_may_be_alike():
     assert not alike.has_rows(rows_of(np.resize([0.0, 1.0], (20, 3))))
 
 
+def test_how_data_differs_from_that_of_the_training_is_said():
+    values = np.random.default_rng(0).normal(size=(300, 3))
+    trained = TrainingFingerprint.of(rows_of(values), "y", shared={"price": 1.0})
+    for rows, price, said in [
+        (values, 1.0, ""),
+        (values, 2.0, "an argument that all rows share has another value here"),
+        (values[::-1], 1.0, "these 300 rows are in another order"),
+        (values[:9], 1.0, "these 9 rows are not all of them"),
+        (values + 1, 1.0, "these 300 rows are others"),
+    ]:
+        assert trained.difference(rows_of(rows), "y", {"price": price}) == said
+    loaded = trained.without_rows()
+    assert loaded.difference(rows_of(values[::-1]), "y", {"price": 1.0}).endswith(
+        "rows are others, or in another order"
+    )
+
+
 def test_shared_values_are_compared_as_numbers_of_any_type():
     rows = rows_of(np.ones((4, 2), np.float32))
     given = {"price": 0.1, "knots": np.arange(3.0), "link": np.exp, "unit": "kg"}
