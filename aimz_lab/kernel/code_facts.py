@@ -33,9 +33,10 @@ def code_facts(kernel: Callable | None, read: Iterable[tuple[str, object]] = ())
     """Describe a kernel's code and the user's functions and constants that it reads by name.
 
     Not described are objects of classes that are neither data classes nor trees of JAX, beyond the
-    attributes that the code names; tables with several types of columns; what the code changes
-    itself, such as a list that it appends to; where the source is not at hand, all that could be
-    changed; and what the code reads while it runs, such as files and random numbers.
+    attributes that the code names; tables with several types of columns, and arrays of other
+    libraries than NumPy, JAX and pandas; what the code changes itself, such as a list that it
+    appends to; where the source is not at hand, all that could be changed; and what the code reads
+    while it runs, such as files and random numbers.
 
     Args:
         kernel: A kernel or a guide: a function, a method, a ``partial``, or an object that can be
@@ -292,7 +293,9 @@ def _parts_of(value: object, parts: Mapping[Step, set[Path]] | None) -> dict[Ste
 
 def _is_tree(value: object) -> bool:
     """Whether JAX sees parts in an object with attributes, such as a distribution of NumPyro."""
-    return hasattr(value, "__dict__") and jax.tree.structure(value) != _LEAF
+    with contextlib.suppress(Exception):  # as of any code of the user
+        return hasattr(value, "__dict__") and jax.tree.structure(value) != _LEAF
+    return False
 
 
 def _has_names(inside: Mapping[Step, object] | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import re
-import types
 import zlib
 from collections.abc import Mapping, Sized
 
@@ -62,9 +61,10 @@ def _written(value: object) -> str | None:
     if isinstance(value, set | frozenset):
         parts = [_written(part) for part in value]
         return _joined(parts if None in parts else sorted(map(str, parts)), "{}")
-    if isinstance(value, types.ModuleType | type) or not hasattr(value, "__array__"):
-        return None
-    return _array(value)
+    in_memory = isinstance(value, np.ndarray | np.generic | jax.Array)
+    if in_memory or type(value).__module__.partition(".")[0] == "pandas":
+        return _array(value)
+    return None  # also arrays of other libraries, which may lie on a disk
 
 
 def _joined(parts: list[str | None], around: str) -> str | None:
@@ -72,14 +72,16 @@ def _joined(parts: list[str | None], around: str) -> str | None:
 
 
 def _array(value: ArrayLike) -> str | None:
-    """Describe an array of any library; ``None`` where its values are not at hand."""
+    """Describe an array or a table; ``None`` where its values are not at hand, or no numbers."""
     if isinstance(value, jax.core.Tracer) or not getattr(value, "is_fully_addressable", True):
         return None
-    if jax.dtypes.issubdtype(getattr(value, "dtype", None) or object, jax.dtypes.prng_key):
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     array = np.asarray(value)
     if array.dtype.hasobject:
         return None
+    if array.ndim == 0 and array.dtype.kind in "biufc":
+        return _written(array.item())
     found, flat = 0, array.reshape(-1)
     for begin in range(0, flat.size, _PIECE):
         piece = flat[begin : begin + _PIECE]
