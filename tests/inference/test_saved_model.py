@@ -144,13 +144,11 @@ def test_other_code_is_refused_and_named(saved, change, message):
         ({"loss": Trace_ELBO(num_particles=4)}, r"loss.num_particles, .*\(1 there and 4 here\)"),
     ],
 )
-@pytest.mark.slow
 def test_other_settings_of_the_training_are_told(saved, change, difference):
     with pytest.warns(FitWarning, match=f"goes on with other settings than before: {difference}"):
         assert load(saved[1], svi=inference(**change)).is_fitted()
 
 
-@pytest.mark.slow
 def test_the_scale_that_a_guide_began_with_may_be_another(saved):
     assert load(saved[1], svi=inference(init_scale=0.5)).is_fitted()
 
