@@ -401,7 +401,7 @@ class ImpactModel:
         progress: Progress = True,
         batch_size: int | None = None,
         epochs: int = 1,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
         callbacks: Iterable[Callback] = (),
         validation: Any = None,
         validation_every: int = 1,
@@ -449,7 +449,8 @@ class ImpactModel:
             batch_size: Rows of a batch; by default all rows up to 1,024, else 256. A loader has its
                 own.
             epochs: Passes over the data.
-            shuffle: Whether each epoch has a new order of rows. A loader has its own.
+            shuffle: Whether each epoch has a new order of rows; by default yes. A loader, and any
+                other source of batches, has its own, and another one is refused.
             callbacks: Instances of :class:`aimz_lab.Callback`.
             validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
@@ -477,8 +478,9 @@ class ImpactModel:
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: A checkpoint, or a folder of them. The run continues with its state, history,
                 keys and order of rows, as if it had never stopped. Pass the same arguments as
-                before; ``epochs`` counts from the beginning. A stream must repeat the batches of an
-                epoch in the same order.
+                before, to a model of the same code, which is compared as by :meth:`load`;
+                ``epochs`` counts from the beginning. A stream must repeat the batches of an epoch
+                in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
                 when the run has ended. It trains on a copy of arrays in memory, which you may
                 change meanwhile; memory-mapped files and streams are read as they are.
@@ -526,7 +528,8 @@ class ImpactModel:
                 epoch of a stream does not have ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
                 batches would not do. If rows in ``validation`` are trained on. If a table alone
-                would be encoded otherwise than the first. If the learning rate is 1,000 or more.
+                would be encoded otherwise than the first. If the learning rate is 1,000 or more. If
+                a resumed run has other settings of optimizer or loss than before.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -2339,11 +2342,17 @@ class ImpactModel:
         Args:
             path: The directory.
             kernel: The kernel of the saved model. Its source, that of the functions it calls, and
-                the numbers and text that it reads from outside are compared with the saved ones;
-                comments, annotations and layout may differ. Source that is not at hand, here or at
-                the save, is not compared.
+                the values that it reads from outside are compared with the saved ones: numbers,
+                text, arrays, distributions, and of dicts, lists and data classes the parts that it
+                reads. Comments, annotations and layout may differ. Not compared are other objects
+                beyond the attributes that the source names, what the kernel changes itself, and
+                what it reads from files while it runs; and where its source is not at hand, here or
+                at the save, neither this nor dicts, lists and NumPy's arrays.
             inference: Its inference object, built in the same way; or use ``svi``. The source of a
-                guide of your own is compared too.
+                guide of your own is compared too, and the class and the options of an autoguide,
+                except those that only say where a training begins, such as ``init_scale``. With the
+                state of a training, the optimizer has to be the same; other settings of it or of
+                the loss, such as the step size, bring a warning.
             svi: The same as ``inference``, for SVI.
             device: As for a new model; not stored.
             kernel_kwargs: Kernel arguments that are code, such as functions, which is not stored.
@@ -2357,6 +2366,9 @@ class ImpactModel:
             CallError: If ``kernel_kwargs`` is no mapping.
             ArtifactError: If it is damaged, or the kernel or inference object differs from the
                 saved one; the message names the differences.
+
+        Warns:
+            FitWarning: If training would go on with other settings of optimizer or loss.
 
         Example:
             >>> import tempfile

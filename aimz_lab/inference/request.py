@@ -42,7 +42,6 @@ from aimz_lab.types import (
 
 _COUNTS = ("num_samples", "epochs", "validation_every")
 _OPTIONAL_COUNTS = ("num_steps", "batch_size", "n_obs")
-_FLAGS = ("shuffle", "allow_nonfinite")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ class FitRequest:
         epochs: Passes over the data.
         num_steps: Steps on all rows at once, in place of epochs of batches; or ``None``.
         batch_size: Rows of a batch; ``None`` chooses.
-        shuffle: Whether each epoch has another order of rows.
+        shuffle: Whether each epoch has another order of rows; ``None`` for the default: yes for
+            arrays, and as it is for a source of batches.
         n_obs: Rows of the data set, for a stream of unknown length.
         validation: Held-out data, or ``None``.
         validation_every: Epochs between two evaluations of the held-out loss.
@@ -111,7 +111,7 @@ class FitRequest:
     epochs: int = 1
     num_steps: int | None = None
     batch_size: int | None = None
-    shuffle: bool = True
+    shuffle: bool | None = None
     n_obs: int | None = None
     validation: Any = None
     validation_every: int = 1
@@ -134,8 +134,9 @@ class FitRequest:
         for name in _OPTIONAL_COUNTS:
             if (value := getattr(self, name)) is not None:
                 self._keep(name, check_positive_int(name, value))
-        for name in _FLAGS:
-            self._keep(name, check_flag(name, getattr(self, name)))
+        self._keep("allow_nonfinite", check_flag("allow_nonfinite", self.allow_nonfinite))
+        if self.shuffle is not None:
+            self._keep("shuffle", check_flag("shuffle", self.shuffle))
         self._keep("steps_per_call", _checked_steps_per_call(self.steps_per_call))
         self._keep("progress", check_progress(self.progress))
         self._keep("callbacks", check_callbacks(self.callbacks))
@@ -185,7 +186,7 @@ class FitRequest:
             options |= {
                 "epochs": -(-steps // per_epoch) if per_epoch else max(1, run.epoch),
                 "batch_size": data.batch_size,
-                "shuffle": self.shuffle,
+                "shuffle": data.order is not None if data.in_memory else None,
                 "scale": self.step.scale,
                 "accumulate": self.step.accumulate,
                 "rows": self.row_dependence,

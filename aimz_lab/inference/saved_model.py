@@ -7,7 +7,7 @@ saved ones.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from aimz_lab.inference.checkpoint.provenance import plain_key, typed_key, versi
 from aimz_lab.inference.checkpoint.trees import (
     check_names,
     differences,
+    state_differences,
     tree_arrays,
     tree_facts,
     tree_from,
@@ -35,6 +36,7 @@ from aimz_lab.inference.checkpoint.trees import (
 from aimz_lab.inference.describe import describe_sites
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema, check_fits
+from aimz_lab.inference.model_code import ModelCode
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
 from aimz_lab.inference.rollback import rollback_on_error
@@ -47,7 +49,6 @@ from aimz_lab.inference.saved_draws import (
     result_of,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
-from aimz_lab.kernel.code_facts import code_differences, code_facts
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
@@ -99,11 +100,6 @@ def identity(signature: KernelSignature, inference: SVI | MCMC) -> JsonObject:
     }
 
 
-def _code(signature: KernelSignature, inference: SVI | MCMC) -> dict[str, JsonObject]:
-    guide = getattr(inference, "guide", None)
-    return {"kernel": code_facts(signature.kernel), "guide": code_facts(guide)}
-
-
 def save_model(
     path: str | PathLike[str], signature: KernelSignature, inference: SVI | MCMC, state: ModelState
 ) -> Path:
@@ -111,7 +107,7 @@ def save_model(
     manifest: JsonObject = {
         "versions": versions(),
         "model": identity(signature, inference),
-        "code": _code(signature, inference),
+        "code": ModelCode.of(signature, inference).as_plain(),
         "rng_key": plain_key(state.rng_key),
         "n_obs": state.n_obs,
         "epochs_done": state.epochs_done,
@@ -226,6 +222,9 @@ class SavedModel:
 
         Raises:
             ArtifactError: If the kernel or inference object differs from the saved one.
+
+        Warns:
+            FitWarning: If training goes on with other settings of optimizer or loss.
         """
         guide = getattr(inference, "guide", None)
         guides = (guide, *autoguides_in(guide)) if guide is not None else ()
@@ -249,13 +248,16 @@ class SavedModel:
             self._refuse(differences(_named(fields["sites"]), describe_sites(spec)), "site ")
         elif fields["sites"].value is not None:
             raise fields["sites"].refuse("null, as there is no schema")
-        self._check_code(_code(signature, inference))
+        there, here = ModelCode.of_plain(fields["code"]), ModelCode.of(signature, inference)
+        self._refuse_code(there.differences(here))
         posterior = fields["posterior"].optional(partial(posterior_of, arrays=arrays, spec=spec))
         if fields["state"].value is not None:
             if schema is None:
                 raise fields["state"].refuse("null, as there is no schema")
+            self._refuse(there.other_optimizer(here))
             template = self._run("guide", partial(learner.set_up, schema))
-            self._refuse(differences(_named(fields["state"]), tree_facts(template)), "state")
+            self._refuse(state_differences(_named(fields["state"]), tree_facts(template)))
+            there.warn_of_settings(here)
             state = tree_from(arrays, "state", template)
         like = learner.params(state)
         result = fields["params"].optional(
@@ -300,17 +302,12 @@ class SavedModel:
             )
             raise ArtifactError(msg) from error
 
-    def _check_code(self, here: Mapping[str, JsonObject]) -> None:
+    def _refuse_code(self, found: list[str]) -> None:
         """Refuse other code that has the same arguments and sites: its numbers mean another thing.
 
         Raises:
             ArtifactError: If the source, or a constant that it reads, differs.
         """
-        found = []
-        for what, saved in self._fields["code"].fields("kernel", "guide").items():
-            parts = saved.fields("functions", "constants")
-            there = {kind: _named(part) for kind, part in parts.items()}
-            found += code_differences(there, here[what], what)
         if found:
             msg = (
                 f"{self._path} was saved from another model; what differs: {'; '.join(found[:6])}. "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -14,6 +16,9 @@ from typing import Any
 
 WHOLE = {"__dict__", "asdict", "astuple", "getattr", "vars"}
 """Names by which code may read an attribute that it does not name."""
+
+_UNPICKLED = "<dynamic-code>"
+"""The file that cloudpickle names."""
 
 _PLACES = tuple(
     f"{Path(place).resolve()}{os.sep}"
@@ -96,6 +101,21 @@ def is_library(filename: str) -> bool:
     if "site-packages" in path.parts or "dist-packages" in path.parts:
         return True
     return path.is_absolute() and str(path.resolve()).startswith(_PLACES)
+
+
+def is_library_function(function: types.FunctionType) -> bool:
+    """Whether a function belongs to Python, to an installed package, or to this one.
+
+    One that was unpickled by value tells of its module alone.
+    """
+    if function.__code__.co_filename != _UNPICKLED:
+        return is_library(function.__code__.co_filename)
+    if function.__module__ == "__main__":
+        return False
+    found = None
+    with contextlib.suppress(ImportError, ValueError, AttributeError):
+        found = importlib.util.find_spec(function.__module__)
+    return found is not None and found.origin is not None and is_library(found.origin)
 
 
 def is_library_module(name: str) -> bool:

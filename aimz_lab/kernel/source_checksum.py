@@ -30,15 +30,25 @@ def source_checksum(function: types.FunctionType) -> str | None:
         >>> source_checksum(eval("lambda x: x")) is None
         True
     """
+    node = source_of(function)
+    if node is None:
+        return None
+    said = ascii(_said(node, named=False)).encode()
+    return hashlib.sha256(said).hexdigest()[:_HEX_DIGITS]
+
+
+def source_of(function: types.FunctionType) -> _Function | None:
+    """Return the syntax tree that a function was compiled from, or ``None`` if it is not at hand.
+
+    Args:
+        function: A function or a lambda.
+    """
     code = function.__code__
     node = _node_of(code, linecache.getlines(code.co_filename, function.__globals__))
     if node is None:  # the lines may be from before an edit and a reload
         linecache.checkcache(code.co_filename)
         node = _node_of(code, linecache.getlines(code.co_filename, function.__globals__))
-    if node is None:
-        return None
-    said = ascii(_said(node, named=False)).encode()
-    return hashlib.sha256(said).hexdigest()[:_HEX_DIGITS]
+    return node
 
 
 def _node_of(code: types.CodeType, lines: list[str]) -> _Function | None:

@@ -14,7 +14,6 @@ from numpyro.infer import SVI
 
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import AimzLabError, ArgumentError, DataError, PerformanceWarning
-from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
 from aimz_lab.inference.run.run import Run
@@ -55,7 +54,7 @@ from aimz_lab.trust.row_scores import LikelihoodOfRows, PredictionsOfRows
 from aimz_lab.trust.rows_to_examine import ExaminedRows, examined_rows
 from aimz_lab.trust.shape import shape_finding, shape_of
 from aimz_lab.trust.smoothing import LEAST_DRAWS, Smoothed, array_stats, smoothed
-from aimz_lab.types import RowDependence, Rows, check_choice
+from aimz_lab.types import RowDependence, check_choice
 
 if TYPE_CHECKING:
     from aimz_lab.tables.model_table import ModelTable
@@ -262,33 +261,15 @@ def _check_rows(model: Examined, rows: ExaminedRows) -> None:
     if fingerprint is None or rows.source is not None:
         return
     output = model.signature.output
-    same = fingerprint.is_of(rows.data.rows, output) and fingerprint.has_outputs(rows.outputs)
-    if same and not fingerprint.has_shared({**rows.data.shared, **rows.data.static}):
+    by_row = {**rows.data.rows, output: rows.outputs}
+    found = fingerprint.difference(by_row, output, {**rows.data.shared, **rows.data.static})
+    if found:
         msg = (
-            "A trust report compares the posterior with the data that it was trained on, and an "
-            "argument that all rows share has another value here; pass those of the last fit."
+            "A trust report compares the posterior with the data that it was trained on, row by "
+            f"row, and {found}. Pass the data of the last fit, in its order. Predictions of new "
+            "rows are judged by log_likelihood(X_new, y_new, reduce='lppd')."
         )
         raise DataError(msg)
-    if not same:
-        what, advice = _how_unlike(fingerprint, {**rows.data.rows, output: rows.outputs})
-        msg = (
-            "A trust report compares the posterior with the rows that it was trained on, row by "
-            f"row, and these {rows.n_rows:,} rows are {what}; {advice}"
-        )
-        raise DataError(msg)
-
-
-def _how_unlike(fingerprint: TrainingFingerprint, rows: Rows) -> tuple[str, str]:
-    """Say what rows are that are not all training rows in their order, and what to do."""
-    if fingerprint.has_all_rows(rows):
-        return "in another order", "pass them in the order of the last fit."
-    if fingerprint.has_rows(rows):
-        return "not all of them", "pass each row of the last fit, in its order."
-    what = "others" if fingerprint.row_sums is not None else "others, or in another order"
-    return what, (
-        "pass the X and y of the last fit. Predictions of new rows are judged by "
-        "log_likelihood(X_new, y_new, reduce='lppd')."
-    )
 
 
 def _kept_rows(n_rows: int) -> np.ndarray:

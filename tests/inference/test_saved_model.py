@@ -17,11 +17,18 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
+from jax.example_libraries import stax
 from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
-from numpyro.infer.autoguide import AutoDelta, AutoLaplaceApproximation, AutoNormal
+from numpyro.infer.autoguide import (
+    AutoDelta,
+    AutoIAFNormal,
+    AutoLaplaceApproximation,
+    AutoLowRankMultivariateNormal,
+    AutoNormal,
+)
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import ArtifactError, ArtifactGoneError, CallError
+from aimz_lab.errors import ArtifactError, ArtifactGoneError, CallError, FitWarning
 from aimz_lab.inference.artifact import read_artifact, write_artifact
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
@@ -41,8 +48,9 @@ def kernel(X, prior, link, power, y=None):
         numpyro.sample("y", dist.Normal(mean, 0.5), obs=y)
 
 
-def inference(guide=AutoNormal, of=kernel):
-    return SVI(of, guide(of), optax.adam(0.03), Trace_ELBO())
+def inference(guide=AutoNormal, of=kernel, optimizer=None, loss=None, **options):
+    optimizer = optax.adam(0.03) if optimizer is None else optimizer
+    return SVI(of, guide(of, **options), optimizer, loss or Trace_ELBO())
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +121,52 @@ def test_what_is_written_is_plain_and_holds_no_data(saved):
             "guide is AutoNormal there and AutoDelta here",
         ),
         ({"kernel_kwargs": {}}, "'link' was a PjitFunction, which is code"),
+        (
+            {"svi": inference(optimizer=numpyro.optim.SGD(0.1))},
+            r"is scale_by_adam, scale \(optax .*\) there and SGD \(numpyro.optim\) here\. Load",
+        ),
+        (
+            {"svi": inference(optimizer=optax.adabelief(0.03))},
+            "optimizer is scale_by_adam, scale .* there and scale_by_belief, scale",
+        ),
     ],
 )
 def test_other_code_is_refused_and_named(saved, change, message):
     with pytest.raises(ArtifactError, match=message):
         load(saved[1], **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"optimizer": optax.adam(0.01)}, r"step_size, .*\(-0.03 there and -0.01 here\)\. Build"),
+        ({"optimizer": optax.adam(0.03, b1=0.8)}, r"b1, which the training reads \(0.9 there"),
+        ({"loss": Trace_ELBO(num_particles=4)}, r"loss.num_particles, .*\(1 there and 4 here\)"),
+    ],
+)
+def test_other_settings_of_the_training_are_told(saved, change, difference):
+    with pytest.warns(FitWarning, match=f"goes on with other settings than before: {difference}"):
+        assert load(saved[1], svi=inference(**change)).is_fitted()
+
+
+def test_the_scale_that_a_guide_began_with_may_be_another(saved):
+    assert load(saved[1], svi=inference(init_scale=0.5)).is_fitted()
+
+
+@pytest.mark.parametrize(
+    ("guide", "one", "other", "difference"),
+    [
+        (AutoLowRankMultivariateNormal, {"rank": 1}, {"rank": 2}, r"rank, .*\(1 there and 2 here"),
+        (AutoIAFNormal, {}, {"nonlinearity": stax.Relu}, r"fun, .*\(elu there and relu here\)"),
+        (AutoNormal, {"prefix": "a"}, {"prefix": "b"}, r"prefix, .*\('a' there and 'b' here\)"),
+    ],
+)
+def test_other_options_of_a_guide_are_refused(tmp_path, guide, one, other, difference):
+    im = ImpactModel(plain, jax.random.key(0), svi=inference(guide, plain, **one))
+    im.set_posterior_sample({"beta": np.ones((5, 2), np.float32)})
+    path = im.save(tmp_path / "model")
+    with pytest.raises(ArtifactError, match=f"what differs: {difference}"):
+        load(path, kernel=plain, svi=inference(guide, plain, **other), kernel_kwargs={})
 
 
 def test_a_kernel_with_other_sites_is_refused(saved):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 from numpyro.infer.autoguide import AutoNormal
@@ -87,3 +91,84 @@ def test_helpers_of_the_same_name_are_told_apart():
     facts = code_facts(made())
     assert list(facts["functions"]) == ["", "helper", "both", "helper'"]
     assert facts["functions"]["helper"] != facts["functions"]["helper'"]
+
+
+@dataclasses.dataclass
+class Settings:
+    sd: float
+    epochs: int
+    calls: int = 0
+
+
+def configured(values, *, settings=None, knots=None, prior=None, link=jnp.tanh):
+    seen = []
+
+    def kernel(X, y=None):
+        seen.append(X)
+        settings.calls += 1
+        scale = values["sd"] * settings.sd
+        return link(scale * X) + jnp.interp(X, knots, knots) + prior.sample(X)
+
+    return kernel
+
+
+GIVEN = {
+    "values": {"sd": 2.0, "epochs": 3},
+    "settings": Settings(0.5, 10),
+    "knots": np.linspace(0, 1, 5),
+    "prior": dist.Normal(0.0, 2.0),
+}
+
+
+def differences(made, one, other):
+    return code_differences(code_facts(made(**one)), code_facts(made(**other)), "kernel")
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"values": {"sd": 3.0}}, "values['sd'], which the kernel reads (2 there and 3 here)"),
+        ({"settings": Settings(1.5, 10)}, "settings.sd, which the kernel reads (0.5 there and"),
+        ({"knots": np.array([0, 0.2, 0.5, 0.75, 1])}, "knots, which the kernel reads (float64[5]"),
+        ({"prior": dist.Normal(0.0, 3.0)}, "prior.scale, which the kernel reads (2 there and 3"),
+        ({"link": jnp.sin}, "link, which the kernel reads (tanh there and sin here)"),
+    ],
+)
+def test_arrays_and_configurations_that_are_read_are_compared(change, difference):
+    (found,) = differences(configured, GIVEN, GIVEN | change)
+    assert found.startswith(difference)
+
+
+def test_what_is_not_read_or_changed_by_the_code_itself_is_not_compared():
+    other = {
+        "values": {"sd": 2.0, "epochs": 30, "more": 1},
+        "settings": Settings(0.5, 99, calls=5),
+        "knots": GIVEN["knots"] * (1 + 1e-15),
+    }
+    assert differences(configured, GIVEN, GIVEN | other) == []
+
+
+def test_a_collection_that_is_used_as_a_whole_is_compared_as_a_whole():
+    def made(priors, several=()):
+        return lambda X, y=None: [X * sd for sd in priors.values()] + [several]
+
+    one = {"a": 1.0, "b": SimpleNamespace(sd=np.ones(3))}
+    assert differences(made, {"priors": one}, {"priors": one | {"c": 3.0}}) == [
+        "priors, which the kernel reads (dict of 2 there and dict of 3 here)"
+    ]
+    (found,) = differences(
+        made, {"priors": one}, {"priors": {**one, "b": SimpleNamespace(sd=np.zeros(3))}}
+    )
+    assert found.startswith("priors['b'].sd, which the kernel reads (float64[3] ")
+    many = {"priors": one, "several": list(range(100))}
+    (found,) = differences(made, many, {"priors": one, "several": [*range(99), 0]})
+    assert found.startswith("several, which the kernel reads (list of 100, ")
+
+
+class Slope(AutoNormal):
+    def _get_posterior(self):
+        return 1
+
+
+def test_a_guide_of_the_users_own_class_is_compared_by_its_source():
+    assert list(code_facts(Slope(kernel))["functions"]) == ["_get_posterior"]

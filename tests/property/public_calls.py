@@ -114,7 +114,7 @@ _TRAIN = {
 _FIT = {
     "epochs": Argument(lambda w: 1, "count", endless=True),
     "batch_size": Argument(lambda w: 6, "count or None"),
-    "shuffle": Argument(rule="flag"),
+    "shuffle": Argument(rule="flag or None"),
     "validation": Argument(),
     "validation_every": Argument(rule="count"),
     "scale": Argument(),

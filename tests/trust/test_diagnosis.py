@@ -552,9 +552,9 @@ def test_of_a_fit_in_the_background_the_present_state_is_judged():
 
 def test_bad_calls_are_refused_and_change_nothing(exact):
     before = exact.rng_key
-    with pytest.raises(DataError, match="these 100 rows are not all of them; pass each row"):
+    with pytest.raises(DataError, match="these 100 rows are not all of them. Pass the data"):
         exact.diagnose(X[:100], Y[:100])
-    with pytest.raises(DataError, match=f"these {len(Y)} rows are in another order; pass them in"):
+    with pytest.raises(DataError, match=f"these {len(Y)} rows are in another order. Pass the data"):
         exact.diagnose(X[::-1], Y[::-1])
     with pytest.raises(DataError, match="are others"):
         exact.diagnose(X, Y[::-1])

@@ -26,15 +26,22 @@ from aimz_lab.inference.checkpoint.content import (
     check_position,
 )
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
-from aimz_lab.inference.checkpoint.trees import differences, tree_arrays, tree_facts, tree_from
+from aimz_lab.inference.checkpoint.trees import (
+    differences,
+    state_differences,
+    tree_arrays,
+    tree_facts,
+    tree_from,
+)
 from aimz_lab.inference.feeds.feed import Position
+from aimz_lab.inference.model_code import ModelCode
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import Best, TrainerState
 from aimz_lab.system.paths import naming
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import JsonObject, shown
 
-_FORMAT = 4
+_FORMAT = 5
 _RATE = ".rate"
 """Path in the state of a learning rate that was set; absent if nobody has set one."""
 _NAME = re.compile(r"(\d{6,})-step-(\d+)\.npz")
@@ -70,20 +77,25 @@ class Checkpoint:
         """The keys of the fit."""
         return self.content.origin
 
-    def check(self, facts: JsonObject, steps_per_epoch: int | None = None) -> None:
+    def check(self, facts: JsonObject, code: ModelCode, steps_per_epoch: int | None = None) -> None:
         """Check that a run with these facts may go on from here.
 
         Args:
             facts: Facts of the new run; see :mod:`.provenance`.
+            code: What its kernel, guide and optimizer say.
             steps_per_epoch: Batches of each epoch, where they can be counted.
 
         Raises:
             CheckpointError: If they differ; the message names the differences.
 
         Warns:
-            FitWarning: If other package versions wrote it; the last bits of losses may differ.
+            FitWarning: If other package versions wrote it; the last bits of losses may differ. If
+                optimizer or loss have other settings.
         """
-        self._refuse(differences(self.content.facts, facts))
+        there = self.content.code
+        found = differences(self.content.facts, facts)
+        self._refuse([*found, *there.other_optimizer(code), *there.differences(code)])
+        there.warn_of_settings(code)
         if steps_per_epoch is not None:
             with self._reading():
                 check_position(
@@ -110,7 +122,7 @@ class Checkpoint:
         content = self.content
         if _RATE in content.state:  # set during the run
             template = template._replace(rate=np.zeros((), jnp.result_type(float)))
-        self._refuse(differences(content.state, tree_facts(template)))
+        self._refuse(state_differences(content.state, tree_facts(template)))
         with self._reading():
             state = tree_from(self.arrays, "state", template)
             states = {self.step: state}

@@ -13,6 +13,7 @@ from aimz_lab.files import MOST_EPOCHS, Malformed, Value
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.checkpoint.trees import check_array, check_names
 from aimz_lab.inference.feeds.feed import Position
+from aimz_lab.inference.model_code import ModelCode
 from aimz_lab.inference.run.buckets import COUNT, HIGH, LOW, SUM, bucket_sizes
 from aimz_lab.inference.run.records import HELD_OUT, TRAINING
 from aimz_lab.inference.run.step_history import column_forms, metric_form
@@ -33,6 +34,7 @@ class Content:
         best_so_far: What the run itself judged its best state by, the value and the step; ``None``
             without one.
         facts: Facts that a resumed run must share.
+        code: What kernel, guide and optimizer said.
         origin: The keys of the fit.
         versions: Versions of the packages that wrote it.
     """
@@ -45,6 +47,7 @@ class Content:
     candidates: dict[str, tuple[float, int]]
     best_so_far: tuple[str, float, int] | None
     facts: JsonObject
+    code: ModelCode
     origin: Origin
     versions: dict[str, str]
 
@@ -56,7 +59,7 @@ class Content:
             Malformed: If it is none.
         """
         fields = plain.fields("format", "provenance", *_FIELDS)
-        provenance = fields["provenance"].fields("facts", "origin")
+        provenance = fields["provenance"].fields("facts", "code", "origin")
         epoch, batch = fields["position"].listed(2)
         return cls(
             position=Position(epoch.whole(most=MOST_EPOCHS), batch.whole()),
@@ -67,6 +70,7 @@ class Content:
             candidates=_values_and_steps(fields["candidates"]),
             best_so_far=fields["best_so_far"].optional(_best_so_far),
             facts={name: fact.value for name, fact in provenance["facts"].named().items()},
+            code=ModelCode.of_plain(provenance["code"]),
             origin=Origin.of_plain(provenance["origin"]),
             versions={name: v.text() for name, v in fields["versions"].named().items()},
         )

@@ -113,6 +113,17 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list
     return found
 
 
+def state_differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
+    """Return what differs of two states of a training, of which :func:`tree_facts` told.
+
+    Example:
+        >>> state_differences({".i": "int32[]"}, {".i": "int8[]"})
+        ['guide and optimizer have a state of other arrays: .i is int32[] there and int8[] here']
+    """
+    found = differences(there, here)
+    return [f"guide and optimizer have a state of other arrays: {found[0]}"] if found else []
+
+
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

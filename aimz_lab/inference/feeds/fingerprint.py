@@ -30,8 +30,8 @@ _LEAST_DISTINCT = 0.95
 _ROW_SUMS, _EARLIER_SUMS = "row_sums", "earlier_sums"
 """Names of the checksums of rows in a file."""
 
-_HALF_A_STEP = np.uint32(2**6)
-"""Rows are compared with 7 bits less than single precision: to 5 digits."""
+_HALF_A_STEP = np.uint32(2**10)
+"""Rows are compared with 11 bits less than single precision: to 4 digits."""
 
 _MIXER = np.uint64(0xBF58476D1CE4E5B9)
 """An odd number with well-mixed bits; Steele et al. (2014), SplitMix64."""
@@ -184,6 +184,28 @@ class TrainingFingerprint:
             return False
         return bool(np.array_equal(np.sort(_row_sums(rows)), self.row_sums))
 
+    def difference(self, rows: Rows, output: str, shared: Mapping[str, object]) -> str:
+        """Say how data differs from that of the training, row by row; empty if it does not.
+
+        Args:
+            rows: Arrays by kernel argument, output included.
+            output: Name of the output.
+            shared: The arguments that all rows share.
+
+        Returns:
+            A clause for a message.
+        """
+        if self.is_of(rows, output) and self.has_outputs(rows[output]):
+            is_same = self.has_shared(shared)
+            return "" if is_same else "an argument that all rows share has another value here"
+        if self.has_all_rows(rows):
+            how = "in another order"
+        elif self.has_rows(rows):
+            how = "not all of them"
+        else:
+            how = "others" if self.row_sums is not None else "others, or in another order"
+        return f"these {len(rows[output]):,} rows are {how}"
+
     def _share_of_twins(self) -> float:
         """Share of the training rows that equal another one; new rows equal one as often."""
         if self.row_sums is None:
@@ -247,15 +269,18 @@ def _sums_of(
 def _row_sums(rows: Rows) -> Shaped[np.ndarray, " row"]:
     """Return a checksum of each row: its words of 64 bits, mixed, times random odd numbers.
 
-    Numbers have one checksum in all types, and mostly with other last digits too, such as those
-    of a table in single precision.
+    Numbers have one checksum in all types. Those that are not whole mostly have it with other last
+    digits too, such as those of a table in single precision: ``scale`` magnifies their rounding by
+    mean over standard deviation, and near 0 it is large beside the number itself.
     """
     total = np.zeros(len(next(iter(rows.values()))), np.uint64)
     for name in sorted(rows):
         array = np.ascontiguousarray(canonical(np.asarray(rows[name]), name))
         if array.dtype.kind in "biuf":
-            bits = (array.astype(np.float32) + np.float32(0)).view(np.uint32)  # 0 for -0
-            array = (bits + _HALF_A_STEP) & ~np.uint32(2 * _HALF_A_STEP - 1)
+            values = array.astype(np.float32) + np.float32(0)  # 0 for -0
+            bits = values.view(np.uint32)
+            rounded = (bits + _HALF_A_STEP) & ~np.uint32(2 * _HALF_A_STEP - 1)
+            array = np.where(values == np.round(values), bits, rounded)  # codes count in full
         octets = array.reshape(len(array), -1).view(np.uint8)
         padded = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
         words = padded.view(np.uint64)

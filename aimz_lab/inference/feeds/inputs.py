@@ -207,7 +207,7 @@ def training_data(
     *,
     key: RandomKey,
     batch_size: int | None,
-    shuffle: bool,
+    shuffle: bool | None,
     n_obs: int | None,
     allow_nonfinite: bool,
     first_epoch: int = 0,
@@ -223,7 +223,8 @@ def training_data(
         extra: Further kernel arguments.
         key: Random key of the row order.
         batch_size: Rows of a batch; ``None`` chooses one.
-        shuffle: Whether to shuffle each epoch anew.
+        shuffle: Whether to shuffle each epoch anew; ``None`` for the default: yes for arrays, and
+            as it is for a source of batches.
         n_obs: Rows of the whole data, if the source does not know.
         allow_nonfinite: Do not check for NaN and infinite values.
         first_epoch: Number of the loader's first epoch.
@@ -238,11 +239,13 @@ def training_data(
         DataError: If the arrays do not belong together, or an argument may be by row or shared and
             nobody said which.
         DataTypeError: If values are not numeric.
-        ArgumentError: If a named argument is no array, or cannot have its role.
+        ArgumentError: If a named argument is no array, or cannot have its role. If a source of
+            batches has another ``batch_size`` or ``shuffle``.
     """
+    shuffles = shuffle is not False
     if isinstance(inputs, ArrayDataset):
         inputs = ArrayLoader(
-            inputs, key, batch_size=batch_size or default_batch_size(len(inputs)), shuffle=shuffle
+            inputs, key, batch_size=batch_size or default_batch_size(len(inputs)), shuffle=shuffles
         )
     if not is_batches(inputs):
         check_holds_rows(signature.input, inputs)
@@ -252,7 +255,7 @@ def training_data(
         rows, shared, static = rows_and_others(
             signature, inputs, outputs, extra, allow_nonfinite=allow_nonfinite, roles=roles
         )
-        data = TrainingData.of_rows(rows, shared, static, key, batch_size, shuffle, n_obs)
+        data = TrainingData.of_rows(rows, shared, static, key, batch_size, shuffles, n_obs)
         columns = labelled_columns(signature, inputs, {**extra, signature.output: outputs}, shared)
         labels = first_row_labels([inputs, outputs, *(extra[n] for n in rows if n in extra)])
         return replace(data, columns=columns, row_labels=labels), None
@@ -263,6 +266,12 @@ def training_data(
         msg = (
             f"batch_size={batch_size} is for arrays: a loader, or another source of batches, has a "
             "size of its own. Leave it out, and set the size where the batches are made."
+        )
+        raise ArgumentError(msg)
+    if shuffle not in (None, isinstance(inputs, ArrayLoader) and bool(inputs.shuffle)):
+        msg = (
+            f"shuffle={shuffle} is for arrays: a loader, or another source of batches, has an "
+            "order of its own. Leave it out, and shuffle where the batches are made."
         )
         raise ArgumentError(msg)
     split = split_arguments(extra, None, roles)

@@ -252,17 +252,14 @@ def _check_trained(
     fingerprint: TrainingFingerprint | None, data: TrainingData, output: str
 ) -> None:
     """Refuse other data than that of the run: the chains are adapted to its posterior."""
-    if fingerprint is None or (
-        fingerprint.is_of(data.rows, output)
-        and fingerprint.has_outputs(data.rows[output])
-        and fingerprint.has_shared({**data.shared, **data.static})
-    ):
-        return
-    msg = (
-        "The chains go on with the data of their run, to whose posterior they are adapted, and "
-        "this is other data. Pass that of the run, or call fit_on_batch for chains of new data."
-    )
-    raise DataError(msg)
+    shared = {**data.shared, **data.static}
+    found = fingerprint.difference(data.rows, output, shared) if fingerprint else ""
+    if found:
+        msg = (
+            "The chains go on with the data of their run, to whose posterior they are adapted, and "
+            f"{found}. Pass that of the run, or call fit_on_batch for chains of new data."
+        )
+        raise DataError(msg)
 
 
 def _arrays(data: TrainingData) -> dict[str, jax.Array]:

@@ -211,7 +211,7 @@ class SviLearner:
                 run,
                 callbacks,
                 state,
-                output=self.output,
+                signature=self._kernel,
                 params=self.params,
                 rate=self._rate,
                 was_trained=was_trained,

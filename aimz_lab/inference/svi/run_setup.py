@@ -23,6 +23,7 @@ from aimz_lab.inference.compiling import FULL, QUICK
 from aimz_lab.inference.feeds.alike import rows_checksum
 from aimz_lab.inference.feeds.feed import Feed
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.model_code import ModelCode
 from aimz_lab.inference.request import FitRequest, StepOptions
 from aimz_lab.inference.run.events import Callbacks, Run, RunInfo
 from aimz_lab.inference.svi.compiled_steps import StepEngine
@@ -32,6 +33,7 @@ from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
 from aimz_lab.kernel.scaling import DataSize
+from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array, JsonObject, Params, Shared
 from aimz_lab.version import __version__
@@ -111,7 +113,7 @@ def make_trainer(
     callbacks: Callbacks,
     state: SVIState,
     *,
-    output: str,
+    signature: KernelSignature,
     params: Callable[[SVIState], Params],
     rate: OptimizerRate,
     was_trained: bool = False,
@@ -124,7 +126,7 @@ def make_trainer(
         run: The run; it gets its facts, and the history of a checkpoint.
         callbacks: The callbacks of the run.
         state: The state to begin with, unless there is a checkpoint.
-        output: Name of the output.
+        signature: The kernel.
         params: Returns the constrained parameters of a state.
         rate: The learning rate of the optimizer.
         was_trained: Whether the state is that of an earlier training.
@@ -135,17 +137,19 @@ def make_trainer(
         DataError: If the held-out loss cannot be computed.
 
     Warns:
-        FitWarning: If batches of a stream of unknown length are not scaled.
+        FitWarning: If batches of a stream of unknown length are not scaled. If the optimizer has
+            other settings than at the checkpoint.
     """
     request, data, placement = setup.request, setup.data, setup.plan.placement
     run.control.can_set_learning_rate = rate.is_settable(TrainState(state))
     _warn_unscaled(setup)
     # The run keeps these functions; they must not keep the feed, which holds the batches.
-    facts = cache(lambda: _checkpoint_facts(request.step, data, svi, run, state, output))
+    facts = cache(lambda: _checkpoint_facts(request.step, data, svi, run, state, signature.output))
+    code = cache(lambda: ModelCode.of(signature, svi))
     if request.checkpoint is not None:
         counted = data.in_memory and request.num_steps is None
         per_epoch = math.ceil(data.n_rows / data.batch_size) if counted else None
-        request.checkpoint.check(_facts_to_share(facts(), request.checkpoint), per_epoch)
+        request.checkpoint.check(_facts_to_share(facts(), request.checkpoint), code(), per_epoch)
         request.check_length(request.checkpoint)
     run.info = _complete_info(run.info, setup)
     begin = setup.engine.start(state)
@@ -172,7 +176,11 @@ def make_trainer(
         params=lambda: params(run.final_state.svi),
         state=lambda: trainer.state,
         position=lambda: trainer.position,
-        provenance=lambda: {"facts": facts(), "origin": request.origin.as_plain()},
+        provenance=lambda: {
+            "facts": facts(),
+            "code": code().as_plain(),
+            "origin": request.origin.as_plain(),
+        },
         with_rate=rate.set,
     )
     return trainer

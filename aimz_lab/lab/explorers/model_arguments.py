@@ -112,7 +112,8 @@ def _data(
         )
         n_rows = len(next(iter(rows.values())))
         return TrainingData(rows, whole, static, n_rows, n_rows)
-    options = {"batch_size": None, "shuffle": False, "n_obs": None, "allow_nonfinite": True}
+    shuffle = None if is_batches(inputs) else False
+    options = {"batch_size": None, "shuffle": shuffle, "n_obs": None, "allow_nonfinite": True}
     data, _ = training_data(
         signature, inputs, outputs, extra, key=jax.random.key(0), roles=roles, **options
     )

@@ -267,7 +267,10 @@ def test_other_data_is_named(saved, rows, difference):
     ("other", "difference"),
     [
         (lambda: regression_model(kernel=regression_without_plate), "kernel is regression there"),
-        (lambda: regression_model(numpyro.optim.SGD(0.1)), r"optim_state.* and missing here"),
+        (
+            lambda: regression_model(numpyro.optim.SGD(0.1)),
+            r"optimizer is settable_rate, Adam \(aimz_lab\) there and SGD \(numpyro.optim\) here",
+        ),
     ],
 )
 def test_another_model_is_named(saved, other, difference):
@@ -275,6 +278,46 @@ def test_another_model_is_named(saved, other, difference):
     with pytest.raises(CheckpointError, match=difference):
         im.fit(X, Y, batch_size=20, epochs=4, progress=False, resume=saved)
     assert im._vi_state is None
+
+
+def sloped(sd, noise=dist.Normal):
+    def kernel(X, y=None):
+        beta = numpyro.sample("beta", dist.Normal(0, sd).expand([X.shape[1]]).to_event(1))
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", noise(X @ beta, 1.0), obs=y)
+
+    return kernel
+
+
+def sloped_down():
+    def kernel(X, y=None):
+        beta = numpyro.sample("beta", dist.Normal(0, 1).expand([X.shape[1]]).to_event(1))
+        with numpyro.plate("obs", X.shape[0]):
+            numpyro.sample("y", dist.Normal(-X @ beta, 1.0), obs=y)
+
+    return kernel
+
+
+@pytest.mark.slow
+def test_another_code_of_the_kernel_is_named(tmp_path):
+    refit(regression_model(kernel=sloped(1.0)), X, Y, callbacks=[SaveEachChunk(tmp_path)])
+    for kernel, difference in [
+        (sloped_down(), "another run: the source of the kernel. Build"),
+        (sloped(2.0), r"sd, which the kernel reads \(1 there and 2 here\)"),
+        (sloped(1.0, dist.Cauchy), r"noise, which the kernel reads \(Normal there and Cauchy here"),
+    ]:
+        with pytest.raises(CheckpointError, match=difference):
+            refit(regression_model(kernel=kernel), X, Y, resume=tmp_path)
+    assert refit(regression_model(kernel=sloped(1.0)), X, Y, resume=tmp_path).is_fitted()
+
+
+@pytest.mark.slow
+def test_another_learning_rate_is_told_and_allowed(tmp_path):
+    one, other = (regression_model(numpyro.optim.Adam(rate)) for rate in (0.05, 0.01))
+    refit(one, X, Y, callbacks=[SaveEachChunk(tmp_path)], epochs=2)
+    with pytest.warns(FitWarning, match=r"step_size, .*\(0.05 there and 0.01 here"):
+        refit(other, X, Y, resume=tmp_path, epochs=3)
+    assert other.last_run.learning_rate == pytest.approx(0.01)
 
 
 def test_another_key_of_a_loader_is_named(model, tmp_path):
@@ -290,8 +333,8 @@ def test_a_change_of_versions_is_told_and_allowed(model, saved, monkeypatch):
 
 
 def test_a_checkpoint_of_another_format_is_refused(model, saved, monkeypatch):
-    monkeypatch.setattr(checkpoints, "_FORMAT", 5)
-    with pytest.raises(CheckpointError, match="format 4, and format 5 is understood"):
+    monkeypatch.setattr(checkpoints, "_FORMAT", 6)
+    with pytest.raises(CheckpointError, match="format 5, and format 6 is understood"):
         load_checkpoint(saved)
 
 

@@ -144,7 +144,7 @@ MODELS = {
     "state": (array("state/1", lambda a: a.astype("f2")), "array .* is float16"),
     "state facts": (
         put("state", {"x": "float32[]"}),
-        r"statex is float32\[\] there and missing here",
+        r"arrays: x is float32\[\] there and missing here",
     ),
     "arguments": (put("model", "arguments", []), r"model.input is 'X'; expected one of"),
     "source": (put("code", "kernel", "functions", "", "x"), "differs: the source of the kernel"),

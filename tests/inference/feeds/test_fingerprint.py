@@ -43,6 +43,28 @@ def test_a_single_row_is_known_where_no_two_are_alike(rng):
     assert trained.count_of(rows_of(values[299:])) == 1
 
 
+def test_rows_of_a_scaled_table_are_known_in_single_precision_too(rng):
+    years = rng.uniform(2000, 2020, 2_000)
+    ages, pay = rng.normal(40, 12, 2_000), rng.lognormal(10, 1, 2_000)
+
+    def encoded(dtype, *columns):
+        table = np.stack(columns, 1)
+        scaled = (table.astype(dtype).astype(np.float64) - table.mean(0)) / table.std(0)
+        return rows_of(scaled.astype(np.float32))
+
+    usual = TrainingFingerprint.of(encoded(np.float64, ages, pay), "y")
+    assert usual.count_of(encoded(np.float32, ages, pay)) > 0.99 * 2_000
+    far_from_0 = TrainingFingerprint.of(encoded(np.float64, years, pay), "y")
+    assert far_from_0.count_of(encoded(np.float32, years, pay)) > 0.9 * 2_000
+
+
+def test_codes_of_many_levels_are_told_apart():
+    codes = np.arange(100_000, 100_400)
+    trained = TrainingFingerprint.of({"group": codes[::2], "y": np.ones(200)}, "y")
+    assert trained.count_of({"group": codes[1::2], "y": np.ones(200)}) == 0
+    assert trained.count_of({"group": codes[::2].astype(np.float32), "y": np.ones(200)}) == 200
+
+
 def test_some_rows_of_training_are_recognised_unless_others_may_be_alike():
     values = np.random.default_rng(0).normal(size=(300, 3))
     trained = TrainingFingerprint.of(rows_of(values), "y")
@@ -52,6 +74,23 @@ def test_some_rows_of_training_are_recognised_unless_others_may_be_alike():
     assert not trained.has_all_rows(rows_of(values[[0, 0, *range(2, len(values))]]))
     alike = TrainingFingerprint.of(rows_of(np.resize([0.0, 1.0], (300, 3))), "y")
     assert not alike.has_rows(rows_of(np.resize([0.0, 1.0], (20, 3))))
+
+
+def test_how_data_differs_from_that_of_the_training_is_said():
+    values = np.random.default_rng(0).normal(size=(300, 3))
+    trained = TrainingFingerprint.of(rows_of(values), "y", shared={"price": 1.0})
+    for rows, price, said in [
+        (values, 1.0, ""),
+        (values, 2.0, "an argument that all rows share has another value here"),
+        (values[::-1], 1.0, "these 300 rows are in another order"),
+        (values[:9], 1.0, "these 9 rows are not all of them"),
+        (values + 1, 1.0, "these 300 rows are others"),
+    ]:
+        assert trained.difference(rows_of(rows), "y", {"price": price}) == said
+    loaded = trained.without_rows()
+    assert loaded.difference(rows_of(values[::-1]), "y", {"price": 1.0}).endswith(
+        "rows are others, or in another order"
+    )
 
 
 def test_shared_values_are_compared_as_numbers_of_any_type():

@@ -87,8 +87,10 @@ def test_chains_go_on_from_where_they_are(im):
     np.testing.assert_array_equal(im.posterior["beta"], posterior)
     with pytest.raises(CallError, match="pass y=... too"):
         im.sample(X=X)
-    with pytest.raises(DataError, match="other data.*fit_on_batch"):
+    with pytest.raises(DataError, match="rows are others.*fit_on_batch"):
         im.sample(X=X, y=Y + 2)
+    with pytest.raises(DataError, match="rows are in another order.*fit_on_batch"):
+        im.sample(X=X[::-1], y=Y[::-1])
 
 
 def test_minibatches_are_refused_with_what_to_call():

@@ -257,6 +257,16 @@ def test_a_batch_size_beside_a_source_of_batches_is_refused():
             model(autoregression).fit(one, batch_size=7, progress=False)
 
 
+@pytest.mark.slow
+def test_an_order_beside_a_source_of_batches_is_refused():
+    loader = ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(1), batch_size=B, shuffle=False)
+    for one in (loader, batches):
+        with pytest.raises(ArgumentError, match="shuffle=True is for arrays.* Leave it out"):
+            model(autoregression).fit(one, shuffle=True, progress=False)
+        with pytest.raises(KernelError, match=f"Batches of {B}"):  # what it is asked next
+            model(autoregression).fit(one, shuffle=False, progress=False)
+
+
 def batches():
     """The data as a stream."""
     for start in range(0, N, B):
