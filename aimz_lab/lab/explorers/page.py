@@ -19,7 +19,7 @@ from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.moving_text import needs_kernel
 from aimz_lab.lab.dashboard.views import WIDGET_MIME
-from aimz_lab.lab.explorers.charts import Chart, Layer, View
+from aimz_lab.lab.explorers.charts import Chart, Handle, Layer, View
 from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.explorers.static import module, style
 from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
@@ -247,7 +247,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
     x_limits, y_limits = chart.limits()
     return {
         "layers": [_layer(layer) for layer in chart.layers],
-        "handles": [{"name": h.name, "at": float(h.at), "label": h.label} for h in chart.handles],
+        "handles": [_handle(handle) for handle in chart.handles],
         "x_limits": x_limits,
         "y_limits": y_limits,
         "x_names": [str(name) for name in chart.names()],
@@ -255,6 +255,11 @@ def _chart(chart: Chart) -> dict[str, Any]:
         name: getattr(chart, name)
         for name in ("title", "x_label", "y_label", "x_scale", "y_scale", "size")
     }
+
+
+def _handle(handle: Handle) -> dict[str, Any]:
+    plain = {name: getattr(handle, name) for name in ("name", "label", "mark", "text", "role")}
+    return plain | {"at": float(handle.at), "places": sorted(map(float, handle.places))}
 
 
 def _layer(layer: Layer) -> dict[str, Any]:

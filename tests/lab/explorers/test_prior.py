@@ -140,6 +140,7 @@ def test_a_drag_of_the_scale_moves_every_draw_with_it(explorer):
     narrow = explorer.set(**{"a.scale": 0.5}).table
     handle = {one.name: one for one in explorer.view.handles()}["a.scale"]
     assert handle.at == pytest.approx(1.0)  # loc and one scale
+    assert (handle.mark, handle.text) == ("scale", "0.5")  # which is not what the axis says there
     explorer.take({"kind": "drag", "name": "a.scale", "value": 1.5})
     wide = explorer.wait().table
     assert explorer.controls["a.scale"].value == pytest.approx(1.0)
