@@ -9,6 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -84,13 +85,14 @@ def show(explorer: Shown) -> Page | None:
 
 
 def _still(explorer: Shown, page_id: str = "") -> Bundle:
-    """Return the picture of a view; a page that shows the panel of that id hides it."""
+    """Return words and picture of a view; a page that shows the panel of that id hides them."""
     text = repr(explorer)
     if not environment.has_matplotlib() or not (explorer.view.charts or explorer.view.draw):
         return {"text/plain": text}, {}
     figure = draw_view(explorer.view)
     bundle, metadata = shown_bundle(png(figure), figure.alt)
-    html = f'<div class="aimz-still-{page_id}">{bundle["text/html"]}</div>'
+    words = "".join(f"<p>{escape(sentence)}</p>" for sentence in explorer.view.sentences)
+    html = f'<div class="aimz-still-{page_id}">{words}{bundle["text/html"]}</div>'
     html += _without_panel(page_id) if page_id else ""
     return bundle | {"text/plain": text, "text/html": html}, metadata
 
@@ -280,7 +282,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
 
 
 def _table(view: View) -> dict[str, Any] | None:
-    if view.table is None:
+    if view.table is None or not len(view.table):
         return None
     table = view.table.reset_index() if view.table.index.name else view.table
     rows = table.head(_MOST_ROWS).itertuples(index=False)
