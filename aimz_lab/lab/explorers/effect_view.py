@@ -31,7 +31,6 @@ from aimz_lab.lab.explorers.effect_question import (
     value_text,
 )
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
-from aimz_lab.lab.explorers.scenario_averages import Settings
 from aimz_lab.lab.formatting import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -327,7 +326,7 @@ def _place(moved: MovedInput, value: Any) -> float:
 def _handles(answer: Answered, moved: MovedInput, name: str, place: int) -> list[Handle]:
     """Return a handle of each scenario, in the colour of its curve or line."""
     asked = answer.asked
-    scenarios: list[tuple[str, Settings, str, Role]] = [
+    scenarios: list[tuple[str, Sequence[Any], str, Role]] = [
         (name, asked.intervention, "intervention", "main"),
         (baseline_of(name), asked.baseline, "baseline", "data"),
     ]
