@@ -65,6 +65,21 @@ def wait_for_effect(nb, low, high):
     raise AssertionError(f"the page says {effect_shown(nb)}")
 
 
+def said(nb, words):
+    nb.page.locator(".aimz-explorer-words", has_text=words).wait_for()
+
+
+def drag(nb, scenario, pixels):
+    """Drag the handle of a scenario so many pixels to the right."""
+    handle = picture(nb).get_by_role("slider", name=f"dose, {scenario}")
+    handle.hover()  # waits until it stands still
+    box = handle.bounding_box()
+    nb.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    nb.page.mouse.down()
+    nb.page.mouse.move(box["x"] + pixels, box["y"], steps=8)
+    nb.page.mouse.up()
+
+
 def test_a_slider_and_a_handle_move_the_number_and_a_pin_compares(notebook):
     nb = notebook([SETUP, EXPLORE], name="explored")
     nb.page.keyboard.press("Control+b")  # the side bar
@@ -88,18 +103,29 @@ def test_a_slider_and_a_handle_move_the_number_and_a_pin_compares(notebook):
     picture(nb).get_by_role("button", name="Pin").click()
     pinned = nb.page.locator(".aimz-explorer", has_text="inned")
     pinned.first.wait_for()  # its words move the curve down
-    handle = picture(nb).get_by_role("slider", name="dose, intervention")
-    handle.hover()  # waits until it stands still
-    box = handle.bounding_box()
-    nb.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    nb.page.mouse.down()
-    nb.page.mouse.move(box["x"] + 2000, box["y"], steps=8)
-    nb.page.mouse.up()
+    drag(nb, "intervention", 2000)
     wait_for_effect(nb, 8.7, 9.3)  # as far as the slider goes
     nb.page.locator(".aimz-explorer", has_text="larger with probability 100.0%").wait_for()
     picture(nb).get_by_role("button", name="Code").click()
     code = picture(nb).locator("textarea").input_value()
     assert "np.full(dose.shape, 3.0, dose.dtype)" in code
+
+    # Handles at one place are told apart, and each moves its own scenario.
+    picture(nb).get_by_role("slider", name="dose, baseline").press("End")
+    said(nb, "Baseline: dose = 3. Intervention: dose = 3.")
+    marks = picture(nb).locator(".aimz-explorer-handle")
+    assert marks.all_inner_texts() == ["intervention: 3", "baseline: 3"]
+    below, above = (marks.nth(i).bounding_box() for i in (0, 1))
+    assert above["x"] == below["x"]
+    assert above["y"] + above["height"] < below["y"]
+    drag(nb, "intervention", -2000)
+    said(nb, "Baseline: dose = 3. Intervention: dose = 0.")
+    marks.nth(0).press("ArrowRight")
+    said(nb, "Baseline: dose = 3. Intervention: dose = 0.5.")
+    marks.nth(0).press("Tab")
+    assert nb.page.evaluate("document.activeElement.ariaValueText") == "3"
+    drag(nb, "baseline", -2000)
+    said(nb, "Baseline: dose = 0. Intervention: dose = 0.5.")
     nb.page.get_by_label("by", exact=True).select_option("group")
     nb.page.locator("section.aimz-explorer-picture", has_text="<b>east</b>").first.wait_for()
     assert not nb.page.locator("section.aimz-explorer-picture b", has_text="east").count()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -252,12 +252,20 @@ class Handle:
         at: Its place.
         value_at: Value of the control for a place.
         label: What the page calls it; its name, if empty.
+        mark: A short name that stands beside it, for a chart with several.
+        text: The control's value in words, where it is not what the axis says there.
+        places: The places that it can take; any place, if empty.
+        role: What it moves; its colour follows from it.
     """
 
     name: str
     at: float
-    value_at: Callable[[float], float] = _same
+    value_at: Callable[[float], Any] = _same
     label: str = ""
+    mark: str = ""
+    text: str = ""
+    places: Sequence[float] = ()
+    role: Role = "main"
 
 
 @dataclass(frozen=True)

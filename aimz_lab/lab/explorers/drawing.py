@@ -15,6 +15,7 @@ from aimz_lab.lab.explorers.charts import (
     Bars,
     Cells,
     Chart,
+    Handle,
     Layer,
     Line,
     Points,
@@ -111,11 +112,11 @@ def _chart(axes: Axes, chart: Chart) -> None:
     _number_axes(axes, chart, whole=cells)  # before the layers, of which some name their places
     for layer in chart.layers:
         _DRAWN[type(layer)](axes, layer, COLORS[layer.role])
-    for handle in chart.handles:
-        axes.plot([handle.at], [0.03], "o", color=ink.TEXT, ms=5, transform=_on_axis(axes))
     (left, right), (low, high) = chart.limits()
     axes.set_xlim(left, right)
     axes.set_ylim(*((high, low) if cells else (low, high)))
+    for i, handle in enumerate(chart.handles):
+        _draw_handle(axes, handle, row=i, is_named=len(chart.handles) > 1)
     names = chart.names()
     if names:
         _name_places(axes, names)
@@ -172,6 +173,20 @@ def _number_axes(axes: Axes, chart: Chart, *, whole: bool) -> None:
             axis.set_minor_formatter(NullFormatter())
         elif whole:
             axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_handle(axes: Axes, handle: Handle, row: int, *, is_named: bool) -> None:
+    """Draw a handle as on the page, in a row of its own; as no dot, which may be an average."""
+    color, above, on_axis = COLORS[handle.role], 0.03 + 0.09 * row, _on_axis(axes)
+    axes.plot([handle.at], [above], "^", color=color, ms=6, transform=on_axis)
+    axes.vlines(handle.at, 0, above, color=color, lw=1, transform=on_axis)
+    if is_named and handle.mark:
+        right = handle.at < np.mean(axes.get_xlim())
+        axes.annotate(
+            _plain(f"{handle.mark}: {handle.text}"), (handle.at, above), (6 if right else -6, 0),
+            xycoords=on_axis, textcoords="offset points", ha="left" if right else "right",
+            va="center", fontsize=7, color=ink.TEXT,
+        )  # fmt: skip
 
 
 def _on_axis(axes: Axes) -> Any:

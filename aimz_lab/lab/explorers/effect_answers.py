@@ -97,10 +97,14 @@ class EffectAnswers:
         return summarize_effect(draws, self.prob, direction="greater")
 
     def _curve(self, asked: EffectQuestion, until: float) -> Curve | None:
-        """Return the averages under the intervention over the values of one input."""
+        """Return the averages under the intervention over the values of one input.
+
+        Beside the levels of a category stands the average with those that are observed.
+        """
         if asked.curve is None:
             return None
-        grid, groups = curve_grid(self.inputs[asked.curve]), self.options.groups[asked.by]
+        moved, groups = self.inputs[asked.curve], self.options.groups[asked.by]
+        grid = [*([] if moved.is_number else [moved.kept]), *curve_grid(moved)]
         found: list[tuple[Any, xr.Dataset]] = []
         rest = asked.by, groups, asked.contrast
         for value in grid:

@@ -94,7 +94,7 @@ def value_text(value: Any) -> str:
 
 
 def curve_grid(moved: MovedInput, most: int = 9) -> list[Any]:
-    """Return the values that the curve over an input is computed at, the ends among them.
+    """Return the values that the curve over an input sweeps, the ends among them.
 
     Args:
         moved: The input.

@@ -28,6 +28,7 @@ from aimz_lab.lab.explorers.effect_question import (
     baseline_of,
     contrasted,
     described,
+    value_text,
 )
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
 from aimz_lab.lab.formatting import number
@@ -45,7 +46,6 @@ _MOST_LINES = 3
 _FAR = 4.0  # times the width of an effect
 _MOVES = 2.5  # times it, to hold the effect at other values of the curve too
 _ROOM = 0.6  # of the distance of two levels, for the dots of groups beside each other
-_BESIDE_LEVELS = -0.5  # where a handle stands that is at no level
 _LINES: tuple[Role, ...] = ("main", "second", "quiet")
 _UNITS = {"percent": " (%)", "ratio": " (times)", "odds_ratio": " (odds ratio)"}
 
@@ -248,7 +248,7 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
     names = entries(answer.effect.after[site])[0]
     values = summary.values.reshape(len(summary), len(curve.values), -1)
     is_number = moved.is_number
-    x = np.array([moved.values.index(v) if not is_number else v for v in curve.values], float)
+    x = np.array([_place(moved, value) for value in curve.values])
     before = entries(answer.effect.before[site])[1].mean(0)
     layers: list[Layer] = []
     text = f"average, {answer.prob:.0%} interval"
@@ -274,8 +274,8 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
         title=f"Average of {called} over {moved.name}{more}{held}",
         x_label=moved.name,
         y_label=f"average of {called}{interval}",
-        x_names=() if is_number else [str(value) for value in moved.values],
-        x_range=None if is_number else (_BESIDE_LEVELS, len(moved.values) - 0.5),
+        x_names=() if is_number else list(map(str, moved.choices)),
+        x_range=None if is_number else (-0.5, len(moved.choices) - 0.5),
         handles=_handles(answer, moved, name, place),
     )
 
@@ -296,9 +296,9 @@ def _levels(
     moved: MovedInput, x: np.ndarray, summary: np.ndarray, label: str, role: Role, beside: float
 ) -> Bars:
     """Return dots with intervals at the levels that were computed."""
-    whole = np.full((3, len(moved.values)), np.nan)
+    whole = np.full((3, len(moved.choices)), np.nan)
     whole[:, x.astype(int)] = summary
-    return Bars(list(map(str, moved.values)), *whole, beside, role=role, label=label)
+    return Bars(list(map(str, moved.choices)), *whole, beside, role=role, label=label)
 
 
 def _marks(answer: Answered, moved: MovedInput, place: int) -> list[Layer]:
@@ -316,22 +316,27 @@ def _marks(answer: Answered, moved: MovedInput, place: int) -> list[Layer]:
 
 def _place(moved: MovedInput, value: Any) -> float:
     """Return where a value, or what is observed, stands on the axis of an input."""
+    if not moved.is_number:
+        return float(moved.choices.index(value))
     if not is_kept(value):
-        return float(value) if moved.is_number else float(moved.values.index(value))
-    if moved.is_number and moved.observed is not None:
-        return moved.observed
-    return float(moved.values[0]) if moved.is_number else _BESIDE_LEVELS
+        return float(value)
+    return float(moved.values[0] if moved.observed is None else moved.observed)
 
 
 def _handles(answer: Answered, moved: MovedInput, name: str, place: int) -> list[Handle]:
+    """Return a handle of each scenario, in the colour of its curve or line."""
     asked = answer.asked
-    return [
-        Handle(control, _place(moved, settings[place]), moved.nearest, label=text)
-        for control, settings, text in (
-            (name, asked.intervention, f"{moved.name}, intervention"),
-            (baseline_of(name), asked.baseline, f"{moved.name}, baseline"),
-        )
+    scenarios: list[tuple[str, Sequence[Any], str, Role]] = [
+        (name, asked.intervention, "intervention", "main"),
+        (baseline_of(name), asked.baseline, "baseline", "data"),
     ]
+    return [
+        Handle(
+            control, _place(moved, settings[place]), moved.nearest, f"{moved.name}, {scenario}",
+            mark=scenario, text=value_text(settings[place]), places=moved.places(), role=role,
+        )
+        for control, settings, scenario, role in scenarios
+    ]  # fmt: skip
 
 
 def _table(answer: Answered) -> pd.DataFrame:

@@ -56,6 +56,11 @@ class MovedInput:
         """What a control says where it is left as it is."""
         return NOT_SET if self.sweep.of == "site" else AS_OBSERVED
 
+    @property
+    def choices(self) -> list[Any]:
+        """All that a control offers: to leave it as it is, and the values."""
+        return [self.kept, *self.values]
+
     def arguments(self, given: Given, value: Any) -> Given:
         """Return the arguments of a scenario that sets it, or leaves it as it is.
 
@@ -66,9 +71,13 @@ class MovedInput:
         return given if is_kept(value) else self.sweep.arguments(given, value)
 
     def nearest(self, place: float) -> Any:
-        """Return the value that is offered next to a place on its axis."""
-        at = np.asarray(self.sweep.grid, float) if self.is_number else np.arange(len(self.values))
-        return self.values[int(np.abs(at - place).argmin())]
+        """Return what is offered next to a place on its axis; see :meth:`places`."""
+        offered = self.values if self.is_number else self.choices
+        return offered[int(np.abs(np.asarray(self.places()) - place).argmin())]
+
+    def places(self) -> list[float]:
+        """Return the places on its axis: its numbers, or 0, 1, ... of what is offered by name."""
+        return list(map(float, self.values if self.is_number else range(len(self.choices))))
 
 
 def is_kept(value: Any) -> bool:

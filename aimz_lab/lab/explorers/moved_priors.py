@@ -32,6 +32,14 @@ class MovedPriors(Messenger):
         self.numbers = {name: dict(its) for name, its in numbers.items()}
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
 
+    def __repr__(self) -> str:
+        moved = [
+            f"{site}.{path[-1]} = {value}"
+            for site, its in self.numbers.items()
+            for path, value in its.items()
+        ]
+        return f"<{self.__name__} with {', '.join(moved) or 'its own priors'}>"
+
     def process_message(self, msg: dict[str, Any]) -> None:
         """Replace the distribution of a named site."""
         its = self.numbers.get(msg.get("name"))

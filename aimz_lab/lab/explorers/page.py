@@ -9,6 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.moving_text import needs_kernel
 from aimz_lab.lab.dashboard.views import WIDGET_MIME
-from aimz_lab.lab.explorers.charts import Chart, Layer, View
+from aimz_lab.lab.explorers.charts import Chart, Handle, Layer, View
 from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.explorers.static import module, style
 from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
@@ -84,13 +85,14 @@ def show(explorer: Shown) -> Page | None:
 
 
 def _still(explorer: Shown, page_id: str = "") -> Bundle:
-    """Return the picture of a view; a page that shows the panel of that id hides it."""
+    """Return words and picture of a view; a page that shows the panel of that id hides them."""
     text = repr(explorer)
     if not environment.has_matplotlib() or not (explorer.view.charts or explorer.view.draw):
         return {"text/plain": text}, {}
     figure = draw_view(explorer.view)
     bundle, metadata = shown_bundle(png(figure), figure.alt)
-    html = f'<div class="aimz-still-{page_id}">{bundle["text/html"]}</div>'
+    words = "".join(f"<p>{escape(sentence)}</p>" for sentence in explorer.view.sentences)
+    html = f'<div class="aimz-still-{page_id}">{words}{bundle["text/html"]}</div>'
     html += _without_panel(page_id) if page_id else ""
     return bundle | {"text/plain": text, "text/html": html}, metadata
 
@@ -247,7 +249,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
     x_limits, y_limits = chart.limits()
     return {
         "layers": [_layer(layer) for layer in chart.layers],
-        "handles": [{"name": h.name, "at": float(h.at), "label": h.label} for h in chart.handles],
+        "handles": [_handle(handle) for handle in chart.handles],
         "x_limits": x_limits,
         "y_limits": y_limits,
         "x_names": [str(name) for name in chart.names()],
@@ -255,6 +257,11 @@ def _chart(chart: Chart) -> dict[str, Any]:
         name: getattr(chart, name)
         for name in ("title", "x_label", "y_label", "x_scale", "y_scale", "size")
     }
+
+
+def _handle(handle: Handle) -> dict[str, Any]:
+    plain = {name: getattr(handle, name) for name in ("name", "label", "mark", "text", "role")}
+    return plain | {"at": float(handle.at), "places": sorted(map(float, handle.places))}
 
 
 def _layer(layer: Layer) -> dict[str, Any]:
@@ -275,7 +282,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
 
 
 def _table(view: View) -> dict[str, Any] | None:
-    if view.table is None:
+    if view.table is None or not len(view.table):
         return None
     table = view.table.reset_index() if view.table.index.name else view.table
     rows = table.head(_MOST_ROWS).itertuples(index=False)

@@ -151,7 +151,8 @@ def _statistics(
     layers: list[Layer] = [
         Steps(edges, heights, label="draws"),
         Rule(own, label="observed"),
-        *(Rule(row[end], role="quiet") for end in ("low", "high")),
+        Rule(row["low"], label=f"{asked['level']:.0%} of the draws", role="quiet"),
+        Rule(row["high"], role="quiet"),
     ]
     what = f"{name} of {checks.checked.called(one.name)}"
     words = (

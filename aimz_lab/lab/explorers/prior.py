@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 _MOST_CHARTS = 9
 _MOST_KEPT = 2_000_000  # values of a site that is drawn though nobody looks at it
 _CHOICES = ("density", "ECDF")
+_MOST_HIDDEN = 0.05  # of the draws, whose spread is lost in rounding
 _LITTLE = 0.01  # of the draws; so many are beyond the axis of any histogram
 
 
@@ -382,8 +383,7 @@ class _Priors:
         of_data = np.nanstd(data)
         words = []
         if of_data > 0:
-            ratio = _with_error(*quantile_with_error(spread / of_data, 0.5))
-            words = [f"Within a draw the values spread {ratio} times as far as the data."]
+            words = [_spread_words(values, spread, of_data)]
         if left := self._data.size - data.size:
             words.append(f"{left:,} of {self._data.size:,} values of y are no finite numbers.")
         if values.dtype.kind in "biu" and not np.all(data == np.round(data)):
@@ -395,6 +395,22 @@ class _Priors:
             f"Densities of {len(self._sites)} priors, and the prior predictive of {name}, 90% of "
             f"which lies {most}."
         )
+
+
+def _spread_words(values: np.ndarray, spread: np.ndarray, of_data: float) -> str:
+    """Say how far the values of a draw spread, unless their rounding hides it in many draws."""
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            steps = np.spacing(np.max(np.abs(values.reshape(len(values), -1)), axis=1))
+        is_hidden = (steps > spread) & (steps > of_data / 100)
+        if np.mean(is_hidden) > _MOST_HIDDEN:
+            return (
+                "How far the values spread within a draw is not known: they are so large that "
+                f"rounding leaves steps of {number(float(np.median(steps[is_hidden])))} between "
+                "them. Narrow the priors."
+            )
+    ratio = _with_error(*quantile_with_error(spread / of_data, 0.5))
+    return f"Within a draw the values spread {ratio} times as far as the data."
 
 
 def _most(values: np.ndarray) -> str:

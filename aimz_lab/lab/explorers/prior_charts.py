@@ -14,6 +14,7 @@ import numpy as np
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.lab import formatting
 from aimz_lab.lab.explorers.charts import (
     MOST_POINTS,
     Area,
@@ -174,7 +175,12 @@ def handles_of(site: PriorSite, numbers: Mapping[Path, float]) -> list[Handle]:
         if path[-1] in moves and len(path) == 1:
             at, value_at, said = moves[path[-1]]
             name = control_name(site.name, path)
-            found.append(Handle(name, at, partial(_short, value_at), f"{name}{said}"))
+            found.append(
+                Handle(
+                    name, at, partial(_short, value_at), f"{name}{said}",
+                    mark=str(path[-1]), text=formatting.number(numbers[path]),
+                )
+            )  # fmt: skip
     return [handle for handle in found if math.isfinite(handle.at)]
 
 

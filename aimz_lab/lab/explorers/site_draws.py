@@ -135,7 +135,7 @@ def posterior_draws(
 
 
 _NO_PRIOR = {
-    "observed": "It is observed: its draws are predictions, sample_prior_predictive and predict.",
+    "observed": "none, as the site is observed; sample_prior_predictive and predict draw it.",
     "factor": "A factor adds to the log density and has no value.",
     "param": "A parameter has one value and no distribution.",
 }

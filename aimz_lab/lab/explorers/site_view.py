@@ -124,8 +124,8 @@ def trace_chart(entry: str, chains: Shaped[np.ndarray, "chain draw"]) -> Chart:
     step = -(-chains.shape[1] // _MOST_STEPS)
     at = np.arange(0, chains.shape[1], step)
     layers = [
-        Line(at, chain[at], label=f"chain {i}", role=_CHAINS[i % len(_CHAINS)])
-        for i, chain in enumerate(chains)
+        Line(at, chain[at], label=f"chain {i}", role=_CHAINS[(i - 1) % len(_CHAINS)])
+        for i, chain in enumerate(chains, 1)  # as the dashboard calls them
     ]
     return Chart(layers, f"Chains of {entry}", "draw", entry)
 

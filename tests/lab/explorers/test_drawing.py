@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from aimz_lab.lab.explorers.charts import Bars, Chart, Line, View
+from aimz_lab.lab.explorers.charts import Bars, Chart, Handle, Line, View
 from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.pictures import ink
 
@@ -53,3 +53,14 @@ def test_dots_of_several_layers_stand_beside_each_other():
     assert [line.get_xdata().tolist() for line in axes.lines] == [[-0.2, 0.8], [0.2, 1.2]]
     ends = [line.get_segments()[0][:, 0].tolist() for line in axes.collections]
     assert ends == [[-0.2, -0.2], [0.2, 0.2]]
+
+
+def test_handles_at_one_place_stand_above_each_other_with_their_names():
+    handles = [
+        Handle(n, 1.0, mark=n, text="observed", role=r) for n, r in (("a", "main"), ("b", "data"))
+    ]
+    (axes,) = draw_view(View([Chart([Line(X, X)], handles=handles)])).axes
+    heights = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "^"]
+    assert heights[0] < heights[1]
+    assert [text.get_text() for text in axes.texts] == ["a: observed", "b: observed"]
+    assert len({line.get_color() for line in axes.lines if line.get_marker() == "^"}) == 2

@@ -14,7 +14,8 @@ pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz
 from aimz_lab import ImpactModel, TableSpec, lab, summarize_effect
 from aimz_lab.errors import ArgumentError, SiteError
 from aimz_lab.lab.explorers import effect_answers
-from aimz_lab.lab.explorers.charts import Bars
+from aimz_lab.lab.explorers.charts import Bars, Role
+from aimz_lab.lab.formatting import number
 from tests.runs import mean_field, mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion
@@ -113,7 +114,7 @@ def test_a_tables_effect_and_curve_are_those_of_the_code_to_the_last_bit(table_m
             np.testing.assert_array_equal(lines[1].y, mean)
         else:
             dots = explorer.values["curve"] == "region"
-            drawn = lines[0].values if dots else lines[0].y
+            drawn = lines[0].values[1:] if dots else lines[0].y  # of levels, after those observed
             np.testing.assert_array_equal(drawn, mean[:, 0])
     assert "with the 94% highest-density interval" in capsys.readouterr().out
     assert explorer.view.sentences[0] == (
@@ -347,9 +348,12 @@ def test_the_first_question_sets_what_is_0_or_1(table_model):
     explorer = lab.explore_effect(table_model, FRAME[["region", "dose", "visits", "treated"]])
     assert explorer.view.sentences[0] == "Baseline: treated = 0. Intervention: treated = 1."
     assert explorer.wait().charts[1].title == "Average of sales over dose: treated = 1"
-    # A handle of a category that is left as it is stands at none of its levels.
-    view = explorer.set(curve="region")
-    assert [handle.at for handle in view.charts[1].handles] == [-0.5, -0.5]
+    # A category that is left as it is has a place of its own beside its levels.
+    chart = explorer.set(curve="region").charts[1]
+    assert list(chart.names()) == ["observed", "north", "south", "west"]
+    assert [(handle.at, handle.text) for handle in chart.handles] == [(0, "observed")] * 2
+    under_intervention = f"and {number(chart.layers[0].values[0])} under the intervention."
+    assert explorer.view.sentences[2].endswith(under_intervention)
     chart = explorer.set(curve="region", by="treated").charts[1]
     dots = chart.layers[:2]
     assert [type(each) for each in dots] == [Bars, Bars]  # a line would join levels
@@ -360,6 +364,39 @@ def test_the_first_question_sets_what_is_0_or_1(table_model):
     assert asked.view.sentences[0] == "Baseline: as observed. Intervention: region = west."
     explorer.close()
     asked.close()
+
+
+@pytest.mark.slow
+def test_a_handle_moves_the_scenario_of_its_colour(table_model):
+    explorer = lab.explore_effect(table_model, FRAME, vary=["dose", "region"])
+
+    def handles():
+        """The handles, after the page has dragged one or not."""
+        return {one.mark: one for one in explorer.wait().charts[1].handles}
+
+    def role(label: str) -> Role:
+        return next(one.role for one in explorer.view.charts[1].layers if one.label == label)
+
+    explorer.set(dose="observed", curve="dose")
+    assert list(handles()) == ["intervention", "baseline"]  # in the order of the keyboard's focus
+    assert {mark: one.text for mark, one in handles().items()} == dict.fromkeys(
+        ["intervention", "baseline"], "observed"
+    )
+    assert handles()["intervention"].role == role("average, 94% interval")
+    assert handles()["baseline"].role == role("baseline")
+    kept = handles()["intervention"]
+    assert kept.at == handles()["baseline"].at == pytest.approx(FRAME["dose"].mean())
+    explorer.take({"kind": "drag", "name": kept.name, "value": 3.01})
+    assert [one.text for one in handles().values()] == ["3", "observed"]
+    explorer.set(curve="region")
+    for name, place, texts in (
+        ("region", 2, ["south", "observed"]),
+        ("region_baseline", 3, ["south", "west"]),
+        ("region", 0, ["observed", "west"]),
+    ):
+        explorer.take({"kind": "drag", "name": name, "value": place})
+        assert [one.text for one in handles().values()] == texts
+    explorer.close()
 
 
 def test_a_curve_that_reaches_far_does_not_squeeze_the_effect_into_a_line(table_model):

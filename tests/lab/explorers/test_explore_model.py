@@ -189,6 +189,7 @@ def test_chains_are_drawn_one_by_one():
     chains = im.posterior_tree["posterior"]["mean"].values
     for layer, chain in zip(layers(view, Line), chains, strict=True):
         np.testing.assert_array_equal(layer.y, chain)
+    assert [layer.label for layer in layers(view, Line)] == ["chain 1", "chain 2"]
     assert not [one for one in view.sentences if "Guide" in one]
 
 

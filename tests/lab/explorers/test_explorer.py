@@ -124,6 +124,23 @@ def test_a_page_that_trusts_no_widget_shows_the_words_once(monkeypatch):
     assert still["text/plain"].startswith("4.0")
 
 
+def test_a_saved_notebook_has_the_words_beside_the_picture(monkeypatch):
+    pytest.importorskip("matplotlib")
+    outputs = Outputs()
+    monkeypatch.setattr("IPython.display.display", outputs.display)
+    chart = Chart([Area(X, X)])
+    Page(squares(lambda _: View([chart], sentences=["It changes <b> by 4.0."])))
+    html = outputs[1]["text/html"]
+    assert "<p>It changes &lt;b&gt; by 4.0.</p>" in html
+    assert html.index("<p>") < html.index("<img")
+
+
+def test_a_table_without_rows_is_not_on_the_page():
+    empty = pd.DataFrame({"result": []})
+    page = Page(squares(lambda _: View(table=empty, sentences=["None."])))
+    assert page.picture.view["table"] is None
+
+
 def test_changes_while_it_computes_wait_as_one_and_none_overtakes():
     asked, going_on = [], threading.Event()
 

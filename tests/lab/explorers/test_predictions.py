@@ -18,6 +18,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec, lab, open_results
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
+from aimz_lab.lab.explorers.charts import Rule
 
 panels = pytest.mark.skipif(find_spec("ipywidgets") is None, reason="panels need ipywidgets")
 N = 700  # no multiple of a block of 256 rows, nor of a batch of 64
@@ -289,7 +290,8 @@ def test_the_panel_takes_what_the_calls_of_the_model_take(tree, im, data):
     view = panel.set(check="test statistics", statistic="above")
     assert panel.table().loc["above", "observed"] == pytest.approx((y > 1).mean())
     assert "elpd_loo of 700 rows" in panel.set(check="worst rows").sentences[0]
-    assert view.charts
+    rules = [one.label for one in view.charts[0].layers if isinstance(one, Rule)]
+    assert rules == ["observed", "90% of the draws", ""]
     for each in (found, also, panel):
         each.close()
 

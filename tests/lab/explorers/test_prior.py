@@ -136,10 +136,20 @@ def test_density_and_data_are_right(explorer):
     explorer.set(**{"a.scale": 1.0})
 
 
+def test_a_spread_that_rounding_hides_is_not_told(explorer):
+    assert "times as far as the data" in " ".join(explorer.set(**{"a.scale": 1e4}).sentences)
+    said = " ".join(explorer.set(**{"a.scale": 1e9}).sentences)
+    assert "times as far" not in said
+    assert re.search(r"within a draw is not known: .* rounding leaves steps of \d+", said)
+    assert repr(explorer.kernel) == "<kernel with a.scale = 1000000000.0>"
+    explorer.set(**{"a.scale": 1.0})
+
+
 def test_a_drag_of_the_scale_moves_every_draw_with_it(explorer):
     narrow = explorer.set(**{"a.scale": 0.5}).table
     handle = {one.name: one for one in explorer.view.handles()}["a.scale"]
     assert handle.at == pytest.approx(1.0)  # loc and one scale
+    assert (handle.mark, handle.text) == ("scale", "0.5")  # which is not what the axis says there
     explorer.take({"kind": "drag", "name": "a.scale", "value": 1.5})
     wide = explorer.wait().table
     assert explorer.controls["a.scale"].value == pytest.approx(1.0)

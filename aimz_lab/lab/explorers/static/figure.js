@@ -1,13 +1,17 @@
 // A chart on the page: its canvas, legend and readout, and the handles that the reader drags.
 
 import { h, setAttribute, setFlag, setText, svg } from "../../dashboard/static/elements.js";
-import { number } from "../../dashboard/static/math.js";
+import { nearest, number } from "../../dashboard/static/math.js";
 import { paintChart, ROLES } from "./layers.js";
 import { heightOf, place, readAt, readChart } from "./plot.js";
 
 const SEND_MS = 30;
 const TIP_ROOM = 190;
-const NUDGES = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
+const MARK_ROOM = 18; // between the middle of a handle and the end of its words, beside the words
+const HANDLE_ROW_PX = 20;
+const NUDGES = {
+  ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity,
+};
 const STRIDE_PX = { ArrowLeft: -8, ArrowRight: 8, PageDown: -60, PageUp: 60, Home: -Infinity, End: Infinity };
 
 /** A chart; `drag(name, place)` is called while a handle moves, `redraw()` when it must be painted. */
@@ -61,15 +65,17 @@ export class ChartFigure {
       element.remove();
       this.handles.delete(name);
     }
-    for (const [name, { label }] of wanted) {
+    for (const [name, { label, role }] of wanted) {
       if (this.handles.has(name)) continue;
       const element = h("div", { class: "aimz-explorer-handle", role: "slider", tabindex: 0,
+        style: `--aimz-handle: var(--aimz-${ROLES[role]})`,
         "aria-label": label || name, "aria-orientation": "horizontal", title: `Drag: ${label || name}`,
         onpointerdown: (event) => this.grab(event, name),
         onpointermove: (event) => this.pull(event, name),
         onpointerup: () => this.release(),
         onpointercancel: () => this.release(),
-        onkeydown: (event) => this.nudge(event, name) });
+        onkeydown: (event) => this.nudge(event, name) },
+        h("span", { class: "aimz-explorer-handle-mark", "aria-hidden": "true" }));
       this.handles.set(name, element);
       this.box.append(element);
     }
@@ -83,7 +89,7 @@ export class ChartFigure {
     this.placed = place(this.chart, width, (text) => ctx.measureText(text).width, this.held?.limits);
     paintChart(ctx, this.placed, theme.colors, this.pointer && this.pointer[0]);
     this.drawTip();
-    this.moveHandles();
+    this.moveHandles((text) => ctx.measureText(text).width);
     setAttribute(this.canvas, "aria-label", `${this.chart.title || "Chart"}. ${words} Arrow keys read the values.`);
     return true;
   }
@@ -112,19 +118,30 @@ export class ChartFigure {
     this.tip.style.right = flip ? `${width - this.pointer[0] + 12}px` : "auto";
   }
 
-  moveHandles() {
+  /** Put each handle in a row of its own above the axis: two may stand at one place of it. */
+  moveHandles(measure) {
     const { x, box } = this.placed;
     const [low, high] = this.held?.limits ?? this.chart.x_limits;
-    for (const { name, at: sent } of this.chart.handles) {
-      const at = this.held?.name === name ? this.held.at : sent;
+    const handles = this.chart.handles.map(
+      (sent) => (this.held?.name === sent.name ? movedTo(sent, this.held.at) : sent));
+    const lefts = handles.map(({ at }) => Math.min(Math.max(x.at(at), box.left), box.right));
+    handles.forEach(({ name, mark, at, text }, row) => {
       const element = this.handles.get(name);
-      element.style.left = `${Math.min(Math.max(x.at(at), box.left), box.right)}px`;
-      element.style.top = `${box.bottom}px`;
+      const left = lefts[row];
+      element.style.left = `${left}px`;
+      element.style.top = `${box.bottom - row * HANDLE_ROW_PX}px`;
+      element.style.setProperty("--aimz-stem", `${row * HANDLE_ROW_PX}px`);
       for (const [key, value] of [["valuemin", low], ["valuemax", high], ["valuenow", at]]) {
         setAttribute(element, `aria-${key}`, Number(value.toPrecision(6)));
       }
-      setAttribute(element, "aria-valuetext", number(at));
-    }
+      const value = text || (this.chart.x_names[at] ?? number(at));
+      setAttribute(element, "aria-valuetext", value);
+      const said = mark && handles.length > 1 ? `${mark}: ${value}` : "";
+      setText(element.firstChild, said);
+      const room = MARK_ROOM + measure(said);
+      const isCovered = left + room > box.right || lefts.some((other) => left < other && other < left + room);
+      setAttribute(element, "data-side", isCovered && left > room ? "left" : "right");
+    });
   }
 
   // Reading.
@@ -148,17 +165,15 @@ export class ChartFigure {
 
   grab(event, name) {
     event.preventDefault();
-    event.target.setPointerCapture(event.pointerId);
-    event.target.focus();
-    const { at } = this.chart.handles.find((handle) => handle.name === name);
-    this.held = { name, at, limits: this.chart.x_limits };
+    event.currentTarget.setPointerCapture(event.pointerId);
+    event.currentTarget.focus();
+    this.held = { name, at: this.handle(name).at, limits: this.chart.x_limits };
   }
 
   pull(event, name) {
     if (this.held?.name !== name) return;
-    const { x, box } = this.placed;
     const left = event.clientX - this.box.getBoundingClientRect().left;
-    this.held.at = x.invert(Math.min(Math.max(left, box.left), box.right));
+    this.held.at = this.placeOf(this.handle(name), left);
     this.sending ??= setTimeout(() => this.send(), SEND_MS);
     this.redraw();
   }
@@ -172,11 +187,25 @@ export class ChartFigure {
   release() {
     if (!this.held) return;
     if (this.sending) this.send();
-    // Until the answer is there, the handle stays where it was let go.
-    this.chart.handles = this.chart.handles.map((handle) =>
-      (handle.name === this.held.name ? { ...handle, at: this.held.at } : handle));
+    this.leave(this.held.name, this.held.at);
     this.held = null;
+  }
+
+  /** Leave a handle at a place until the answer is there. */
+  leave(name, at) {
+    this.chart.handles = this.chart.handles.map((handle) => (handle.name === name ? movedTo(handle, at) : handle));
     this.redraw();
+  }
+
+  handle(name) {
+    return this.chart.handles.find((handle) => handle.name === name);
+  }
+
+  /** The place that a handle takes next to a pixel. */
+  placeOf({ places }, pixel) {
+    const { x, box } = this.placed;
+    const at = x.invert(Math.min(Math.max(pixel, box.left), box.right));
+    return places.length ? places[nearest(places, at)] : at;
   }
 
   nudge(event, name) {
@@ -185,13 +214,22 @@ export class ChartFigure {
     event.preventDefault();
     event.stopPropagation();
     const { x, box } = this.placed;
-    const { at } = this.chart.handles.find((handle) => handle.name === name);
-    const pixel = x.at(at) + (steps * (box.right - box.left)) / 100;
-    const moved = x.invert(Math.min(Math.max(pixel, box.left), box.right));
-    this.chart.handles = this.chart.handles.map((handle) => (handle.name === name ? { ...handle, at: moved } : handle));
+    const handle = this.handle(name);
+    const moved = handle.places.length ? stepped(handle, steps)
+      : this.placeOf(handle, x.at(handle.at) + (steps * (box.right - box.left)) / 100);
+    this.leave(name, moved);
     this.drag(name, moved);
-    this.redraw();
   }
+}
+
+/** A handle at another place, whose value the page knows only where it has places of its own. */
+const movedTo = (handle, at) =>
+  (at === handle.at ? handle : { ...handle, at, text: handle.places.length ? "" : handle.text });
+
+/** The place that is so many places away, or the last one on that side. */
+function stepped({ at, places }, steps) {
+  const ahead = steps > 0 ? places.filter((place) => place > at) : places.filter((place) => place < at).reverse();
+  return ahead[Math.min(Math.abs(steps), ahead.length) - 1] ?? at;
 }
 
 function swatch(role, kind, dashed) {
