@@ -17,7 +17,7 @@ def cell_number() -> int | None:
 
 
 class LastingOutput:
-    """Outputs that show an object as it is, and once more when it has come to its end.
+    """Outputs that show an object as it is, and anew when it has come to its end.
 
     Args:
         bundle: Returns the object as a MIME bundle.
@@ -30,7 +30,6 @@ class LastingOutput:
     def __init__(self, bundle: Callable[[], dict[str, str]]) -> None:
         self._bundle = bundle
         self._outputs: list[Any] = []
-        self._is_over = False
         self._lock = threading.Lock()
 
     def show(self) -> bool:
@@ -45,15 +44,12 @@ class LastingOutput:
             output = sys.modules["IPython"].display.display(
                 self._bundle(), raw=True, display_id=True
             )
-            if not self._is_over:
-                self._outputs.append(output)
+            self._outputs.append(output)
         return True
 
     def end(self) -> None:
-        """Bring the outputs up to date for the last time; from any thread."""
+        """Bring the outputs up to date; from any thread, in the name of its cell."""
         with self._lock:
-            self._is_over = True
             for output in self._outputs:
                 with contextlib.suppress(Exception):  # the notebook may be gone
                     output.update(self._bundle(), raw=True)
-            self._outputs = []

@@ -81,6 +81,7 @@ class RunHandle(Generic[Model]):
         self._error: BaseException | None = None
         # An interrupt of Thread.join() can leave a live thread marked as ended.
         self._ended = threading.Event()
+        self._is_waited_for = False
         self._shown = LastingOutput(
             lambda: {"text/plain": repr(self), "text/html": self._repr_html_()}
         )
@@ -114,8 +115,7 @@ class RunHandle(Generic[Model]):
         finally:
             atexit.unregister(self._leave)
             self._ended.set()
-            self._shown.end()
-            self._beside_display.end()
+            self._show_end()
 
     def _leave(self) -> None:
         """Stop between two chunks when the program ends: a thread cut off mid-step crashes."""
@@ -208,6 +208,15 @@ class RunHandle(Generic[Model]):
                 msg = f"The run has not ended within {timeout:g} s; it goes on."
                 raise TimeoutError(msg)
             self._ended.wait(left)
+        if not self._is_waited_for:
+            # A program that executes a notebook takes what the running cell sends alone, and the
+            # thread sends for the cell that began the run.
+            self._is_waited_for = True
+            self._show_end()
+
+    def _show_end(self) -> None:
+        self._shown.end()
+        self._beside_display.end()
 
     def result(self, timeout: float | None = None) -> Model:
         """Wait for the run, and return the model.
@@ -257,7 +266,11 @@ class RunHandle(Generic[Model]):
     def _way_on(self) -> str:
         """What to do with the handle now."""
         if not self.done:
-            return "handle.wait() waits for it, handle.stop() ends it and keeps the result"
+            # Right after the end too: a page that is loaded anew during the run keeps it.
+            return (
+                "handle.result() waits for the end of the run and returns the model, "
+                "handle.stop() ends it early and keeps the result"
+            )
         if self._error is not None:
             return f"it raised {type(self._error).__name__}; handle.result() raises it again"
         return "handle.result() is the model"
