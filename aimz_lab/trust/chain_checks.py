@@ -15,7 +15,7 @@ from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import array_stats
 
 _MORE = "Run longer chains, or continue these: im.sample(num_samples=..., X=X, y=y)."
-_SEVERAL = "Run four chains: MCMC(..., num_chains=4)."
+_SEVERAL = 'Run four chains: MCMC(..., num_chains=4, chain_method="vectorized").'
 _REPARAMETRISE = (
     "Raise target_accept_prob (0.95 to 0.99), or write hierarchies non-centred "
     "(numpyro.infer.reparam.LocScaleReparam)."
