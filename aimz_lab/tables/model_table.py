@@ -393,7 +393,7 @@ class ModelTable:
         return "" if scale is not None and scale.is_identity else part.text
 
     def output_label(self, scale: OutputScale) -> str:
-        """Return the output's name with what its values are, where the formula says more.
+        """Return the output's name with what its values are, where the table says more.
 
         Args:
             scale: ``"model"`` for the kernel's scale, ``"outcome"`` for that of the column.
@@ -401,20 +401,24 @@ class ModelTable:
         output = self.signature.output
         part = self.spec.parts.get(output)
         if part is None or part.kind != "formula":
-            return output
+            return self.output_column(scale)
+        if part.event:
+            return part.event
         if scale == "model" or self.encoder is None:
             return output if part.text == output else f"{output} = {part.text}"
         column = self.output_column(scale)
-        return column if part.event or column == output else f"{output} in units of {column}"
+        return output if column == output else f"{output} in units of {column}"
 
     def output_column(self, scale: OutputScale) -> str:
-        """Return the column whose values the output's are; the output's name if there is none.
+        """Return the column whose values or levels the output's are; its name if there is none.
 
         Args:
             scale: As in :meth:`output_label`.
         """
         output = self.signature.output
         part = self.spec.parts.get(output)
+        if part is not None and part.kind == "index":
+            return part.columns[0]
         if scale == "model" or self.encoder is None or part is None or part.kind != "formula":
             return output
         back = self.encoder.outcome_scale(output)

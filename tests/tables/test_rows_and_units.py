@@ -206,6 +206,10 @@ def test_an_outcome_of_levels_says_which(table):
     tree = in_memory(im, table)
     attrs = tree["posterior_predictive"].attrs
     assert (attrs["output_levels"], attrs["output_column"]) == (["a", "b", "c"], "grade")
+    for checked in (lab.prediction_checks(im, table), lab.prediction_checks(tree)):
+        chart = lab.explore_predictions(checked).view.charts[0]
+        assert (chart.title, chart.x_label) == ("Observed and predicted grade", "grade")
+        assert chart.names() == ["a", "b", "c"]
     fresh = model(grades, spec, param_input="X", param_output="y")
     prior = fresh.sample_prior_predictive(table, num_samples=10, progress=False)
     assert prior.prior_predictive.attrs["output_levels"] == ["a", "b", "c"]
