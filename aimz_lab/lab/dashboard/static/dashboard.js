@@ -497,7 +497,8 @@ class View {
     const words = bestWords(loss);
     setText(this.stats.best.previousElementSibling, bestName(loss, this.options.perRow));
     this.stats.best.replaceChildren(scaled(loss.best ?? null),
-      h("small", {}, loss.best_step ? ` at ${count(loss.best_step)}${words.beside}` : ""));
+      h("small", {}, loss.best_step ? ` at ${count(loss.best_step)}` : ""),
+      ...(words.below ? [h("small", { class: "aimz-beside" }, words.below)] : []));
     setAttribute(this.stats.best.parentElement, "title", words.about);
     this.curve.draw(curves, this.options, this.theme, this.model.get("progress").words);
     const isLog = !this.options.log && this.curve.shown?.view.kind === "log";
