@@ -85,6 +85,9 @@ def explore_predictions(
         >>> explorer.table().columns.tolist()
         ['level', 'coverage', 'low', 'high', 'rows']
         >>> print(explorer.code())
+        # im, X and y are those that prediction_checks was given.
+        from aimz_lab import lab
+        <BLANKLINE>
         checks = lab.prediction_checks(im, X, y)
         checks.table('coverage', outcome='y', group='all rows', level=0.5)
     """
