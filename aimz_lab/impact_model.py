@@ -2704,7 +2704,7 @@ class ImpactModel:
             inputs, kernel_kwargs, kept, options = table.predictive_call(
                 inputs, kwargs, kernel_kwargs, options, scale, trained, group
             )
-            attrs |= table.output_attrs()
+            attrs |= options.pop("output_attrs")
         if by is not None:
             options["reduce"] = means_of_groups(by, given, kept)
         request = predict_request(

@@ -102,6 +102,20 @@ def rate(value: float) -> str:
     return fixed(value, 0 if value >= 10 else 1)
 
 
+def percentage(share: float) -> str:
+    """Write a share as a percentage with one decimal; what is almost none or all says so.
+
+    Example:
+        >>> [percentage(share) for share in (0.0, 1e-9, 0.0631, 0.9996, 1.0)]
+        ['0%', 'under 0.1%', '6.3%', 'over 99.9%', '100%']
+    """
+    if share in (0, 1):
+        return f"{share:.0%}"
+    if share < 0.001:
+        return "under 0.1%"
+    return "over 99.9%" if share > 0.999 else f"{fixed(100 * share, 1)}%"
+
+
 def duration(seconds: float | None) -> str:
     """Write a span of time as a clock does.
 

@@ -14,7 +14,7 @@ from aimz_lab.data.html import html_report
 from aimz_lab.effects.allocation import SLACK, Allocation
 from aimz_lab.effects.sentences import OF_RUNNING_FIT
 from aimz_lab.effects.summaries import hdi
-from aimz_lab.progress import fixed, number, numbers_alike
+from aimz_lab.progress import fixed, number, numbers_alike, percentage
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 
@@ -85,7 +85,7 @@ class Decision:
         said = [
             f"Of one action for all rows, {best!r} has the highest expected utility, "
             f"{number(row['utility'])} per row; it is the best of them with probability "
-            f"{row['p_best']:.1%}, and knowing the truth would add "
+            f"{percentage(row['p_best'])}, and knowing the truth would add "
             f"{self._small(row['regret'], row['utility'])} per row"
             f"{self._beyond(row['cost'])}.",
             *compared,
@@ -191,7 +191,7 @@ class Decision:
             known = self.table[name].dropna()
             written = dict(zip(known.index, numbers_alike(known.to_list()), strict=True))
             columns[name] = [written.get(policy, "-") for policy in self.table.index]
-        columns["p_best"] = ["-" if np.isnan(p) else f"{p:.1%}" for p in self.table["p_best"]]
+        columns["p_best"] = ["-" if np.isnan(p) else percentage(p) for p in self.table["p_best"]]
         columns["cost"] = [_amount(cost) for cost in self.table["cost"]]
         names = list(map(str, self.table.index))
         rows = zip(names, *(columns[name] for name in self.table.columns), strict=True)

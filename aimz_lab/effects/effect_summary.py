@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aimz_lab.data.html import html_table
-from aimz_lab.effects.measures import AVERAGE
+from aimz_lab.effects.measures import AVERAGE, UNIT_WORDS
 from aimz_lab.effects.sentences import (
     FIT_STEP,
     INTERVAL_OF,
@@ -127,6 +127,7 @@ def _title(sites: Sequence[xr.DataArray], names: str) -> str:
     title = f"{'Average of' if are_averages else 'Effect on'} {names}"
     if reference := sites[0].attrs.get("reference"):
         title += f" against {reference}"
+    title += UNIT_WORDS.get(str(sites[0].attrs.get("contrast")), "")
     if prob is not None and any(str(label).startswith("hdi") for label in _columns(sites[0])):
         title += f", with the {100 * prob:g}% highest-density interval{_of_what(sites)}"
     steps = {site.attrs[FIT_STEP] for site in sites if FIT_STEP in site.attrs}

@@ -24,6 +24,9 @@ Contrast: TypeAlias = Named | Callable[[Any, Any], Any]
 NO_EFFECT = {"difference": 0.0, "ratio": 1.0, "percent": 0.0, "odds_ratio": 1.0}
 """The value of each measure where the intervention changes nothing."""
 
+UNIT_WORDS = {"percent": " (%)", "ratio": " (times)", "odds_ratio": " (odds ratio)"}
+"""What stands behind the name of an effect that is no difference."""
+
 AVERAGE = "average"
 """In place of a measure: averages of the outcome itself, which are compared with nothing."""
 

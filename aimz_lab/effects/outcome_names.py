@@ -32,12 +32,13 @@ def column_of(draws: xr.Dataset, site: str) -> str:
     return _named(site, output, column)
 
 
-def called(draws: xr.Dataset, site: str) -> str:
+def called(draws: xr.Dataset, site: str, *, has_odds: bool = False) -> str:
     """Return what the mean of a site is called, and an effect on it.
 
     Args:
         draws: As in :func:`column_of`.
         site: Likewise.
+        has_odds: Whether the name is of what has the odds, which is the event itself.
 
     Example:
         >>> draws = xr.Dataset(attrs={"output": "y", "output_event": "bought = yes"})
@@ -47,7 +48,7 @@ def called(draws: xr.Dataset, site: str) -> str:
     event, output = draws.attrs.get("output_event"), draws.attrs.get("output")
     if not event or not isinstance(output, str):
         return column_of(draws, site)
-    return _named(site, output, f"P({event})")
+    return _named(site, output, event if has_odds else f"P({event})")
 
 
 def levels_of(draws: xr.Dataset, site: str) -> list[str]:

@@ -26,6 +26,7 @@ from aimz_lab.effects.risk_ratios import (
 )
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError
+from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import check_choice, shown
@@ -51,6 +52,8 @@ class EValue:
         risk_ratio: The effect as a risk ratio, converted if it was another measure.
         limits: The ends of the interval as risk ratios, or ``None``.
         true: The risk ratio that it is explained to; 1 for none.
+        measure: What the effect was given as, such as ``"odds_ratio"``.
+        effect: The effect in this measure.
     """
 
     estimate: float
@@ -58,6 +61,8 @@ class EValue:
     risk_ratio: float
     limits: tuple[float, float] | None
     true: float = 1.0
+    measure: Measured = "risk_ratio"
+    effect: float | None = None
 
     @property
     def text(self) -> str:
@@ -66,7 +71,7 @@ class EValue:
         said = (
             f"A confounder left out would have to be related to both treatment and outcome by risk "
             f"ratios of {self.estimate:.2f} each, beyond what is in the model, to explain the "
-            f"effect (a risk ratio of {self.risk_ratio:.2f}) "
+            f"effect ({self._called}) "
             f"{'away' if self.true == 1 else f'as {aim}'}"
         )
         if self.limit is None:
@@ -74,6 +79,15 @@ class EValue:
         if self.limit == 1:
             return f"{said}; the interval holds {aim} as it is."
         return f"{said}, and by {self.limit:.2f} to move the interval to {aim}."
+
+    @property
+    def _called(self) -> str:
+        """The effect by its own measure, and as the risk ratio that the value is of."""
+        as_ratio = f"a risk ratio of {self.risk_ratio:.2f}"
+        if self.effect is None or self.measure == "risk_ratio":
+            return as_ratio
+        effect = number(self.effect, 3)
+        return f"{measure_with_article(self.measure)} of {effect}, which counts as {as_ratio}"
 
     def __repr__(self) -> str:
         return self.text
@@ -134,7 +148,8 @@ def e_value(
         convert = conversion(measure, rare, sd)
         with np.errstate(over="ignore"):
             limits = tuple(map(float, hdi(convert(draws), prob)))
-            estimate = float(convert(draws.mean()))
+            own = float(draws.mean())
+            estimate = float(convert(own))
     else:
         measure = check_choice("measure", "risk_ratio" if measure is None else measure, Measured)
         convert = conversion(measure, rare, sd)
@@ -144,13 +159,14 @@ def e_value(
             )
         end = NONE[measure] if true is None else checked_number("true", true, measure)
         with np.errstate(over="ignore"):
-            estimate, limits = _of_numbers(effect, low, high, se, sd, measure, convert, end)
+            own = checked_number("effect", effect, measure)
+            estimate, limits = _of_numbers(own, low, high, se, sd, measure, convert, end)
     aim = 1.0 if true is None else float(convert(checked_number("true", true, measure)))
     if not 0 < estimate < math.inf:
         msg = f"The effect is no finite risk ratio in units of sd={shown(sd)}; mend effect= or sd=."
         raise ArgumentError(msg)
-    point = _needed(estimate, aim)
-    return EValue(point, _needed_by_limit(estimate, limits, aim), estimate, limits, aim)
+    limit = _needed_by_limit(estimate, limits, aim)
+    return EValue(_needed(estimate, aim), limit, estimate, limits, aim, measure, own)
 
 
 @public
@@ -246,7 +262,7 @@ def _effect_needed(difference: float, strengths: np.ndarray) -> np.ndarray:
 
 
 def _of_numbers(
-    effect: Any,
+    point: float,
     low: Any,
     high: Any,
     se: Any,
@@ -256,7 +272,6 @@ def _of_numbers(
     aim: float,
 ) -> tuple[float, tuple[float, float] | None]:
     """Return the estimate and the ends of the interval as risk ratios."""
-    point = checked_number("effect", effect, measure)
     estimate = float(convert(point))
     if measure == "difference" and se is not None:
         if not 0 <= real_number(se) < math.inf:

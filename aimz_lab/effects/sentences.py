@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from aimz_lab.effects.asked import Asked
 from aimz_lab.effects.measures import AVERAGE, NO_EFFECT
-from aimz_lab.progress import number
+from aimz_lab.progress import number, percentage
 from aimz_lab.system.lazy_modules import xr
 
 FEW_DRAWS = 400
@@ -58,6 +58,7 @@ _WHAT = {
     AVERAGE: "leaves {site} at {mean}",
     "odds_ratio": "makes the odds of {site} {mean} what they were",
 }
+_EFFECTS = {AVERAGE: "average of", "odds_ratio": "effect on the odds of"}
 
 
 def verdict_of(summary: xr.DataArray, asked: Asked) -> xr.DataArray:
@@ -182,7 +183,8 @@ def _one(name: str, summary: xr.DataArray, asked: Asked, *, is_single: bool) -> 
     effect = form.format(site=name, mean=_written(_value(summary, "mean"), asked))
     if is_single:
         return f"The intervention {effect} on average. {OF_SINGLE_OUTCOMES}"
-    text = f"The intervention {effect} on average ({_interval(summary, asked)})."
+    kind = "an odds ratio; " * (asked.contrast == "odds_ratio")
+    text = f"The intervention {effect} on average ({kind}{_interval(summary, asked)})."
     return " ".join([text, *_chances(summary, asked)])
 
 
@@ -193,7 +195,7 @@ def _several(
     dims = [dim for dim in summary.dims if dim != "summary"]
     ordered = summary.transpose(*dims, "summary")
     means = ordered.sel(summary="mean").values.ravel()
-    what = "average of" if asked.contrast == AVERAGE else "effect on"
+    what = _EFFECTS.get(asked.contrast, "effect on")
     along = " by ".join(map(str, dims))
     against = f" against {summary.attrs['reference']}" if "reference" in summary.attrs else ""
     text = f"The {what} {name}{against} is given for {_entries(means.size)} of {along}"
@@ -201,19 +203,23 @@ def _several(
         return [f"{text}."]
     order = np.argsort(means)
     chosen = range(means.size) if means.size <= _MOST_NAMED else (order[0], order[-1])
-    places = [
-        dict(zip(dims, map(int, np.unravel_index(int(i), ordered.shape[:-1])), strict=True))
-        for i in chosen
-    ]
     named = []
-    for at in places:
+    for place in chosen:
+        at = dict(
+            zip(dims, map(int, np.unravel_index(int(place), ordered.shape[:-1])), strict=True)
+        )
         entry = ordered.isel(at)
-        label = ", ".join(_label(ordered, dim, place) for dim, place in at.items())
         value = _written(_value(entry, "mean"), asked)
         known = ", ".join([_interval(entry, asked), *_side(entry, asked)])
-        named.append(f"{label}: {value}" + f" ({known})" * (not single[tuple(at.values())]))
-    if means.size > _MOST_NAMED:
-        text += ", of which the smallest and the largest are"
+        label = ", ".join(_label(ordered, dim, i) for dim, i in at.items())
+        named.append((label, value + f" ({known})" * (not single[tuple(at.values())])))
+    listed = "; ".join(f"{label}: {value}" for label, value in named)
+    if means.size <= _MOST_NAMED:
+        text += f": {listed}."
+    elif _are_written_alike(ordered):
+        text += f", and is {named[0][1]} in each."
+    else:
+        text += f", of which the smallest and the largest are {listed}."
     more = []
     if single.any():
         more += [OF_SINGLE_OUTCOMES if single.all() else SOME_OF_SINGLE_OUTCOMES]
@@ -221,7 +227,17 @@ def _several(
         more += [_share(ordered, asked)]
     if not single.any():
         more += _verdicts(ordered, asked)
-    return [f"{text}: {'; '.join(named)}.".replace("are:", "are"), *more]
+    return [text, *more]
+
+
+def _are_written_alike(summary: xr.DataArray) -> bool:
+    """Whether the numbers of all entries are known and the same, as they are written."""
+    told = summary.drop_sel(summary="sd").values
+    if np.isnan(told).any():
+        return False
+    by_entry = told.reshape(-1, told.shape[-1])
+    ends = zip(by_entry.min(0), by_entry.max(0), strict=True)
+    return all(number(low, 3) == number(high, 3) for low, high in ends)
 
 
 def _entries(count: int) -> str:
@@ -237,10 +253,9 @@ def _share(summary: xr.DataArray, asked: Asked) -> str:
     """Say of how many entries the interval leaves out what they are compared with."""
     low, high = (summary.sel(summary=f"hdi_{end}").values for end in ("low", "high"))
     above, below = int((low > asked.delta).sum()), int((high < asked.delta).sum())
-    at = f"{number(asked.delta)}{_UNITS.get(asked.contrast, '')}"
     return (
-        f"The {asked.prob:.0%} interval lies above {at} for {above:,} of {_entries(low.size)}, and "
-        f"below it for {below:,}."
+        f"The {asked.prob:.0%} interval lies above {_given(asked.delta, asked)} for {above:,} of "
+        f"{_entries(low.size)}, and below it for {below:,}."
     )
 
 
@@ -251,7 +266,7 @@ def _verdicts(summary: xr.DataArray, asked: Asked) -> list[str]:
     verdicts = verdict_of(summary, asked).values.ravel().tolist()
     names = ("relevant", "negligible", "undecided", "unknown")
     counts = [f"{name} for {n:,}" for name in names if (n := verdicts.count(name))]
-    low, high = map(number, asked.rope)
+    low, high = (_given(end, asked) for end in asked.rope)
     return [
         f"Between {low} and {high} an effect would be negligible; by its interval it is "
         f"{', '.join(counts)} of {_entries(len(verdicts))}."
@@ -264,7 +279,7 @@ def _side(summary: xr.DataArray, asked: Asked) -> list[str]:
         return []
     side = "above" if asked.direction == "greater" else "below"
     chance = _chance(_value(summary, f"p_{asked.direction}"))
-    return [f"{side} {number(asked.delta)} with probability {chance}"]
+    return [f"{side} {_given(asked.delta, asked)} with probability {chance}"]
 
 
 def _interval(summary: xr.DataArray, asked: Asked) -> str:
@@ -279,10 +294,11 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
     if asked.direction is not None:
         chance = _chance(_value(summary, f"p_{asked.direction}"))
         side = "above" if asked.direction == "greater" else "below"
-        said.append(f"The probability that it is {side} {number(asked.delta)} is {chance}.")
+        at = _given(asked.delta, asked)
+        said.append(f"The probability that it is {side} {at} is {chance}.")
     if asked.rope is not None:
         verdict = str(verdict_of(summary, asked).values)
-        low, high = asked.rope
+        low, high = (_given(end, asked) for end in asked.rope)
         meaning = {
             "relevant": "the interval lies outside of what would be negligible",
             "negligible": "the interval lies inside of what would be negligible",
@@ -291,7 +307,7 @@ def _chances(summary: xr.DataArray, asked: Asked) -> list[str]:
         }[verdict]
         chance = _chance(_value(summary, "p_rope"))
         said.append(
-            f"Between {number(low)} and {number(high)} the effect would be negligible, with "
+            f"Between {low} and {high} the effect would be negligible, with "
             f"probability {chance}: {verdict}, as {meaning}."
         )
     return said
@@ -324,9 +340,12 @@ def _written(value: float, asked: Asked) -> str:
     return f"{number(value, 3)}{_UNITS.get(asked.contrast, '')}"
 
 
+def _given(value: float, asked: Asked) -> str:
+    """Write a value that was asked about, as it was given."""
+    return f"{number(value)}{'%' if asked.contrast == 'percent' else ''}"
+
+
 def _chance(value: float) -> str:
     if np.isnan(value):
         return "unknown"
-    if value > 0.999:
-        return "above 99.9%" if value < 1 else "100% (every draw)"
-    return "below 0.1%" if 0 < value < 0.001 else f"{value:.1%}"
+    return percentage(value) + {0: " (no draw)", 1: " (every draw)"}.get(value, "")

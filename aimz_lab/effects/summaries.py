@@ -156,7 +156,13 @@ def summarize_effect(
         single, n_draws = _single_outcomes(effect[name], site, effect.attrs)
         told, marked = (without_reference(each, effect.attrs) for each in (site, single))
         text = paragraph(
-            outcome, told, asked, marked.values, n_draws, of_rows=of_rows, of_drawn=of_drawn
+            called(effect, str(name), has_odds=contrast == "odds_ratio"),
+            told,
+            asked,
+            marked.values,
+            n_draws,
+            of_rows=of_rows,
+            of_drawn=of_drawn,
         )
         if single.any():
             kinds = np.where(single.values, *INTERVAL_OF)

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _MOST_DIGITS = 12
+_LEAST_SHARE = 0.001
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
@@ -88,8 +89,12 @@ def share(fraction: float) -> str:
 
     Example:
         >>> share(0.375), share(0.0385), share(0.0004), share(0)
-        ('37.5%', '3.9%', '0.04%', '0%')
+        ('37.5%', '3.9%', 'under 0.1%', '0%')
     """
+    if 0 < fraction < _LEAST_SHARE:
+        return "under 0.1%"
+    if 1 - _LEAST_SHARE < fraction < 1:
+        return "over 99.9%"
     percent = 100 * fraction
     return f"{number(percent, 2 if percent < 10 else 3)}%"
 

@@ -98,6 +98,15 @@ def run_of(source: RunSource) -> Run:
         return source.run
     if isinstance(source, HasLastRun) and isinstance(source.last_run, Run):
         return source.last_run
+    if source is None or (isinstance(source, HasLastRun) and source.last_run is None):
+        msg = (
+            "There is no run: the model was loaded, or was not trained yet. A saved model keeps "
+            "its draws (im.summary(), lab.plot_posterior(im)) and, of SVI, its losses "
+            "(im.vi_result.losses), but not its run. Where it was trained, "
+            "lab.History(im.last_run).to_json('run.json') keeps that too; then "
+            "lab.show(lab.History.from_json('run.json')) shows it."
+        )
+        raise DataTypeError(msg)
     msg = (
         f"{type(source).__name__} holds no run yet; pass a Run, a model that was trained in this "
         "session, or a RunHandle, History, LiveDashboard or watched loop that has seen one. Only "

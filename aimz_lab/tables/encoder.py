@@ -244,19 +244,33 @@ class TableEncoder:
         return outcome_scale(part, self.formulas[argument].transform_state)
 
     def event(self, argument: str) -> str:
-        """Return what a 1 of an argument says, ``"bought = yes"``, of a category of two levels.
+        """Return what a 1 of an argument says, such as ``"bought = yes"``.
 
         Args:
-            argument: The argument; of any other there is nothing to say.
+            argument: A category of two levels, or a comparison; of any other there is nothing to
+                say.
+        """
+        part = self.spec.parts.get(argument)
+        if part is None:
+            return ""
+        if part.event:
+            return part.event
+        levels = self.levels_of(argument)
+        return f"{part.columns[0]} = {levels[1]}" if len(levels) == 2 else ""
+
+    def levels_of(self, argument: str) -> tuple[Level, ...]:
+        """Return what the values 0, 1, 2, ... of an argument stand for.
+
+        Args:
+            argument: The index of a category, or a column of two texts; of any other there are
+                none.
         """
         part = self.spec.parts.get(argument)
         if part is None or part.is_matrix or part.kind == "levels":
-            return ""
+            return ()
         column = self.columns[part.columns[0]]
         is_text = part.text.strip("` ") == part.columns[0] and column.kind == "text"
-        if len(column.levels or ()) != 2 or not (part.kind == "index" or is_text):
-            return ""
-        return f"{part.columns[0]} = {column.levels[1]}"
+        return column.levels or () if part.kind == "index" or is_text else ()
 
     def as_plain(self) -> JsonObject:
         """Return all of it as JSON values."""

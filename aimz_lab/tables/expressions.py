@@ -71,6 +71,7 @@ class Expression:
         values: Those of them outside of it.
         compared: Those of them that are compared with a text.
         called: Names of functions and modules that it uses.
+        event: What a 1 says, such as ``"bought = yes"``, of a comparison; empty of a number.
     """
 
     def __init__(self, argument: str, expr: str, quoted: Mapping[str, str]) -> None:
@@ -81,9 +82,11 @@ class Expression:
         self.values: set[str] = set()
         self.compared: set[str] = set()
         self.called: set[str] = set()
+        self.event = ""
         try:
             tree = ast.parse(expr, mode="eval")
             self._read(tree.body)
+            self.event = _event(tree.body) if _is_truth(tree.body) else ""
         except SyntaxError as error:
             raise ArgumentError(f"{self._what} is no expression: {error.msg}.") from error
         except (RecursionError, MemoryError) as error:  # CPython's words for nested too deep
@@ -228,6 +231,20 @@ def _is_truth(node: ast.AST) -> bool:
     if isinstance(node, ast.UnaryOp):
         return isinstance(node.op, ast.Invert)
     return isinstance(node, ast.Compare)
+
+
+def _event(node: ast.AST) -> str:
+    """Return what is true of a row where an expression is, in few words."""
+    if isinstance(node, ast.Call):
+        return _event(node.args[0])
+    if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq):
+        return " = ".join(map(_side, (node.left, *node.comparators)))
+    return ast.unparse(node)
+
+
+def _side(node: ast.AST) -> str:
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return node.value if is_text else ast.unparse(node)
 
 
 def _is_contrast(node: ast.AST) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Literal
 
@@ -41,6 +41,7 @@ class Part:
         text: Its formula.
         code: The formula with a stand-in for each quoted column.
         quoted: The stand-ins, with their columns.
+        event: What a 1 says, such as ``"bought = yes"``, if the formula is one comparison.
         kind: A formula; the index of a column's levels; or the number of its levels.
         columns: The table's columns that it uses.
         categories: Those of them that are categories: in ``C()``, ``index()`` or ``levels()``.
@@ -59,6 +60,7 @@ class Part:
     is_matrix: bool = False
     code: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
+    event: str = ""
 
     @property
     def formula(self) -> SimpleFormula:
@@ -108,7 +110,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
     categories, values, called = set[str](), set[str](), set[str]()
-    computed = set[str]()
+    computed, events = set[str](), list[str]()
     for expr, factor in factors.items():
         if factor.eval_method.value == "lookup":
             columns[quoted.get(expr, expr)] = None
@@ -120,11 +122,12 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
             values |= used.values
             computed |= used.values - used.compared
             called |= used.called
+            events.append(used.event)
     _check_unquoted(argument, text, columns.keys() - quoted.values(), called)
     if not columns:
         msg = f"The formula {text!r} of {argument!r} uses no column of the table."
         raise ArgumentError(msg)
-    return Part(
+    part = Part(
         argument,
         text,
         "formula",
@@ -136,6 +139,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         code=code,
         quoted=quoted,
     )
+    return part if part.is_matrix or not events else replace(part, event=part.plain_name(events[0]))
 
 
 def _check_unquoted(argument: str, text: str, names: Iterable[str], called: set[str]) -> None:

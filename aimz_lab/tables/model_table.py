@@ -374,6 +374,7 @@ class ModelTable:
         options["coords"] = {**names.coords, **(options.get("coords") or {})}
         if call.encoder is not None and scale == "outcome" and group != "log_likelihood":
             options["output_scale"] = self._way_back(call.encoder, options, trained.spec)
+        options["output_attrs"] = self.learned(call.encoder or self.encoder).output_attrs()
         return call.inputs, call.kernel_kwargs or {}, call.kept, options
 
     def output_attrs(self) -> dict[str, object]:
@@ -387,14 +388,16 @@ class ModelTable:
             return {}
         event = self.encoder.event(output)
         found: dict[str, object] = {"output_event": event} if event else {}
-        if part.kind == "formula":
-            scale = self.encoder.outcome_scale(output)
-            is_column = isinstance(scale, OutcomeScale) and scale.is_identity
-            return found | ({"output_column": scale.column} if is_column else {})
-        if part.kind != "index":
+        if part.kind == "levels":
             return {}
-        levels = self.encoder.names[part.columns[0]]
-        return found | {"output_levels": list(map(str, levels))}
+        if part.kind == "index":
+            found["output_column"] = part.columns[0]
+        else:
+            scale = self.encoder.outcome_scale(output)
+            if isinstance(scale, OutcomeScale) and scale.is_identity:
+                found["output_column"] = scale.column
+        levels = self.encoder.levels_of(output)
+        return found | ({"output_levels": list(map(str, levels))} if levels else {})
 
     @property
     def output_formula(self) -> str:
@@ -402,11 +405,13 @@ class ModelTable:
         part = self.spec.parts.get(self.signature.output)
         if self.encoder is None or part is None or part.kind != "formula":
             return ""
+        if part.event:  # one may compare with other values than the next
+            return part.text
         scale = self.encoder.outcome_scale(self.signature.output)
         return "" if scale is not None and scale.is_identity else part.text
 
     def output_label(self, scale: OutputScale) -> str:
-        """Return the output's name with what its values are, where the formula says more.
+        """Return the output's name with what its values are, where the table says more.
 
         Args:
             scale: ``"model"`` for the kernel's scale, ``"outcome"`` for that of the column.
@@ -414,20 +419,24 @@ class ModelTable:
         output = self.signature.output
         part = self.spec.parts.get(output)
         if part is None or part.kind != "formula":
-            return output
+            return self.output_column(scale)
+        if part.event:
+            return part.event
         if scale == "model" or self.encoder is None:
             return output if part.text == output else f"{output} = {part.text}"
         column = self.output_column(scale)
         return output if column == output else f"{output} in units of {column}"
 
     def output_column(self, scale: OutputScale) -> str:
-        """Return the column whose values the output's are; the output's name if there is none.
+        """Return the column whose values or levels the output's are; its name if there is none.
 
         Args:
             scale: As in :meth:`output_label`.
         """
         output = self.signature.output
         part = self.spec.parts.get(output)
+        if part is not None and part.kind == "index":
+            return part.columns[0]
         if scale == "model" or self.encoder is None or part is None or part.kind != "formula":
             return output
         back = self.encoder.outcome_scale(output)

@@ -63,7 +63,7 @@ class OutcomeScale:
     """How values on the model's scale become values of the table's column.
 
     Attributes:
-        column: Name of the column.
+        column: Name of the column; of a comparison, what a 1 says.
         steps: Inverse steps, the first one first: ``("scale", a, b)`` means ``a * value + b``, any
             other names a function to invert.
     """
@@ -169,8 +169,11 @@ def outcome_scale(
         state: What its functions learned, by their text, as formulaic keeps it.
 
     Returns:
-        The inverse; ``None`` if the formula has none.
+        The inverse; ``None`` if the formula has none. A comparison has no way back to its column,
+        and needs none: its outcome is whether it holds.
     """
+    if part.event:
+        return OutcomeScale(part.event)
     # Only the term: a "- 1" beside it removes an intercept, and subtracts nothing.
     terms = [term for term in part.formula if str(term) != "1"]
     if any(len(term.factors) != 1 for term in terms) or part.has_intercept:

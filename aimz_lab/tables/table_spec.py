@@ -23,6 +23,8 @@ class TableSpec:
     - ``"scale(age) + bs(income, df=4) + C(region)"``: a matrix, with a column for each number that
       the terms give. An intercept is the kernel's; write ``"1 + ..."`` for a column of ones. A list
       of terms, ``["age"]``, is a matrix even with one column.
+    - ``"I(bought == 'yes')"``: 1 where it holds, else 0; results call such an output
+      ``P(bought = yes)``.
     - ``"index(region)"``: for each row the number of its level, from 0.
     - ``"levels(region)"``: the number of levels, a plain int.
 

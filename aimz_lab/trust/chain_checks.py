@@ -18,7 +18,7 @@ _MORE = (
     "Run longer chains, or continue these: im.sample(num_samples=..., X=X, y=y), of a model with a "
     "table X=table alone."
 )
-_SEVERAL = "Run four chains: MCMC(..., num_chains=4)."
+_SEVERAL = 'Run four chains: MCMC(..., num_chains=4, chain_method="vectorized").'
 _REPARAMETRISE = (
     "Raise target_accept_prob (0.95 to 0.99), or write hierarchies non-centred "
     "(numpyro.infer.reparam.LocScaleReparam)."

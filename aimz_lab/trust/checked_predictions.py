@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ class CheckedPredictions:
         notes: What there is to know beside the numbers, in words.
         labels: Names of outcomes with what their values are, where the name alone does not say it.
         of_columns: Columns that outcomes stand for, by outcome.
+        levels: What the values 0, 1, 2, ... of outcomes stand for, by outcome, of levels.
     """
 
     outcomes: Mapping[str, OutcomeChecks]
@@ -34,6 +35,7 @@ class CheckedPredictions:
     notes: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     of_columns: Mapping[str, str] = field(default_factory=dict)
+    levels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _columns: dict[str, dict[str, RowColumn]] = field(default_factory=dict, repr=False)
 
     def of(self, outcome: str | None = None) -> OutcomeChecks:

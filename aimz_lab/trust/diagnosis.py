@@ -525,7 +525,8 @@ def _refined_by_nuts(
     worst = [one for one in chain_findings(judged, refined) if one.level == "red"]
     if worst:
         text = f"the short NUTS run did not arrive: {worst[0].text}"
-        return [Finding("refinement", "amber", text, "Run chains of their own: MCMC(NUTS(kernel))")]
+        advice = 'Run chains of their own: MCMC(..., num_chains=4, chain_method="vectorized")'
+        return [Finding("refinement", "amber", text, advice)]
     evidence.refined = refined
     judged = judged.loc[evidence.table.index]
     evidence.table = beside(evidence.table, "nuts", *judged[["mean", "sd"]].to_numpy().T)

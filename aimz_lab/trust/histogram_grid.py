@@ -19,7 +19,7 @@ class Grid:
 
     Attributes:
         edges: The edges.
-        scale: The scale on which they are evenly spaced.
+        scale: The scale on which they are evenly spaced; roughly, on a log scale of integers.
         is_whole: Whether values are integers, and edges lie between them.
     """
 
@@ -39,6 +39,8 @@ class Grid:
             values: The values.
         """
         edges, n_bins = self.edges, self.n_bins
+        if self.is_whole and self.scale == "log":
+            return np.searchsorted(edges, values, side="right")
         step = (edges[-1] - edges[0]) / n_bins
         if self.scale == "log":
             step = np.log(edges[-1] / edges[0]) / n_bins

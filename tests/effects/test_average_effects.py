@@ -106,6 +106,15 @@ def test_groups_weights_and_a_part_of_the_rows_in_one_pass_and_of_trees(im, key)
 
 
 @pytest.mark.slow
+def test_averages_have_the_order_of_draws(im, key):
+    zeros = {"X": X[:5], "treated": np.zeros(5, np.float32)}
+    draws = im.predict(**zeros, rng_key=key, progress=False).posterior_predictive
+    average = im.estimate_effect(args_baseline=zeros, args_intervention=zeros, average=True)
+    assert list(average.posterior_predictive) == list(draws)
+    assert next(iter(draws)) == "y"
+
+
+@pytest.mark.slow
 def test_a_row_far_away_takes_no_digits_from_other_groups(im):
     outlier = X.copy()
     outlier[0] = 30.0  # its rate is a million times that of the others

@@ -46,6 +46,8 @@ def test_an_e_value_explains_the_ratio_away():
     assert "the interval holds no effect as it is" in e_value(2.5, 0.9, 4.0).text
     assert "as a risk ratio of 2.00" in e_value(2.5, 2.2, true=2.0).text
     assert e_value(1.0, measure="difference", sd=1.0, se=1000.0).limit == 1.0
+    odds = e_value(4.0, measure="odds_ratio", rare=False).text
+    assert "(an odds ratio of 4, which counts as a risk ratio of 2.00) away" in odds
 
 
 def test_an_e_value_shows_its_sentence_at_the_end_of_a_cell():

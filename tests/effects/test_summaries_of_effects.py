@@ -56,6 +56,42 @@ def test_the_paragraph_says_the_numbers_and_the_caveats():
     assert "only 18 draws" in few
 
 
+def test_groups_that_are_written_alike_are_not_told_apart():
+    equal = effect(*[1.0] * 5)
+    text = summarize_effect(equal, prob=0.9).y.text
+    assert "5 entries of clinic, and is 1 (90% interval -0.644 to 2.65) in each." in text
+    assert "smallest" not in text
+    wider = equal.y.copy(data=np.where(equal.clinic == "x", 2 * equal.y - 1, equal.y))
+    assert "smallest" in summarize_effect(equal.assign(y=wider)).y.text
+
+
+@pytest.mark.parametrize(
+    ("mean", "said"),
+    [(9.0, "0% (no draw)"), (3.3, "under 0.1%"), (0.0, "50.0%"), (-3.3, "over 99.9%"),
+     (-9.0, "100% (every draw)")],
+)  # fmt: skip
+def test_both_ends_of_a_probability_are_written_alike(mean, said):
+    text = summarize_effect(effect(mean), direction="less").y.text
+    assert f"The probability that it is below 0 is {said}." in text
+
+
+def test_what_is_asked_of_a_percentage_and_of_odds_has_its_unit():
+    options = {"direction": "greater", "rope": 5.0}
+    one = summarize_effect(effect(20.0, contrast="percent"), **options)
+    assert "is above 0% is 100%" in one.y.text
+    assert "Between -5% and 5% the effect" in one.y.text
+    assert repr(one).startswith("Effect on y (%), with the")
+    groups = summarize_effect(effect(20.0, 9.0, contrast="percent"), **options).y.text
+    assert "above 0% with probability" in groups
+    assert "Between -5% and 5% an effect" in groups
+    odds = effect(20.0, contrast="odds_ratio").assign_attrs(output="y", output_event="won = yes")
+    found = summarize_effect(odds)
+    assert "makes the odds of won = yes 20 times what they were on average (an odds ratio; " in (
+        found.y.text
+    )
+    assert repr(found).startswith("Effect on P(won = yes) (odds ratio), with the")
+
+
 @pytest.mark.parametrize(("contrast", "none"), [("difference", 0.0), ("ratio", 1.0)])
 def test_scenarios_without_a_difference_are_told(contrast, none):
     draws = xr.Dataset({"y": (("chain", "draw"), np.full((1, 500), none))})

@@ -96,3 +96,20 @@ def test_a_removed_intercept_is_not_subtracted_and_a_sign_is_undone(formula):
     assert encoded.ndim == 1
     back = encoder.outcome_scale("y")(encoded.to_numpy())
     np.testing.assert_allclose(back, TABLE.pay, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("formula", "event"),
+    [
+        ("I(won == 'yes')", "won = yes"),
+        ("{`weight in kg` > 70}", "weight in kg > 70"),
+        ("I((pay > 10) & (won != 'no'))", "(pay > 10) & (won != 'no')"),
+    ],
+)
+def test_a_comparison_is_called_by_what_is_true_and_stays_as_it_is(formula, event):
+    encoder = TableEncoder.learn(TableSpec(y=formula), TABLE.assign(won=["yes", "no"] * 100))
+    assert encoder.event("y") == event
+    back = encoder.outcome_scale("y")
+    assert (back.column, back.is_identity) == (event, True)
+    count = TableEncoder.learn(TableSpec(y="{1 * (pay > 10) + 1 * (pay > 20)}"), TABLE)
+    assert (count.event("y"), count.outcome_scale("y")) == ("", None)

@@ -204,14 +204,22 @@ def test_an_outcome_of_levels_says_which(table):
     im = model(grades, spec, param_input="X", param_output="y")
     im.fit(table, num_samples=10, progress=False)
     tree = in_memory(im, table)
-    assert tree["posterior_predictive"].attrs["output_levels"] == ["a", "b", "c"]
+    attrs = tree["posterior_predictive"].attrs
+    assert (attrs["output_levels"], attrs["output_column"]) == (["a", "b", "c"], "grade")
+    for checked in (lab.prediction_checks(im, table), lab.prediction_checks(tree)):
+        chart = lab.explore_predictions(checked).view.charts[0]
+        assert (chart.title, chart.x_label) == ("Observed and predicted grade", "grade")
+        assert chart.names() == ["a", "b", "c"]
+    fresh = model(grades, spec, param_input="X", param_output="y")
+    prior = fresh.sample_prior_predictive(table, num_samples=10, progress=False)
+    assert prior.prior_predictive.attrs["output_levels"] == ["a", "b", "c"]
     np.testing.assert_array_equal(tree.observed_data.y, table.grade.map({"a": 0, "b": 1, "c": 2}))
     with pytest.raises(ArgumentError, match="one of 3 levels, whose mean says nothing"):
         in_memory(im, table, by="grade")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("formula", ["won", "index(won)"])
+@pytest.mark.parametrize("formula", ["won", "index(won)", "I(won == 'yes')"])
 def test_an_effect_on_one_of_two_levels_says_of_which_it_is(table, formula):
     def winning(X, y=None):
         slope = numpyro.sample("slope", dist.Normal(0, 1))
@@ -228,6 +236,9 @@ def test_an_effect_on_one_of_two_levels_says_of_which_it_is(table, formula):
     assert summarize_effect(effect).table().index.tolist() == ["P(won = yes)"]
     assert "changes P(won = yes) by" in summarize_effect(effect).y.text
     assert lab.plot_effect(effect).axes[0].get_xlabel() == "effect on P(won = yes)"
+    odds = im.estimate_effect(args_baseline={"X": frame}, args_intervention=older,
+                              contrast="odds_ratio")  # fmt: skip
+    assert "makes the odds of won = yes 1" in summarize_effect(odds).y.text
     explorer = lab.explore_effect(im, frame)
     titles = [chart.title for chart in explorer.wait().charts]
     assert titles[1] == "Average of P(won = yes) over age"

@@ -500,7 +500,9 @@ def test_one_chain_is_judged_by_its_halves_and_never_fully_trusted():
     report = im.fit_on_batch(X, Y, progress=False).diagnose(X, Y)
     assert report.level == report["R-hat"].level == "amber", report
     assert "one chain, which cannot show that chains agree" in report["R-hat"].text
-    assert report.next_steps == ("Run four chains: MCMC(..., num_chains=4).",)
+    assert report.next_steps == (
+        'Run four chains: MCMC(..., num_chains=4, chain_method="vectorized").',
+    )
     np.testing.assert_allclose(im.summary()["r_hat"], report.table["r_hat"], rtol=1e-9)
     live = float(lab.compare(im.last_run).loc["r_hat"].item())
     assert live == pytest.approx(report.table["r_hat"].max())

@@ -81,6 +81,7 @@ class RunHandle(Generic[Model]):
         self._error: BaseException | None = None
         # An interrupt of Thread.join() can leave a live thread marked as ended.
         self._ended = threading.Event()
+        self._has_result = False
         self._shown = LastingOutput(
             lambda: {"text/plain": repr(self), "text/html": self._repr_html_()}
         )
@@ -113,9 +114,11 @@ class RunHandle(Generic[Model]):
             self._error = error
         finally:
             atexit.unregister(self._leave)
-            self._ended.set()
+            # Outputs come first: a cell that waits for the run may be the last one of a program.
+            self._has_result = True
             self._shown.end()
             self._beside_display.end()
+            self._ended.set()
 
     def _leave(self) -> None:
         """Stop between two chunks when the program ends: a thread cut off mid-step crashes."""
@@ -256,8 +259,15 @@ class RunHandle(Generic[Model]):
     @property
     def _way_on(self) -> str:
         """What to do with the handle now."""
-        if not self.done:
-            return "handle.wait() waits for it, handle.stop() ends it and keeps the result"
+        if not self._has_result:
+            # Right after the end too: a page that is loaded anew during the run keeps it.
+            return (
+                "handle.result() waits for the end of the run and returns the model, "
+                "handle.stop() ends it early and keeps the result"
+            )
         if self._error is not None:
-            return f"it raised {type(self._error).__name__}; handle.result() raises it again"
+            why = str(self._error).split("\n", 1)[0]
+            return (
+                f"it raised {type(self._error).__name__} ({why}); handle.result() raises it again"
+            )
         return "handle.result() is the model"

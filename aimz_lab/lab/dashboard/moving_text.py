@@ -135,3 +135,12 @@ def line_of(run: Run, loss: float | None = None) -> str:
         loss: Its loss, per row if their number is known.
     """
     return " · ".join(filter(None, (formatting.status_line(run, loss), taken_at(run))))
+
+
+def as_of_now(text: str) -> str:
+    """Return a line with the local time: a notebook that is saved meanwhile keeps it.
+
+    Args:
+        text: What is done now.
+    """
+    return f"{text} · as of {time.strftime('%H:%M:%S')}"

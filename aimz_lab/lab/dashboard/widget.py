@@ -14,7 +14,13 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
-from aimz_lab.lab.dashboard.moving_text import MovingText, below_widget, line_of, needs_kernel
+from aimz_lab.lab.dashboard.moving_text import (
+    MovingText,
+    as_of_now,
+    below_widget,
+    line_of,
+    needs_kernel,
+)
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import (
     PANELS,
@@ -224,7 +230,7 @@ class WidgetView(NotebookView):
         """Show the text, in the page once the widget is there."""
         if self._is_open and not self._shows_pictures:
             self.send({"kind": "preparing", "what": preparing.what})
-            self._text.show_line(lambda: preparing.text, seldom=self._is_heard)
+            self._text.show_line(lambda: as_of_now(preparing.text), seldom=self._is_heard)
         else:
             self.announce(preparing.text)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from aimz_lab.data.tables import is_a, is_table
 from aimz_lab.lab.explorers.effect_question import EffectOptions, EffectQuestion, curve_grid
+from aimz_lab.lab.explorers.given_names import given_line
 from aimz_lab.lab.explorers.moved_inputs import Given, MovedInput, is_kept
 from aimz_lab.lab.explorers.scenario_averages import Settings
 
@@ -50,7 +51,7 @@ class EffectCode:
         names = ["im", "X", *(name for name in self.given if self._is_named(name))]
         names += [name for name, value in self.averaged.items() if not isinstance(value, str)]
         names += ["by"] if self.options.own else []
-        return f"# {', '.join(names[:-1])} and {names[-1]} are those that explore_effect was given."
+        return given_line(names, "explore_effect")
 
     def _imports(self, body: str) -> str:
         wanted = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aimz_lab.effects.measures import NO_EFFECT, name_of
+from aimz_lab.effects.measures import NO_EFFECT, UNIT_WORDS, name_of
 from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.lab.explorers.charts import (
@@ -32,6 +32,7 @@ from aimz_lab.lab.explorers.effect_question import (
 )
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
 from aimz_lab.lab.formatting import number
+from aimz_lab.progress import percentage
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -47,7 +48,6 @@ _FAR = 4.0  # times the width of an effect
 _MOVES = 2.5  # times it, to hold the effect at other values of the curve too
 _ROOM = 0.6  # of the distance of two levels, for the dots of groups beside each other
 _LINES: tuple[Role, ...] = ("main", "second", "quiet")
-_UNITS = {"percent": " (%)", "ratio": " (times)", "odds_ratio": " (odds ratio)"}
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _effect_chart(answer: Answered) -> Chart:
     asked, site = answer.asked, answer.asked.site
     names, draws = entries(answer.effect.draws[site])
     called = answer.effect.called(site)
-    x_label = f"effect on the average of {called}{_UNITS.get(name_of(asked.contrast), '')}"
+    x_label = f"effect on the average of {called}{UNIT_WORDS.get(name_of(asked.contrast), '')}"
     none = NO_EFFECT.get(name_of(asked.contrast))
     if len(names) > 1:
         return _groups_chart(answer, names, x_label, none)
@@ -394,5 +394,5 @@ def _pin_sentences(answer: Answered, pinned: Effect) -> list[str]:
     return [
         f"{said} The effect now is {number(abs(mean))} {'larger' if mean >= 0 else 'smaller'} "
         f"({answer.prob:.0%} interval of the difference {number(low)} to {number(high)}), and "
-        f"larger with probability {p:.1%}."
+        f"larger with probability {percentage(p)}."
     ]

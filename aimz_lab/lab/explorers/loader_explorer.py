@@ -74,7 +74,7 @@ def explore_loader(loader: Any) -> Explorer:
     return Explorer(
         _controls(reading),
         functools.partial(_answer, reading),
-        functools.partial(_code, reading),
+        functools.partial(_code, reading, type(loader).__name__),
         title=f"Epoch of {type(loader).__name__}",
     )
 
@@ -329,16 +329,18 @@ def _devices(count: int) -> str:
     return "1 device" if count == 1 else f"{count} devices"
 
 
-def _code(reading: Reading, values: Values) -> str:
+def _code(reading: Reading, kind: str, values: Values) -> str:
+    given = f"# loader is the {kind} that explore_loader was given."
     named = ", ".join(f"{name}={value!r}" for name, value in values.items())
     shown = ["explorer = lab.explore_loader(loader)"]
     shown += [f"explorer.set({named})"] if named else []
     shown += ["explorer.table()"] if named else ["explorer.view"]
     if not isinstance(reading, OfLoader) or reading.is_dataset:
-        return "\n".join(["from aimz_lab import lab", "", *shown])
+        return "\n".join([given, "from aimz_lab import lab", "", *shown])
     settings = _settings(reading, values)
     return "\n".join(
         [
+            given,
             "from aimz_lab import ArrayLoader, lab",
             "",
             "plan = ArrayLoader(",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from aimz_lab.lab import formatting
 from aimz_lab.lab.environment import require_widgets
 from aimz_lab.lab.explorers.charts import Chart, View
 from aimz_lab.lab.explorers.explorer import Explorer, Values
+from aimz_lab.lab.explorers.given_names import given_line
 from aimz_lab.lab.explorers.graph_picture import draw_graph, picture_inches
 from aimz_lab.lab.explorers.graph_svg import (
     describe_graph,
@@ -125,10 +126,10 @@ def explore_model(
     passed = ["X"] * (X is not None or y is not None) + ["y"] * (y is not None)
     passed += [f"{name}={name}" for name in names]
     passed += [f"num_samples={num_samples}"] if num_samples != _NUM_SAMPLES else []
-    return _explorer(reading, "".join(f", {one}" for one in passed))
+    return _explorer(reading, ["im", *passed])
 
 
-def _explorer(reading: ModelReading, passed: str) -> Explorer:
+def _explorer(reading: ModelReading, passed: Sequence[str]) -> Explorer:
     """Return the explorer of a model, which was made with some arguments beside it."""
     require_widgets()
     widgets = late_import("ipywidgets")
@@ -253,14 +254,15 @@ def _guide_in_words(reading: ModelReading, name: str, entry: str) -> list[str]:
     return [f"Guide's parameters of {entry}: {', '.join(words)}."]
 
 
-def _code(reading: ModelReading, passed: str, values: Values) -> str:
+def _code(reading: ModelReading, passed: Sequence[str], values: Values) -> str:
     """Return the lines that give the numbers of a view."""
     name = values["pick"]
     named = ", ".join(f"{key}={values[key]!r}" for key in ("pick", "entry", "pair", "numbers"))
     lines = [
+        given_line(passed, "explore_model"),
         "from aimz_lab import lab",
         "",
-        f"explorer = lab.explore_model(im{passed})",
+        f"explorer = lab.explore_model({', '.join(passed)})",
         f"explorer.set({named})",
         "explorer.table()",
     ]

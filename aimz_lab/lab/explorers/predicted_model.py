@@ -231,7 +231,8 @@ def checked_model(
         return CheckedPredictions(outcomes, table, told)
     labels = {call.output: model._table.output_label(output_scale)}
     of_columns = {call.output: model._table.output_column(output_scale)}
-    return CheckedPredictions(outcomes, table, told, labels, of_columns)
+    levels = {call.output: model._table.output_attrs().get("output_levels", ())}
+    return CheckedPredictions(outcomes, table, told, labels, of_columns, levels)
 
 
 def _has_missing(values: Any) -> bool:

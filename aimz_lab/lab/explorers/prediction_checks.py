@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import real_number
-from aimz_lab.effects.outcome_names import column_of
+from aimz_lab.effects.outcome_names import column_of, levels_of
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.running_fit import one_moment
@@ -253,7 +253,12 @@ def prediction_checks(
         checked = checked_tree(
             source, X, y, columns=columns, log_likelihood=log_likelihood, statistics=statistics
         )
-        checked = replace(checked, of_columns=_columns_of(source, checked.outcomes))
+        draws = next(source[name].to_dataset() for name in GROUPS if name in source)
+        checked = replace(
+            checked,
+            of_columns={name: column_of(draws, name) for name in checked.outcomes},
+            levels={name: levels_of(draws, name) for name in checked.outcomes},
+        )
         given = ["tree", *(["X"] if X is not None else []), *(["y=y"] if y is not None else [])]
     else:
         msg = f"This takes a fitted ImpactModel or a tree of predictions; got {shown(source)}."
@@ -261,12 +266,6 @@ def prediction_checks(
     named = {"columns": columns, "log_likelihood": log_likelihood, "statistics": statistics}
     given += [f"{name}={name}" for name, value in named.items() if value is not None]
     return PredictionChecks(checked, ", ".join(given))
-
-
-def _columns_of(tree: xr.DataTree, outcomes: Iterable[str]) -> dict[str, str]:
-    """Return the columns that outcomes stand for, by outcome."""
-    draws = next(tree[name].to_dataset() for name in GROUPS if name in tree)
-    return {name: column_of(draws, name) for name in outcomes}
 
 
 def _share(level: float) -> float:

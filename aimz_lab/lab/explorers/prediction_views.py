@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,10 @@ def _density(
 ) -> Found:
     grid = one.sums.grid
     label = f"{asked['level']:.0%} of {one.sums.counts.shape[1]} draws"
-    layers = (_whole_layers if grid.is_whole else _smooth_layers)(grid, table, label)
+    if grid.is_whole:
+        layers = _whole_layers(grid, table, label, checks.checked.levels.get(one.name, ()))
+    else:
+        layers = _smooth_layers(grid, table, label)
     y_label = "density of its log" if grid.scale == "log" else "density"
     if grid.is_whole and grid.edges[1] - grid.edges[0] == 1:
         y_label = "share of the rows"
@@ -109,10 +112,11 @@ def _smooth_layers(grid: Grid, table: Any, label: str) -> list[Layer]:
     ]
 
 
-def _whole_layers(grid: Grid, table: Any, label: str) -> list[Layer]:
+def _whole_layers(grid: Grid, table: Any, label: str, levels: Sequence[str]) -> list[Layer]:
     heights = (table[name].to_numpy() for name in ("predicted", "low", "high"))
     observed = "observed", table["observed"].to_numpy()
-    return share_layers(grid.edges, Predicted("predicted", label, *heights), observed)
+    predicted = Predicted("predicted", label, *heights)
+    return share_layers(grid.edges, predicted, observed, levels=levels)
 
 
 def _ecdf(
@@ -369,7 +373,8 @@ def _title(checks: PredictionChecks, one: OutcomeChecks, asked: Mapping[str, Any
 
 def _label(checks: PredictionChecks, one: OutcomeChecks) -> str:
     """Return the outcome's name with what its values are."""
-    return checks.checked.labels.get(one.name, one.name)
+    checked = checks.checked
+    return checked.labels.get(one.name, checked.of_columns.get(one.name, one.name))
 
 
 def _rows(one: OutcomeChecks, group: int) -> str:

@@ -11,6 +11,7 @@ from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab.environment import require_widgets
 from aimz_lab.lab.explorers.explorer import Explorer
+from aimz_lab.lab.explorers.given_names import given_line
 from aimz_lab.lab.explorers.prediction_checks import Check, PredictionChecks, prediction_checks
 from aimz_lab.lab.explorers.prediction_views import NO_COLUMN, table_arguments, view_of
 from aimz_lab.system.imports import late_import
@@ -84,6 +85,9 @@ def explore_predictions(
         >>> explorer.table().columns.tolist()
         ['level', 'coverage', 'low', 'high', 'rows']
         >>> print(explorer.code())
+        # im, X and y are those that prediction_checks was given.
+        from aimz_lab import lab
+        <BLANKLINE>
         checks = lab.prediction_checks(im, X, y)
         checks.table('coverage', outcome='y', group='all rows', level=0.5)
     """
@@ -163,5 +167,10 @@ def _rest_unread(controls: Mapping[str, Widget]) -> None:
 
 def _code(checks: PredictionChecks, asked: Mapping[str, Any]) -> str:
     options = "".join(f", {name}={value!r}" for name, value in table_arguments(asked).items())
-    lines = [f"checks = lab.prediction_checks({checks.source})"]
+    lines = [
+        given_line(checks.source.split(", "), "prediction_checks"),
+        "from aimz_lab import lab",
+        "",
+        f"checks = lab.prediction_checks({checks.source})",
+    ]
     return "\n".join([*lines, f"checks.table({asked['check']!r}{options})"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -154,10 +154,15 @@ def explore_prior(
     sites.pop(im.param_output, None)
     program = PriorProgram(im.kernel, arguments, params, key, int(num_samples))
     check_shape(data, program, im.param_output)
+    names = column_names(im, X, kwargs, kernel_kwargs)
+    levels = names.levels.get(im.param_output, ())
     of_shares = im.param_output in program.shares
     limits = possible_limits(possible, data, of_shares=of_shares)
-    columns = _columns(arguments, im.param_input, column_names(im, X, kwargs, kernel_kwargs))
-    priors = _Priors(im, sites, program, arguments, columns, data, limits, possible is not None)
+    if len(levels) > 2 and possible is None:
+        limits = -math.inf, math.inf  # the chart has all levels
+    columns = _columns(arguments, im.param_input, names)
+    is_told = possible is not None
+    priors = _Priors(im, sites, program, arguments, columns, data, limits, is_told, levels)
     return PriorExplorer(priors, priors.controls(), f"Prior of {callable_name(im.kernel)}")
 
 
@@ -174,12 +179,13 @@ class _Priors:
         data: np.ndarray | None,
         limits: tuple[float, float],
         is_told: bool,
+        levels: Sequence[str],
     ) -> None:
         self.kernel, self._output = im.kernel, im.param_output
         table = im._table
         self._label = self._output if table is None else table.output_label("model")
         self._sites, self._program, self._data = dict(sites), program, data
-        self._limits, self._is_told = limits, is_told
+        self._limits, self._is_told, self._levels = limits, is_told, levels
         self._columns = columns
         shapes = program.shapes()
         self._shapes = {name: one.shape for name, one in shapes.items() if one.size}
@@ -304,7 +310,11 @@ class _Priors:
             return curve, None
         limits = self._limits if name == self._output else (-math.inf, math.inf)
         flat = None if data is None else data[np.isfinite(data)].ravel()
-        return predictive_chart(drawn, flat, limits, kept, name=label, as_ecdf=picture == "ECDF")
+        levels = self._levels if name == self._output else ()
+        is_ecdf = picture == "ECDF"
+        return predictive_chart(
+            drawn, flat, limits, kept, name=label, as_ecdf=is_ecdf, levels=levels
+        )
 
     def _table(self, draws: Mapping[str, np.ndarray], name: str) -> Any:
         pandas = late_import("pandas")
@@ -329,8 +339,11 @@ class _Priors:
         self, draws: Mapping[str, np.ndarray], charts: list[Chart], most: str
     ) -> list[str]:
         values = draws[self._output]
-        said = [self._most_words(values, most)]
-        said += [self._impossible_words(values), *self._data_words(values)]
+        if len(self._levels) > 2:
+            said = [f"{self._label} is one of {len(self._levels)} levels, each with its share."]
+        else:
+            said = [self._most_words(values, most)]
+            said += [self._impossible_words(values), *self._data_words(values)]
         first = next((i for i, one in enumerate(said) if " ± " in one), None)
         if first is not None:  # a quantile may have no error
             of_draws = f"± is the standard error of {self._program.draws:,} draws"
@@ -351,8 +364,10 @@ class _Priors:
         if self._output not in self._program.shares or values.dtype.kind not in "biu":
             return f"90% of the prior predictive of {self._label} lies {most}."
         of_draws = _most(values.reshape(len(values), -1).mean(axis=1))
+        one = self._levels[1] if self._levels else "1"
         return (
-            f"The share of 1 among the values of {self._label} is {of_draws} in 90% of the draws."
+            f"The share of {one} among the values of {self._label} is {of_draws} in 90% of the "
+            "draws."
         )
 
     def _impossible_words(self, values: np.ndarray) -> str:

@@ -281,6 +281,7 @@ def predictive_chart(
     *,
     name: str,
     as_ecdf: bool,
+    levels: Sequence[str] = (),
 ) -> tuple[Chart, tuple[float, float]]:
     """Draw the distribution of a site's values over all rows, with a band over the draws.
 
@@ -291,6 +292,7 @@ def predictive_chart(
         pinned: Draws that were pinned, or ``None``.
         name: Name of the site.
         as_ecdf: Whether to draw cumulative shares, not densities or the share of each number.
+        levels: What 0, 1, 2, ... stand for, if they are numbers of levels.
 
     Returns:
         The chart, and the ends of the values that it shows.
@@ -299,7 +301,7 @@ def predictive_chart(
     axis = axis_for(pooled if pinned is None else np.append(pooled, pinned.ravel()), data)
     own = data if data is not None and len(data) else None
     if axis.has_single_numbers and not as_ecdf:
-        return _shares_chart(axis, values, own, possible, pinned, name), axis.ends
+        return _shares_chart(axis, values, own, possible, pinned, name, levels), axis.ends
     places = axis.places
     if as_ecdf:
         places = whole_ecdf(axis.edges, axis.edges)[0] if axis.is_whole else axis.edges[1:]
@@ -336,6 +338,7 @@ def _shares_chart(
     possible: tuple[float, float],
     pinned: np.ndarray | None,
     name: str,
+    levels: Sequence[str],
 ) -> Chart:
     """Draw the share of each whole number, as such numbers have no density."""
 
@@ -347,6 +350,7 @@ def _shares_chart(
         predicted(values, _PREDICTIVE),
         None if data is None else ("data", axis.shares(data)),
         None if pinned is None else predicted(pinned, "pinned"),
+        levels,
     )
     top = max(float(np.max(one)) for layer in layers for one in layer.extent()[1])
     # Of whole numbers the last possible one is drawn in full, and the bound stands behind it.

@@ -52,7 +52,7 @@ class ColumnNames(NamedTuple):
     Attributes:
         columns: Names of the columns by argument, of those that are tables or made of one.
         vectors: What a table's vectors are, by argument: a formula, or the column of an index.
-        levels: Names of the levels by argument, of each index of a category.
+        levels: Names of the levels by argument, of each index of a category, and of the output.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -78,6 +78,8 @@ def column_names(
                 levels[name] = tuple(map(str, call.encoder.names[part.columns[0]]))
             elif part.kind == "formula" and not part.is_matrix:
                 vectors[name] = part.text
+        if call.encoder and (found := call.encoder.levels_of(im.param_output)):
+            levels[im.param_output] = tuple(map(str, found))
     tables = {im.param_input: native_table(inputs), **given}
     columns = {
         name: tuple(map(str, table.columns)) for name, table in tables.items() if is_table(table)

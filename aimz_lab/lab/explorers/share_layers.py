@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,7 @@ def share_layers(
     predicted: Predicted,
     observed: tuple[str, np.ndarray] | None = None,
     pinned: Predicted | None = None,
+    levels: Sequence[str] = (),
 ) -> list[Layer]:
     """Draw the bins of whole numbers: bars and dots at few numbers, steps over many.
 
@@ -53,10 +55,13 @@ def share_layers(
         predicted: What is predicted.
         observed: Name and heights of what was observed, if there is such.
         pinned: Earlier predictions that stay, if there are such.
+        levels: What 0, 1, 2, ... stand for, if they are numbers of levels.
     """
     layers: list[Layer] = []
     if has_bars(edges):
-        names = [str(int(value)) for value in edges[:-1] + 0.5]
+        numbers = (edges[:-1] + 0.5).astype(int).tolist()
+        known = dict(enumerate(levels))
+        names = [known.get(value, str(value)) for value in numbers]
         if observed is not None:
             layers.append(Bars(names, observed[1], label=observed[0], role="data"))
         if pinned is not None:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from aimz_lab.calls import public
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
-from aimz_lab.effects.measures import NO_EFFECT
+from aimz_lab.effects.measures import NO_EFFECT, UNIT_WORDS
 from aimz_lab.effects.outcome_names import called, reference_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
@@ -47,7 +47,7 @@ def plot_effect(
             averaged; or of :meth:`~aimz_lab.ImpactModel.sweep`, whose dose-response it draws.
         by: One label per row: the mean effect of the rows of each label.
         over: One number per row, such as a column of the table: the mean effect along it.
-        site: The site; by default the first one.
+        site: The site; by default the output, or the first one without it.
         prob: Mass of the interval.
 
     Returns:
@@ -70,6 +70,7 @@ def plot_effect(
     if "swept" in _attrs(effect):
         _check_plain(by, over)
         return _dose_response(draws.rename(name), _attrs(effect), prob)
+    name += UNIT_WORDS.get(_attrs(effect).get("contrast", "difference"), "")
     if by is not None and over is not None:
         msg = "Pass by= for groups or over= for a column, not both."
         raise ArgumentError(msg)
@@ -190,7 +191,8 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
     if not names or (site is not None and site not in names):
         msg = f"The effect has draws of {names}, and not of {site!r}; compute it without reduce=."
         raise ArgumentError(msg)
-    return found[site or names[0]]
+    output = str(found.attrs.get("output"))
+    return found[site or next((n for n in (output, f"{output}_mean") if n in names), names[0])]
 
 
 def _named(effect: xr.DataTree, site: str) -> str:

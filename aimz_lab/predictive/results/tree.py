@@ -133,8 +133,8 @@ def reduced_groups(
         for name, values in single.items()
     }
     coords = dict(labels.coords)
-    for site, by_name in results.items():
-        for name, values in by_name.items():
+    for site in (name for name in labels.dims if name in results):  # as draws are ordered
+        for name, values in results[site].items():
             one = reducers[name]
             coords.update(one.coords)
             sizes.update({dim: len(entries) for dim, entries in one.coords.items()})

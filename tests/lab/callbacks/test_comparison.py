@@ -129,7 +129,8 @@ def test_a_fall_in_the_midst_is_no_start_that_may_be_cut_off(rng):
         (({1: RUN},), ArgumentError, "name of a run"),
         (([],), ArgumentError, "at least one"),
         ((3,), DataTypeError, "int holds no run yet"),
-        ((SimpleNamespace(last_run=None),), DataTypeError, "a model that was trained"),
+        ((SimpleNamespace(last_run=None),), DataTypeError, "no run: the model was loaded, or was"),
+        ((None,), DataTypeError, r"lab\.show\(lab\.History\.from_json\('run\.json'\)\) shows it"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(sources, error, words):

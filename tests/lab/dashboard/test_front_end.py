@@ -425,6 +425,17 @@ class TestScene:
         lines = node("readoutLines", total, node("readout", total, 3000))
         assert "held-out loss, scaled 22.5 at step 3,000" in lines
 
+    def test_a_best_above_the_loss_says_what_it_is(self, node):
+        falling = {"best": 2.5, "best_step": 100, "best_name": "best", "now": 2.0}
+        words = node("bestWords", {**falling, "best_held_out": False})
+        assert words["below"] == "later steps confirm it"
+        assert "later steps confirm" in words["about"]
+        assert node("bestWords", {**falling, "now": 3.0})["below"] == ""
+        held_out = node("bestWords", {**falling, "best_held_out": True})
+        assert held_out == {"about": "The lowest held-out loss so far.", "below": ""}
+        none = {"best": None, "best_step": None, "best_name": None, "best_held_out": False}
+        assert node("bestWords", none) == {"about": None, "below": ""}
+
     def test_the_best_is_that_of_the_kernel(self, node, loss):
         drawn = self.drawn(node, loss)
         assert drawn["best"]["value"] == pytest.approx(loss["best"], rel=1e-5)

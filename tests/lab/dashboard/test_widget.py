@@ -16,6 +16,7 @@ from aimz_lab.lab.dashboard.replay import frames_of, show
 from aimz_lab.lab.dashboard.views import PANELS, WIDGET_MIME, PictureView
 from aimz_lab.lab.dashboard.widget import WidgetView, make_widget, widget_class
 from aimz_lab.lab.pictures.summary import summary_text
+from aimz_lab.preparing import Preparing
 from tests.lab.dashboard.test_views import Outputs
 from tests.lab.runs import begun, feed
 
@@ -192,6 +193,8 @@ def test_text_moves_where_no_page_says_that_it_shows_the_widget(
     monkeypatch.setattr("aimz_lab.lab.dashboard.widget.has_subshells", lambda: reachable)
     monkeypatch.setattr("aimz_lab.lab.dashboard.moving_text.PATIENCE_S", -1.0)
     monkeypatch.setattr("aimz_lab.lab.dashboard.moving_text.INTERVAL_S", -1.0)
+    watched.view.prepare(Preparing("kernel", "compiling the training steps", 2.0))
+    assert re.search(r"steps · 2\.0 s · as of \d\d:\d\d:\d\d$", outputs[1]["text/plain"])
     seen = []
     for losses in ([3.0], [2.0, 1.0]):
         feed(watched.run, losses)

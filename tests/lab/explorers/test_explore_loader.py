@@ -246,6 +246,7 @@ def test_the_code_gives_the_table_that_is_shown(kind):
         explorer.set(**several, devices=4, batch=2, numbers=numbers)
         lines = explorer.code().splitlines()
         names = {"loader": loader}
+        assert lines[0] == f"# loader is the {type(loader).__name__} that explore_loader was given."
         exec("\n".join(lines[:-1]), names)
         pd.testing.assert_frame_equal(eval(lines[-1], names), explorer.table())
     shown = explorer.table()

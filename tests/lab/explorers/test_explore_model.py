@@ -153,6 +153,9 @@ def test_the_code_passes_on_what_the_explorer_was_given(im):
     )
     explorer.set(pick="mean", entry="mean[4]", numbers="entries")
     lines = explorer.code().partition("\n\n#")[0].splitlines()
+    assert lines[0] == (
+        "# im, X, y, group, by_row and rng_key are those that explore_model was given."
+    )
     exec("\n".join(lines[:-1]), given)
     assert eval(lines[-1], given).equals(explorer.table())
 

@@ -231,8 +231,9 @@ def test_the_panel_answers_without_the_model(im, data):
     for check in explorer.controls["check"].options:
         view = explorer.set(check=check, group="shop: b", level=0.8, column="X[1]", rows=3)
         lines = explorer.code().splitlines()
-        assert lines[0] == "checks = lab.prediction_checks(im, X, y, columns=columns)"
-        again = eval(lines[1], {"checks": checks})
+        assert lines[0] == "# im, X, y and columns are those that prediction_checks was given."
+        assert lines[-2] == "checks = lab.prediction_checks(im, X, y, columns=columns)"
+        again = eval(lines[-1], {"checks": checks})
         pd.testing.assert_frame_equal(again, explorer.table())
         assert view.charts
         assert any("350 rows" in one or "350 observed" in one for one in view.sentences) or (

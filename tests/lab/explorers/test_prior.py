@@ -303,6 +303,36 @@ def test_a_curve_over_a_table_names_formulas_and_levels():
     assert labels == ["A", "B", "C"]
 
 
+@pytest.mark.slow
+def test_an_outcome_of_levels_has_their_names():
+    def chosen(X, n_brands=2, y=None):
+        at = numpyro.sample("at", NORMAL.expand([n_brands]).to_event(1))
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Categorical(logits=at[None] + 0 * X[:, None]), obs=y)
+
+    def bought(X, y=None):
+        at = numpyro.sample("at", NORMAL)
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Bernoulli(logits=at + X), obs=y)
+
+    table = pd.DataFrame({"age": X, "brand": ["pear", "plum", "fig", "fig"] * 10})
+    table["bought"] = np.where(X > 0, "yes", "no")
+    of = {"y": "index(brand)", "n_brands": "levels(brand)"}
+    for kernel, spec, title, names, said in (
+        (chosen, of, "brand", ("fig", "pear", "plum"), "brand is one of 3 levels"),
+        (bought, {"y": "bought"}, "y = bought", ("no", "yes"), "The share of yes among the"),
+        (bought, {"y": "I(bought == 'yes')"}, "bought = yes", ("0", "1"), "The share of 1 among"),
+    ):
+        svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.01), Trace_ELBO())
+        spec = TableSpec(X="age", **spec)
+        view = explore_prior(
+            ImpactModel(kernel, jax.random.key(0), svi=svi, table=spec), table
+        ).view
+        chart = view.charts[-1]
+        assert (chart.title, tuple(chart.names())) == (f"{title}, all rows", names)
+        assert view.sentences[0].startswith(said)
+
+
 def test_pictures_of_every_kind(explorer):
     explorer.pin()
     for picture in ("ECDF", "curve over X", "density"):

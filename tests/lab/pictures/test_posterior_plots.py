@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,7 +115,7 @@ def test_whole_numbers_are_checked_by_the_share_of_each_value(dtype):
     np.testing.assert_allclose(ends, np.quantile(wanted, [0.05, 0.95], axis=1).T)
     assert axes.get_ylabel() == "share of the rows"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["predicted, 90% of 200 draws", "observed"]
+    assert labels == ["predicted, mean", "predicted, 90% of 200 draws", "observed"]
 
 
 def test_counts_that_reach_far_are_checked_by_their_shares_too():
@@ -122,6 +124,33 @@ def test_counts_that_reach_far_are_checked_by_their_shares_too():
     (axes,) = lab.plot_ppc(outcomes(values), num_samples=20).axes
     assert axes.get_ylabel() == "share of the rows in each 6 values"
     assert axes.get_xlabel() == "y (beyond: 0.17% of predicted)"
+
+
+def test_counts_of_very_different_sizes_are_not_in_one_bin():
+    """Bins of equal width up to the largest count would hold nearly all in the first."""
+    values = np.floor(np.exp(RNG.normal(2, 4, size=(20, ROWS)))).clip(0, 3e9)
+    figure = lab.plot_ppc(outcomes(values), num_samples=20)
+    (axes,) = figure.axes
+    drawn = axes.lines[0].get_ydata()
+    ends = [1, 2, 5, 10, 20, 50, 100, 200, 500]
+    wanted = [(values >= low) & (values < high) for low, high in pairwise([0, *ends])]
+    np.testing.assert_allclose(drawn[: len(wanted)], [each.mean() for each in wanted])
+    assert drawn.sum() == pytest.approx(1)
+    labels = [text.get_text() for text in axes.get_xticklabels()]
+    assert labels[:7] == ["0", "1", "10", "100", "1,000", "10,000", "1e5"]
+    assert axes.get_xticks()[:7].tolist() == [0, 1, 4, 7, 10, 13, 16]
+    assert axes.get_xlabel() == "y"
+    assert figure.alt == "Shares of each value of y in 20 draws from the model."
+
+
+def test_levels_are_drawn_by_their_names_also_those_that_nobody_has():
+    tree = outcomes(RNG.integers(0, 2, size=(20, ROWS)), np.zeros(ROWS))
+    attrs = {"output": "y", "output_levels": ["apple", "pear", "plum"], "output_column": "brand"}
+    tree["posterior_predictive"].attrs.update(attrs)
+    (axes,) = lab.plot_ppc(tree).axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["apple", "pear", "plum"]
+    assert axes.get_xlabel() == "brand"
+    assert [bar.get_height() for bar in axes.patches] == [1.0, 0.0, 0.0]
 
 
 def test_a_check_of_several_sites_draws_the_output_by_its_column():
@@ -182,6 +211,18 @@ def test_an_average_effect_tells_its_interval():
     mean = float(TREE.posterior_predictive.y.mean())
     assert f"mean {mean:.3g}, 90% HDI" in axes.get_title()
     assert axes.get_xlabel() == "effect on y"
+
+
+def test_the_output_is_drawn_unless_another_site_is_asked_for():
+    draws = xr.DataArray(RNG.normal(size=(1, 50)), dims=("chain", "draw"))
+    attrs = {"output": "y", "averaged": "row", "contrast": "percent"}
+    both = xr.Dataset({"eta": draws, "y": draws}, attrs=attrs)
+    for site, name in ((None, "y"), ("eta", "eta")):
+        (axes,) = lab.plot_effect(xr.DataTree.from_dict({"predictions": both}), site=site).axes
+        assert axes.get_xlabel() == f"effect on {name} (%)"
+    reduced = both.rename(y="y_mean", eta="eta_mean")
+    (axes,) = lab.plot_effect(xr.DataTree.from_dict({"predictions": reduced})).axes
+    assert axes.get_xlabel() == "effect on y (%)"
 
 
 def test_groups_have_the_means_of_their_rows():

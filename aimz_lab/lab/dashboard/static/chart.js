@@ -101,6 +101,16 @@ function chainSeries(loss, curve, smoothed) {
   };
 }
 
+/** What the best loss is, in a sentence, and in few words below it where it lies above the loss now. */
+export function bestWords(loss) {
+  if (loss.best_held_out) return { about: "The lowest held-out loss so far.", below: "" };
+  if (!loss.best_step || loss.best_name !== "best") return { about: null, below: "" };
+  return {
+    about: "The lowest mean loss so far that later steps confirm. It comes some steps late, so it lies above a loss that still falls.",
+    below: loss.best > loss.now ? "later steps confirm it" : "",
+  };
+}
+
 /** What the best loss is called; a held-out one that is not per row is scaled to the training rows. */
 export function bestName(loss, perRow) {
   const isScaled = loss.best_held_out && loss.n_obs > 0 && !perRow;

@@ -5,7 +5,7 @@
 // Clicks are messages `{kind, value}`. They may not reach the kernel while a cell runs: the page sends
 // `hello`, and enables its buttons when a `welcome` comes back.
 
-import { bestName, series } from "./chart.js";
+import { bestName, bestWords, series } from "./chart.js";
 import { Curve } from "./curve.js";
 import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
@@ -519,9 +519,12 @@ class View {
     const perRow = loss.n_obs && this.options.perRow;
     const scaled = (value) => number(value === null || perRow ? value : value * (loss.n_obs || 1));
     setText(this.stats.loss, scaled(loss.now ?? null));
+    const words = bestWords(loss);
     setText(this.stats.best.previousElementSibling, bestName(loss, this.options.perRow));
     this.stats.best.replaceChildren(scaled(loss.best ?? null),
-      h("small", {}, loss.best_step ? ` at ${count(loss.best_step)}` : ""));
+      h("small", {}, loss.best_step ? ` at ${count(loss.best_step)}` : ""),
+      ...(words.below ? [h("small", { class: "aimz-beside" }, words.below)] : []));
+    setAttribute(this.stats.best.parentElement, "title", words.about);
     this.curve.draw(curves, this.options, this.theme, this.model.get("progress").words);
     const isLog = !this.options.log && this.curve.shown?.view.kind === "log";
     if (isLog !== this.options.wasLog) this.keepAxis(isLog);

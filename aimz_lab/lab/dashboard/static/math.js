@@ -260,7 +260,9 @@ export function size(bytes) {
 }
 
 /** Write a fraction as a percentage. */
-export const share = (fraction) => `${number(100 * fraction, 100 * fraction < 10 ? 2 : 3)}%`;
+export const share = (fraction) => 0 < fraction && fraction < 0.001 ? "under 0.1%"
+  : 0.999 < fraction && fraction < 1 ? "over 99.9%"
+  : `${number(100 * fraction, 100 * fraction < 10 ? 2 : 3)}%`;
 
 const DRAWING_SHARE = 0.01; // of the time: the page may run on the cores that train
 const LONGEST_REST_MS = 1500; // so that a busy machine's curve still moves
