@@ -104,14 +104,14 @@ def run_of(source: RunSource) -> Run:
             "its draws (im.summary(), lab.plot_posterior(im)) and, of SVI, its losses "
             "(im.vi_result.losses), but not its run. Where it was trained, "
             "lab.History(im.last_run).to_json('run.json') keeps that too; then "
-            "lab.show(lab.History.from_json('run.json')) shows it."
+            "lab.show(lab.History.from_json('run.json')) shows it. Models without a run are "
+            "compared by their scores: compare_runs({...}, held_out=(X, y))."
         )
         raise DataTypeError(msg)
     msg = (
         f"{type(source).__name__} holds no run yet; pass a Run, a model that was trained in this "
         "session, or a RunHandle, History, LiveDashboard or watched loop that has seen one. Only "
-        "compare() and compare_runs() take several in a list. A model that was loaded has no run, "
-        "and is compared by its scores: compare_runs({...}, held_out=(X, y))."
+        "compare() and compare_runs() take several in a list."
     )
     raise DataTypeError(msg)
 

@@ -116,7 +116,7 @@ def test_a_handle_says_how_to_go_on():
     assert repr(handle).endswith("; handle.result() is the model>")
     failed = RunHandle(None, run_with((), status="failed", reason="ZeroDivisionError: <i>"), fails)
     failed.wait(10)
-    assert "it raised ZeroDivisionError; handle.result() raises it again" in repr(failed)
+    assert "it raised ZeroDivisionError (<mine>); handle.result() raises it again" in repr(failed)
     assert "&lt;i&gt;" in failed._repr_html_()
 
 
