@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 from aimz_lab.inference.checkpoint.provenance import versions
 from aimz_lab.kernel.checks.names import why_unusable
 from aimz_lab.kernel.spec import variable_name
-from aimz_lab.predictive.plan import Plan, expected_sites
+from aimz_lab.predictive.drawn_sites import DRAWN
+from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers import Reducer
 from aimz_lab.predictive.request import Request
@@ -263,7 +264,7 @@ def _describe_call(request: Request, plan: Plan) -> dict[str, object]:
     return {
         **({} if scale is None else {"output_scale": str(scale)}),
         "output": request.output,
-        **({} if request.expected is None else {"expected": list(expected_sites(request, plan))}),
+        **({DRAWN: sorted(plan.noisy)} if plan.noisy else {}),
         "rng_key": np.asarray(jax.random.key_data(request.key)).tolist(),
         "shard_axis": plan.axis,
         "n_draws": request.n_draws,
