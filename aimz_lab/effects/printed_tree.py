@@ -23,7 +23,7 @@ class EffectTree(xr.DataTree):
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
         >>> print(str(effect).splitlines()[0])
-        Effect on y averaged over obs, with the 94% highest-density interval
+        Effect on y averaged over obs, with the 94% highest-density interval (of drawn outcomes)
     """
 
     __slots__ = ()

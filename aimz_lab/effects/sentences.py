@@ -52,8 +52,8 @@ WITHOUT_NOISE = (
     "numpyro.deterministic('expected', ...)"
 )
 _OF_DRAWN = (
-    f"{DRAWN_HERE}: intervals of few rows hold the noise of single rows. {WITHOUT_NOISE}, with "
-    "return_sites=['expected']."
+    f"{DRAWN_HERE}: intervals of few rows hold the noise of single rows, unless it is added and "
+    f"cancels in a difference. {WITHOUT_NOISE}, with return_sites=['expected']."
 )
 _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {

@@ -63,7 +63,7 @@ def plot_effect(
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
         >>> plot_effect(effect, by=np.sign(X)).axes[0].get_xlabel()
-        'effect on y'
+        'effect on y (drawn outcomes)'
     """
     environment.require_matplotlib()
     draws = _draws(effect, site)
