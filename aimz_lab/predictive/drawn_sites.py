@@ -62,6 +62,7 @@ def expected_sites(
 
 def noisy_sites(
     request: Request,
+    spec: KernelSpec,
     wanted: Collection[str],
     drawn: Collection[str],
     expected: Collection[str],
@@ -72,6 +73,7 @@ def noisy_sites(
 
     Args:
         request: The call.
+        spec: The kernel's structure.
         wanted: The sites to return.
         drawn: The sites that the call draws for each row.
         expected: Those that it returns as the mean of their distribution.
@@ -80,7 +82,7 @@ def noisy_sites(
     """
     found = {name for name in wanted if name in drawn and name not in expected}
     rest = {name for name in wanted if name not in found and name not in given}
-    if drawn and rest:
+    if rest := rest.intersection(_after_drawn(spec, drawn)):
         sites = graph()
         # What is computed from a site that is intervened on takes the value set.
         sources, cut = {*drawn}.difference(request.intervention), {*given, *request.intervention}
@@ -89,6 +91,15 @@ def noisy_sites(
             if _reaches_up(sites, parents, sources, cut):
                 found.add(name)
     return frozenset(found)
+
+
+def _after_drawn(spec: KernelSpec, drawn: Collection[str]) -> list[str]:
+    """Return the sites that may be computed from drawn ones: those after one, or all of loops."""
+    names = list(spec.sites)
+    if any(spec.sites[name].is_looped for name in drawn):
+        return names
+    first = min((names.index(name) for name in drawn), default=len(names))
+    return names[first + 1 :]
 
 
 def _reaches_up(

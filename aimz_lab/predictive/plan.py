@@ -139,7 +139,7 @@ def make_plan(
         given = given.union(replaced)
         drawn = drawn_by_row(request, spec, given)
         expected = expected_sites(request, spec, wanted, drawn)
-        noisy = noisy_sites(request, wanted, drawn, expected, given, graph_of)
+        noisy = noisy_sites(request, spec, wanted, drawn, expected, given, graph_of)
     axis = request.shard_axis
     reason = _why_kept_together(request, spec, wanted, latents, quantity)
     if uncuttable:

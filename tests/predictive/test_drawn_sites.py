@@ -21,7 +21,11 @@ X = np.zeros(7, np.float32)
 DRAWS = {"slope": np.zeros(3, np.float32)}
 
 
-def plan_of(kernel, sites, draws=DRAWS, expected="means", **options):
+def made(key, make):
+    return make()
+
+
+def plan_of(kernel, sites, draws=DRAWS, expected="means", remembered=made, **options):
     rows = {"X": X, **options.pop("rows", {})}
     request = Request(
         kernel=kernel,
@@ -33,7 +37,7 @@ def plan_of(kernel, sites, draws=DRAWS, expected="means", **options):
         expected=expected,
         **options,
     )
-    return make_plan(request, Rows(rows), "values", lambda _, make: make())
+    return make_plan(request, Rows(rows), "values", remembered)
 
 
 def kernel(X, w=None, y=None):
@@ -117,3 +121,21 @@ def test_in_a_loop_a_mean_may_hang_on_earlier_values_of_its_own_site(kernel, noi
 
 def test_attributes_of_results_name_noisy_sites_of_any_scenario():
     assert named_as_drawn({"drawn": "y"}, {}, {"drawn": ["m", "y"]}) == ["m", "y"]
+
+
+def test_a_kernel_that_computes_nothing_from_drawn_values_needs_no_graph():
+    def plain(X, y=None):
+        slope = numpyro.sample("slope", dist.Normal())
+        with numpyro.plate("row", X.shape[0]):
+            line = numpyro.deterministic("line", slope * X)
+            numpyro.sample("y", dist.Normal(line, 1.0), obs=y)
+
+    asked = []
+
+    def noted(key, make):
+        asked.append(key[0])
+        return make()
+
+    found = plan_of(plain, ["line", "y"], remembered=noted)
+    assert (found.expected, found.noisy) == ({"y"}, set())
+    assert "graph" not in asked
