@@ -150,6 +150,8 @@ def _of_what(sites: Sequence[xr.DataArray]) -> str:
         return f" ({'; '.join(parts)})" * bool(parts)
     if all(single.all() for single in marked.values()):
         return " of single outcomes, not of the effect"
+    if any(OF_DRAWN in site.attrs for site in sites):
+        return " (of drawn outcomes; in entries of few rows of single ones, not of the effect)"
     return "; in entries of few rows of single outcomes, not of the effect"
 
 

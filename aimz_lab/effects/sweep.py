@@ -127,7 +127,7 @@ class Sweep:
             told["reference"] = self.reference
         kept = {name: value for name, value in parts[0].attrs.items() if name != "intervention"}
         if drawn := named_as_drawn(*(part.attrs for part in parts)):
-            told[DRAWN] = drawn
+            told[DRAWN] = [site for site in drawn if site in joined]
         return joined.assign_attrs({**kept, **told})
 
 

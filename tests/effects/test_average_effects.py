@@ -338,6 +338,7 @@ def test_what_hangs_on_values_drawn_by_row_says_so(is_given, key):
     with with_warning:
         effect = im.estimate_effect(None, None, *sides, by=np.arange(5))
         both = [im.predict(**each, progress=False) for each in sides]
+    assert effect.posterior_predictive.attrs["drawn"] == ["y"]
     summary = effects.summarize_effect(effect)
     assert [says_drawn(summary[name]) for name in ("w", "buys", "y")] == [False, False, True]
     w = effect.posterior_predictive.w.values[0]  # given values are no means of a distribution

@@ -129,6 +129,8 @@ def test_a_small_group_among_large_ones_has_no_interval_of_single_outcomes():
     assert "Where no interval is given" in found.y.text
     assert "in entries of few rows of single outcomes" in repr(found)
     assert "few rows" not in repr(summarize_effect(given.isel(group=[0])))
+    drawn = repr(summarize_effect(given.assign_attrs(drawn=["y"])))
+    assert "interval (of drawn outcomes; in entries of few rows of single ones, not" in drawn
 
 
 def test_entries_are_held_against_what_would_be_negligible():

@@ -241,8 +241,12 @@ def test_an_effect_on_what_hangs_on_drawn_values_says_so():
     model = mean_field_model(purchases).set_posterior_sample(draws)
     explorer = lab.explore_effect(model, DOSE[:9], vary={"X": [1.0, 2.0]})
     for site, is_drawn in (("y", True), ("expected", False)):
-        (said,) = [text for text in explorer.set(site=site).sentences if "on average" in text]
+        view = explorer.set(site=site)
+        (said,) = [text for text in view.sentences if "on average" in text]
         assert ("Outcomes are drawn here" in said) == is_drawn
+        effect, curve = view.charts
+        for label in (effect.x_label, curve.y_label):
+            assert ("(drawn outcomes)" in label) == is_drawn
 
 
 def test_only_what_changed_is_computed_again(im, monkeypatch):
