@@ -101,7 +101,8 @@ def summarize_effect(
     of each site. An outcome of a table is called by its column in all that is printed.
 
     The interval is that of the draws. Draws of the outcome on single rows hold its noise: their
-    interval is not that of the effect. The paragraph leaves it out where they are whole numbers.
+    interval is not that of the effect. The paragraph leaves it out where they are whole numbers,
+    and says of each site whether it holds the noise of drawn outcomes.
 
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.

@@ -136,7 +136,7 @@ def make_plan(
     check_value_labels(request.labels, spec, row_wise, latents)
     expected, noisy = frozenset[str](), frozenset[str]()
     if quantity == "values":
-        given = given.union(replaced)
+        given |= replaced.union(n for n in spec.sample_sites if not spec.sites[n].is_drawn)
         drawn = drawn_by_row(request, spec, given)
         expected = expected_sites(request, spec, wanted, drawn)
         noisy = noisy_sites(request, spec, wanted, drawn, expected, given, graph_of)

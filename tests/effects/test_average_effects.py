@@ -293,6 +293,7 @@ def as_transformed(X, y=None):
         numpyro.sample("y", dist.TransformedDistribution(normal, ExpTransform()), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "is_known"), [(as_lognormal, True), (as_transformed, False)])
 def test_averages_of_drawn_outcomes_say_so(kernel, is_known):
     """Without a known mean, a row on its own has the noise of its outcome."""

@@ -52,7 +52,7 @@ def kernel(X, w=None, y=None):
         numpyro.deterministic("large", size + slope)
         with handlers.substitute(data={"q": 7 * X}):
             q = numpyro.sample("q", dist.Normal(slope, 1.0))
-        w = numpyro.sample("w", dist.Normal(slope * X, 1.0), obs=w)
+        w = numpyro.sample("w", dist.Normal(slope * X + buys, 1.0), obs=w)
         numpyro.sample("odd", dist.Cauchy(slope * X, 1.0))
         numpyro.sample("y", dist.Normal(w + q, 1.0), obs=y)
 
@@ -65,7 +65,7 @@ SITES = [*DRAWN, "line", "large", "q"]
     ("options", "expected", "noisy"),
     [
         # A mean may hang on another site of the row; the group's level is a parameter.
-        ({}, DRAWN - {"odd"}, {"paid", "large", "odd", "y"}),
+        ({}, DRAWN - {"odd"}, {"paid", "large", "odd", "w", "y"}),
         ({"expected": "probabilities"}, {"buys"}, DRAWN - {"buys"} | {"large"}),
         ({"expected": None}, set(), DRAWN | {"large"}),
         # What is given is not drawn, and leaves no noise below it.
@@ -74,7 +74,7 @@ SITES = [*DRAWN, "line", "large", "q"]
         (
             {"draws": {**DRAWS, "size": np.ones((3, 7), np.float32)}, "shard_axis": "draw"},
             DRAWN - {"odd", "size"},
-            {"paid", "odd", "y"},
+            {"paid", "odd", "w", "y"},
         ),
     ],
 )
@@ -139,3 +139,16 @@ def test_a_kernel_that_computes_nothing_from_drawn_values_needs_no_graph():
     found = plan_of(plain, ["line", "y"], remembered=noted)
     assert (found.expected, found.noisy) == ({"y"}, set())
     assert "graph" not in asked
+
+
+@pytest.mark.parametrize(("kernel", "quiet"), [(kernel, {"line", "buys", "q"}), (steps, set())])
+def test_where_nothing_is_proven_all_after_a_drawn_value_may_hold_its_noise(
+    kernel, quiet, monkeypatch
+):
+    def fails(*_):
+        raise TypeError
+
+    monkeypatch.setattr("aimz_lab.kernel.site_graph.jax.make_jaxpr", lambda _: fails)
+    sites = SITES if quiet else ["y"]
+    found = plan_of(kernel, sites, shard_axis="draw")
+    assert found.noisy == {*sites} - quiet
