@@ -1576,7 +1576,12 @@ class ImpactModel:
         mean of its distribution, without the noise of drawn outcomes. So
         ``by=np.arange(len(X))`` gives the expected effect of each row. Drawn outcomes are averaged
         where NumPyro does not know that mean, where the formula of the outcome's column is not
-        linear, and in outputs at hand. Deterministic sites are computed from drawn outcomes.
+        linear, and in outputs at hand. Deterministic sites are computed from drawn outcomes. That
+        mean is one given the other sites of the row: it holds the noise of a mediator, a latent
+        site or an earlier outcome that is drawn for the row. The attribute ``drawn`` names all
+        sites with such noise, and :func:`aimz_lab.summarize_effect` says so. A site that the kernel
+        computes from its parameters alone has none. An observed site whose values are given comes
+        back as given.
 
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
@@ -1770,8 +1775,10 @@ class ImpactModel:
 
         A draw of the posterior gives each row the mean of its outcome's distribution, without the
         noise of a drawn outcome: intervals, regret and ``p_best`` are about what is expected. Where
-        NumPyro knows no such mean, ``benefits`` is a function, or the formula of the outcome's
-        column is not linear, outcomes are drawn, and their noise is in all of it.
+        NumPyro knows no such mean, it hangs on another site that is drawn for the row, ``benefits``
+        is a function, or the formula of the outcome's column is not linear, values are drawn, and
+        their noise is in all of it; the text says so. ``site=`` may name a site that the kernel
+        computes from its parameters alone, such as the expected outcome.
 
         Args:
             actions: Two or more actions by name, each a data frame or arguments of :meth:`predict`;

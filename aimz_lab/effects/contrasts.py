@@ -14,6 +14,7 @@ from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.measures import Contrast
 from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
+from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
 from aimz_lab.predictive.results.datasets import origin_attrs
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.tracebacks import warn
@@ -125,7 +126,8 @@ def _call_attrs(before: xr.Dataset, after: xr.Dataset) -> dict[str, object]:
         for name in ("intervention", "condition")
         if name in before.attrs
     }
-    return {**attrs, **origin_attrs(), **set_before}
+    drawn = named_as_drawn(before.attrs, after.attrs)
+    return {**attrs, **origin_attrs(), **set_before, **({DRAWN: drawn} if drawn else {})}
 
 
 def _artifacts(baseline: xr.DataTree, intervention: xr.DataTree, group: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from aimz_lab.data.html import html_report
 from aimz_lab.effects.allocation import SLACK, Allocation
-from aimz_lab.effects.sentences import OF_RUNNING_FIT
+from aimz_lab.effects.sentences import DRAWN_HERE, OF_RUNNING_FIT, WITHOUT_NOISE
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.progress import fixed, number, numbers_alike, percentage
 from aimz_lab.system.imports import late_import
@@ -41,8 +41,8 @@ class Decision:
         choice: The action of each row.
         gain: By how much its expected utility exceeds that of the first action, row by row. It
             is an upper estimate where noise decides (:attr:`unsettled`), unlike ``added``.
-        utility: Draws of the utility per row of each policy: of its expectation given the other
-            sites, or of drawn outcomes where :meth:`aimz_lab.ImpactModel.decide` has to take these.
+        utility: Draws of the utility per row of each policy: of its expectation given the
+            parameters, or of drawn outcomes where :meth:`aimz_lab.ImpactModel.decide` says so.
             Those of ``"targeted"`` are, in each half of the draws, of the choice by the other half:
             draws that chose would promise more than there is. With fewer than 20 draws they are of
             :attr:`choice`, an upper estimate.
@@ -113,8 +113,9 @@ class Decision:
             )
         if self._of_drawn:
             said.append(
-                "Outcomes are drawn here: probabilities, regret and intervals hold their noise, "
-                "and knowing the truth means knowing each outcome."
+                f"{DRAWN_HERE}: probabilities, regret and intervals hold the noise of single rows, "
+                "and knowing the truth means knowing what is drawn. "
+                f"{WITHOUT_NOISE}, with site='expected'."
             )
         if self.table["hdi_low"].isna().any():
             said.append("Where no interval is given, that of the draws leaves out their mean.")

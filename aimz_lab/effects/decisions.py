@@ -30,6 +30,7 @@ from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numb
 from aimz_lab.effects.sentences import FIT_STEP
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.predictive.reducers import Mean
 from aimz_lab.predictive.reducers.moments import PartMeans, Sd
 from aimz_lab.predictive.reducers.row_means import RowTotals
@@ -112,7 +113,7 @@ def decide(
         by_noise = unsettled(utility, others, rounding, cost, found.price, prices)
         doubtful = int(by_noise.sum())
     about = groups[0].attrs
-    of_drawn = site == about["output"] and site not in about.get("expected", ())
+    of_drawn = site in named_as_drawn(*(group.attrs for group in groups))
     one, other = _draws_of(halves, again, per_unit, site, len(names))
     targeted = one if doubtful is None else crossed((one, other))
     draws = np.stack([*(t - c.sum() for t, c in zip(totals, cost, strict=True)), targeted])
@@ -140,9 +141,8 @@ def _check_outcome(site: str, names: Sequence[str], groups: Sequence[xr.Dataset]
     if scale is not None and site != output:
         msg = (
             f"{site!r} is in the kernel's units, while {output!r} comes back in those of the "
-            f"{scale}, which benefits and costs are in. Decide on {output!r}, whose expected value "
-            "has no noise. For the kernel's units, pass output_scale='model' with each action: "
-            "{'X': df, 'output_scale': 'model'}."
+            f"{scale}, which benefits and costs are in. Decide on {output!r}. For the kernel's "
+            "units, pass output_scale='model' with each action: {'X': df, 'output_scale': 'model'}."
         )
         raise ArgumentError(msg)
 

@@ -24,6 +24,7 @@ from aimz_lab.effects.measures import (
 )
 from aimz_lab.effects.row_groups import Inputs, RowGroups, row_groups
 from aimz_lab.errors import ArgumentError, OutputWarning
+from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
 from aimz_lab.predictive.reducers.row_means import RowMeans
 from aimz_lab.predictive.request import Request
 from aimz_lab.system.lazy_modules import xr
@@ -125,7 +126,10 @@ class EffectKind:
             draws = draws.rename_vars(names)
         elif self.contrast != "difference":
             _warn_undefined(draws, name_of(self.contrast))
-        return tree.assign({group: xr.DataTree(draws.assign_attrs(self.attrs))})
+        draws = draws.assign_attrs(self.attrs)
+        if drawn := named_as_drawn(draws.attrs):
+            draws.attrs[DRAWN] = [name for name in drawn if name in draws]
+        return tree.assign({group: xr.DataTree(draws)})
 
 
 def _warn_undefined(draws: xr.Dataset, contrast: str) -> None:

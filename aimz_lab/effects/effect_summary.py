@@ -141,12 +141,18 @@ def _of_what(sites: Sequence[xr.DataArray]) -> str:
         for site in sites
         if interval_of(site.name) in site.coords
     }
-    if not marked:
-        return " (averages of drawn outcomes)" * any(OF_DRAWN in site.attrs for site in sites)
-    if len(marked) < len(sites):
-        return f" (of {', '.join(marked)} one of single outcomes, not of the effect)"
+    others = [site for site in sites if _called(site) not in marked]
+    drawn = [_called(site) for site in others if OF_DRAWN in site.attrs]
+    if drawn and len(drawn) == len(sites):
+        return " (of drawn outcomes)"
+    if others:
+        parts = [f"of {', '.join(marked)} one of single outcomes, not of the effect"] * bool(marked)
+        parts += [f"of drawn outcomes: {', '.join(drawn)}"] * bool(drawn)
+        return f" ({'; '.join(parts)})" * bool(parts)
     if all(single.all() for single in marked.values()):
         return " of single outcomes, not of the effect"
+    if any(OF_DRAWN in site.attrs for site in sites):
+        return " (of drawn outcomes; in entries of few rows of single ones, not of the effect)"
     return "; in entries of few rows of single outcomes, not of the effect"
 
 

@@ -7,6 +7,7 @@ from aimz_lab.effects.effect_summary import EffectSummary
 from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.errors import AimzLabError
+from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
@@ -22,7 +23,7 @@ class EffectTree(xr.DataTree):
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
         >>> print(str(effect).splitlines()[0])
-        Effect on y averaged over obs, with the 94% highest-density interval
+        Effect on y averaged over obs, with the 94% highest-density interval (of drawn outcomes)
     """
 
     __slots__ = ()
@@ -55,8 +56,12 @@ def _average(tree: xr.DataTree) -> EffectSummary | None:
         if "averaged" in attrs:
             return summarize_effect(tree[group].to_dataset())
         whole = tree[group].to_dataset()
-        means = (_averaged(site, called(whole, str(site.name))) for site in draws)
-        return summarize_effect(xr.Dataset(dict(means)))
+        means, drawn = {}, []
+        for site in draws:
+            name, mean = _averaged(site, called(whole, str(site.name)))
+            means[name] = mean
+            drawn += [name] * (site.name in named_as_drawn(attrs))
+        return summarize_effect(xr.Dataset(means, attrs={DRAWN: drawn}))
     except AimzLabError:  # its store is gone, as reading it will say
         return None
 

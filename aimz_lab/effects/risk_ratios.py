@@ -10,9 +10,12 @@ import numpy as np
 
 from aimz_lab.data.options import check_flag, real_number
 from aimz_lab.effects.measures import NO_EFFECT
+from aimz_lab.effects.sentences import WITHOUT_NOISE
 from aimz_lab.effects.summaries import draws_of, site_of
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import ArgumentError, DataError, OutputWarning
+from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.system.lazy_modules import xr
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import SAMPLE_DIMS, check_choice, shown
 
 Measured = Literal["risk_ratio", "odds_ratio", "hazard_ratio", "difference"]
@@ -41,6 +44,9 @@ def average_draws(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[s
 
     Raises:
         ArgumentError: If there are several sites or entries, or no draws.
+
+    Warns:
+        OutputWarning: If they hold the noise of drawn outcomes.
     """
     found = draws_of(effect)
     draws = site_of(found, site)
@@ -51,6 +57,12 @@ def average_draws(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[s
             "im.estimate_effect(..., average=True)."
         )
         raise ArgumentError(msg)
+    if draws.name in named_as_drawn(found.attrs):
+        msg = (
+            f"The interval of {draws.name!r} is one of drawn outcomes, or of values computed from "
+            f"them, which hold the noise of single rows. {WITHOUT_NOISE}."
+        )
+        warn(msg, OutputWarning)
     values = np.asarray(draws.values, dtype=np.float64).ravel()
     return str(found.attrs.get("contrast", "difference")), values
 

@@ -135,6 +135,9 @@ def e_value(
             or something is given that it has no use for.
         DataError: If a draw is no such ratio, or not finite.
 
+    Warns:
+        OutputWarning: If the effect's draws hold the noise of drawn outcomes.
+
     Example:
         >>> found = e_value(3.9, 1.8, 8.7)
         >>> round(found.estimate, 2), round(found.limit, 2)
@@ -202,6 +205,9 @@ def tipping_points(
     Raises:
         ArgumentError: If a value is not possible for the measure, or not needed.
         DataError: If a draw is no such ratio, or not finite.
+
+    Warns:
+        OutputWarning: If the effect's draws hold the noise of drawn outcomes.
 
     Example:
         >>> tipping_points(3.9, 1.8, strengths=[4.0, 8.0]).round(2).to_numpy().tolist()

@@ -31,24 +31,29 @@ _INSTEAD = (
 )
 OF_SINGLE_OUTCOMES = (
     "The draws have few or whole values, as of single outcomes (0 or 1, or counts): their interval "
-    f"would not be one of the effect, so none is given. {_INSTEAD}"
+    "would not be one of the effect, so none is given."
 )
 SOME_OF_SINGLE_OUTCOMES = (
     "Where no interval is given, the draws have few or whole values, as of single outcomes: it "
-    f"would not be one of the effect. {_INSTEAD}"
+    "would not be one of the effect."
 )
 _OF_ROWS = (
     "The interval of a row is one of a single outcome, with the same noise in both scenarios; "
     "estimate_effect(..., by=np.arange(n)) gives one of its expected effect, if NumPyro knows the "
-    "mean of its distribution."
+    "mean of its distribution, and nothing else that is drawn for the row moves it."
 )
 OF_RUNNING_FIT = "from the guide after step {:,} of a fit that went on"
 OF_DRAWN = "of_drawn"
-"""Attribute of summaries of drawn outcomes whose averages stand for what is expected."""
+"""Attribute of summaries that hold the noise of drawn outcomes, and are not of a row each."""
 
+DRAWN_HERE = "Outcomes are drawn here, or values that they are computed from"
+WITHOUT_NOISE = (
+    "A site that the kernel computes from its parameters alone has no such noise: "
+    "numpyro.deterministic('expected', ...)"
+)
 _OF_DRAWN = (
-    "The averages are of drawn outcomes: intervals of groups of few rows hold the noise of single "
-    "outcomes."
+    f"{DRAWN_HERE}: intervals of few rows hold the noise of single rows, unless it is added and "
+    f"cancels in a difference. {WITHOUT_NOISE}, with return_sites=['expected']."
 )
 _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {
@@ -105,17 +110,19 @@ def paragraph(
         single: Which entries are known by their draws to be of single outcomes.
         n_draws: The number of draws.
         of_rows: Whether the entries are drawn outcomes of rows.
-        of_drawn: Whether they are averages of drawn outcomes.
+        of_drawn: Whether they hold the noise of drawn outcomes otherwise, as averages of them do.
     """
     said = (
         [_one(name, summary, asked, is_single=bool(single))]
         if summary.ndim == 1
         else _several(name, summary, asked, single)
     )
-    if of_rows and OF_SINGLE_OUTCOMES not in said:
-        said.append(_OF_ROWS)
-    if of_drawn and OF_SINGLE_OUTCOMES not in said:
+    if of_drawn:
         said.append(_OF_DRAWN)
+    elif single.any():
+        said.append(_INSTEAD)
+    if of_rows and not single.all():
+        said.append(_OF_ROWS)
     if FIT_STEP in summary.attrs:
         said.append(f"Its draws are {OF_RUNNING_FIT.format(summary.attrs[FIT_STEP])}.")
     return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, asked, n_draws)])

@@ -27,6 +27,7 @@ from aimz_lab.effects.sentences import (
     verdict_of,
 )
 from aimz_lab.errors import ArgumentError
+from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, shown
@@ -100,7 +101,8 @@ def summarize_effect(
     of each site. An outcome of a table is called by its column in all that is printed.
 
     The interval is that of the draws. Draws of the outcome on single rows hold its noise: their
-    interval is not that of the effect. The paragraph leaves it out where they are whole numbers.
+    interval is not that of the effect. The paragraph leaves it out where they are whole numbers,
+    and says of each site whether it holds the noise of drawn outcomes.
 
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.
@@ -144,11 +146,9 @@ def summarize_effect(
         site.attrs |= {} if outcome == name else {"column": outcome}
         site.attrs |= {FIT_STEP: effect.attrs[FIT_STEP]} if FIT_STEP in effect.attrs else {}
         rows = set(map(str, np.atleast_1d(effect.attrs.get("row_dims", []))))
-        is_output = name == effect.attrs.get("output")
-        of_rows = is_output and not rows.isdisjoint(site.dims)
-        expected = np.atleast_1d(effect.attrs.get("expected", []))
-        is_average = not {"averaged", "swept"}.isdisjoint(effect.attrs)
-        of_drawn = is_output and is_average and name not in expected
+        is_drawn = name in named_as_drawn(effect.attrs)
+        of_rows = is_drawn and not rows.isdisjoint(site.dims)
+        of_drawn = is_drawn and not of_rows
         if reference := reference_of(effect.attrs):
             site.attrs["reference"] = reference
         if of_drawn:

@@ -20,6 +20,7 @@ from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
 from aimz_lab.predictive.reducers.contract import Reducer
 from aimz_lab.predictive.reducers.row_means import RowMeans
 from aimz_lab.spelling import did_you_mean
@@ -125,6 +126,8 @@ class Sweep:
         if self.reference is not None:
             told["reference"] = self.reference
         kept = {name: value for name, value in parts[0].attrs.items() if name != "intervention"}
+        if drawn := named_as_drawn(*(part.attrs for part in parts)):
+            told[DRAWN] = [site for site in drawn if site in joined]
         return joined.assign_attrs({**kept, **told})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +16,10 @@ from aimz_lab.data.checks import check_int_from
 from aimz_lab.data.html import html_report
 from aimz_lab.effects.averages import PIECE_VALUES, row_dim
 from aimz_lab.effects.row_groups import agreeing_labels, numbers_by_row
+from aimz_lab.effects.sentences import DRAWN_HERE, WITHOUT_NOISE
 from aimz_lab.effects.summaries import draws_of, hdi, site_of
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.progress import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -51,6 +53,7 @@ class Uplift:
     auuc: float
     calibration: pd.DataFrame
     prob: float
+    _of_drawn: bool = field(repr=False)
 
     @property
     def text(self) -> str:
@@ -71,6 +74,16 @@ class Uplift:
             "effects are "
             "differences between treated and untreated rows: they mean something if the treatment "
             "was randomised, or weights= make up for its choice."
+            f"{self._of_noise}"
+        )
+
+    @property
+    def _of_noise(self) -> str:
+        if not self._of_drawn:
+            return ""
+        return (
+            f" {DRAWN_HERE}: bands, intervals and rankings by draw hold the noise of single rows, "
+            f"unless it is added and cancels in a difference. {WITHOUT_NOISE}."
         )
 
     def __repr__(self) -> str:
@@ -115,7 +128,7 @@ def uplift(
         DataError: If values are not one per row or not finite, or there are no treated or no
             untreated rows.
     """
-    draws, rows = _by_row(effect, site)
+    draws, rows, of_drawn = _by_row(effect, site)
     n_rows = draws.sizes[rows]
     known = labels_of_index(draws.indexes[rows], named=False) if rows in draws.indexes else None
     agreeing_labels({"outcome": [outcome], "treated": [treated], "weights": [weights]}, known)
@@ -146,10 +159,11 @@ def uplift(
         {"fraction": _FRACTIONS},
     )
     table = _calibration(np.concatenate(predicted), codes, data, prob)
-    return Uplift(curve, _area(gain - line), _area(each - line), _area(gain), table, prob)
+    return Uplift(curve, _area(gain - line), _area(each - line), _area(gain), table, prob, of_drawn)
 
 
-def _by_row(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[xr.DataArray, str]:
+def _by_row(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[xr.DataArray, str, bool]:
+    """Return the draws of a site, its dimension of rows, and whether outcomes are drawn."""
     found = draws_of(effect)
     draws = site_of(found, site)
     rows = row_dim(draws, found, None)
@@ -167,7 +181,7 @@ def _by_row(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[xr.Data
             "treated and untreated rows is a difference; pass an effect without contrast=."
         )
         raise ArgumentError(msg)
-    return draws, rows
+    return draws, rows, draws.name in named_as_drawn(found.attrs)
 
 
 def _check_rows(n_rows: int, y: np.ndarray, flags: np.ndarray, weight: np.ndarray) -> None:

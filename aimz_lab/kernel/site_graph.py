@@ -41,6 +41,8 @@ class SiteGraph:
         reads: For each site, the arguments of the kernel and the ``param`` sites that it is
             computed from directly.
         factors: For each factor, the sites that it is computed from directly.
+        means: For each sampled site with a known mean, the sites that this mean is computed from
+            directly: itself too in a loop, where an entry follows from earlier ones.
         is_proven: Whether this was read from the program; else each site is taken to be computed
             from all sites before it.
     """
@@ -51,6 +53,7 @@ class SiteGraph:
     levels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
     factors: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    means: Mapping[str, frozenset[str]] = field(default_factory=dict)
     is_proven: bool = True
 
     def reached_from(self, name: str, cut: Collection[str] = ()) -> set[str]:
@@ -74,6 +77,10 @@ class SiteGraph:
             found |= new
             waiting.extend(new)
         return found
+
+    def parents(self, name: str) -> frozenset[str]:
+        """Sites that a site is computed from directly."""
+        return frozenset(parent for parent, its in self.children.items() if name in its)
 
 
 def trace_site_graph(
@@ -113,10 +120,9 @@ def trace_site_graph(
 
     def run(values: PyTree, rows: PyTree, shared: PyTree, params: PyTree) -> list[list[jax.Array]]:
         pinned = pin_plates(handlers.substitute(kernel, data=params), spec.n_rows)
-        factors = spec.of_kind("factor")
-        seen[:] = [_SitesAsInputs(pinned, values, spec.sample_sites, factors)]
+        seen[:] = [_SitesAsInputs(pinned, values, spec)]
         handlers.seed(seen[0], jax.random.key(0))(**rows, **shared, **static)
-        return [*seen[0].made_of.values(), *seen[0].factors.values()]
+        return [*seen[0].made_of.values(), *seen[0].factors.values(), *seen[0].means.values()]
 
     given = inputs, abstract, dict(shared), dict(params)
     try:
@@ -130,7 +136,8 @@ def trace_site_graph(
 
 def _each_from_all_before(names: tuple[str, ...]) -> SiteGraph:
     children = {name: frozenset(names[i + 1 :]) for i, name in enumerate(names)}
-    return SiteGraph(children, is_proven=False)
+    means = {name: frozenset(names[: i + 1]) for i, name in enumerate(names)}
+    return SiteGraph(children, means=means, is_proven=False)
 
 
 class _SitesAsInputs(Messenger):
@@ -139,26 +146,23 @@ class _SitesAsInputs(Messenger):
     Attributes:
         made_of: The parameters of a site's distribution, or its computed value, by site.
         factors: The terms that factors add to the log density, by factor.
+        means: The means of distributions, by site.
         computed: The computed sites outside of loops.
         levels: Bounds of discrete sites.
         looped: Sites in a ``scan`` or a ``cond``.
     """
 
-    def __init__(
-        self,
-        fn: Callable,
-        values: Mapping[str, jax.Array],
-        samples: Collection[str],
-        factors: Collection[str],
-    ) -> None:
+    def __init__(self, fn: Callable, values: Mapping[str, jax.Array], spec: KernelSpec) -> None:
         self.made_of: dict[str, list[jax.Array]] = {}
         self.factors: dict[str, list[jax.Array]] = {}
+        self.means: dict[str, jax.Array] = {}
         self.computed: set[str] = set()
         self.levels: dict[str, tuple[int, int]] = {}
         self.looped: set[str] = set()
         self._values = values
-        self._samples = {name: values[name] for name in samples}
-        self._factors = factors
+        self._samples = {name: values[name] for name in spec.sample_sites}
+        self._factors = spec.of_kind("factor")
+        self._with_mean = {name for name, site in spec.sites.items() if site.mean_kind is not None}
         super().__init__(fn)
 
     def process_message(self, msg: Message) -> None:
@@ -171,6 +175,8 @@ class _SitesAsInputs(Messenger):
             return
         computed = msg["type"] == "deterministic"
         self.made_of[name] = list(_arrays_in(msg["value" if computed else "fn"], set()))
+        if name in self._with_mean:
+            self.means[name] = msg["fn"].mean
         # Inside of a loop the value is in its place, or cannot be set, by the time it comes here.
         if msg.get("_control_flow_done"):
             self.looped.add(name)
@@ -230,6 +236,7 @@ def _read_graph(
     reads: dict[str, set[str]] = {}
     bypassed = set()
     factors: dict[str, frozenset[str]] = {}
+    means: dict[str, frozenset[str]] = {}
     of_sites = sum(map(len, seen.made_of.values()))
     outputs = range(len(traced.outvars))
     needed, _ = dce_jaxpr(traced, [i < of_sites for i in outputs], instantiate=True)
@@ -248,6 +255,10 @@ def _read_graph(
         others = [atom for i, atom in enumerate(traced.outvars[:of_sites]) if i not in own]
         if site in seen.computed and _is_used_beside(needed, traced, own, others):
             bypassed.add(site)
+    for at, site in enumerate(seen.means, first):
+        _, used = dce_jaxpr(traced, [i == at for i in outputs])
+        both = zip(inputs, used, strict=True)
+        means[site] = frozenset(name for (is_site, name), is_used in both if is_site and is_used)
     return SiteGraph(
         {name: frozenset(its) for name, its in children.items()},
         frozenset(seen.looped),
@@ -255,6 +266,7 @@ def _read_graph(
         seen.levels,
         {name: frozenset(its) for name, its in reads.items()},
         factors,
+        means,
     )
 
 

@@ -71,6 +71,9 @@ class Site:
             ``None``.
         density_kind: Of an observed site; ``None`` where it may be both, or is not known.
         mean_kind: Of the distribution of a sampled site; ``None`` where its mean is not known.
+        is_drawn: Whether the kernel draws its value: it is neither computed nor observed, nor set
+            by a handler of the kernel.
+        is_looped: Whether it is in a ``scan`` or a ``cond`` of NumPyro.
         scale: The kernel's own scale: a number, ``"array"`` if it is only known when the kernel
             runs, or ``None``.
         scale_course: How that number changes with the rows of the call; ``None`` if unknown.
@@ -91,6 +94,8 @@ class Site:
     density_ndim: int = 0
     density_kind: DensityKind | None = None
     mean_kind: MeanKind | None = None
+    is_drawn: bool = False
+    is_looped: bool = False
     scale: float | Literal["array"] | None = None
     scale_course: ScaleCourse | None = None
     is_discrete: bool = False

@@ -60,6 +60,8 @@ class _Record(NamedTuple):
     density_shape: tuple[int, ...]
     density_kind: DensityKind | None
     mean_kind: MeanKind | None
+    is_drawn: bool
+    is_looped: bool
     dtype: np.dtype
     event_dim: int
     frames: tuple[_Frame, ...]
@@ -212,6 +214,8 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         density_shape=_density_shape(site, array),
         density_kind=density_kind(site["fn"]) if kind == "observed" else None,
         mean_kind=mean_kind(site["fn"]) if sampled and not factor else None,
+        is_drawn=kind == "latent" and _is_drawn(site),
+        is_looped=_is_looped(site),
         dtype=np.dtype(jax.dtypes.result_type(array)),
         event_dim=site["fn"].event_dim if sampled and not factor else 0,
         frames=tuple(
@@ -225,6 +229,16 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         distribution_shape=tuple(site["fn"].shape()) if kind == "observed" else None,
         event_dims=_event_dims(site.get("infer") or {}),
     )
+
+
+def _is_drawn(site: Message) -> bool:
+    """Whether a latent site took a random key; one that a handler of the kernel sets takes none."""
+    # A loop leaves no keys behind.
+    return _is_looped(site) or site["kwargs"].get("rng_key") is not None
+
+
+def _is_looped(site: Message) -> bool:
+    return bool(site.get("_control_flow_done"))
 
 
 def _event_dims(infer: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -353,6 +367,8 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         density_ndim=len(record.density_shape),
         density_kind=record.density_kind,
         mean_kind=record.mean_kind,
+        is_drawn=record.is_drawn,
+        is_looped=record.is_looped,
         scale=record.scale,
         is_discrete=record.is_discrete,
         support_is_computed=record.support_is_computed,

@@ -17,6 +17,7 @@ from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site, imputed_part
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.call_labels import check_value_labels
+from aimz_lab.predictive.drawn_sites import drawn_by_row, expected_sites, noisy_sites
 from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
 from aimz_lab.predictive.latents_without_draws import find_summed_sites
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
@@ -45,6 +46,8 @@ class Plan:
         summed_out: Discrete sites to sum out of the density of the output.
         replaced: Sites intervened on whose own value the set one replaces: computed sites, and
             those in loops. Others are drawn beside it.
+        expected: The sites to return as the mean of their distribution, given the other sites.
+        noisy: The sites to return that hold the noise of values drawn for each row.
     """
 
     kernel: CodeKey
@@ -56,6 +59,8 @@ class Plan:
     row_wise: Mapping[str, int]
     summed_out: tuple[SummedSite, ...] = ()
     replaced: frozenset[str] = frozenset()
+    expected: frozenset[str] = frozenset()
+    noisy: frozenset[str] = frozenset()
 
     @property
     def row_sites(self) -> dict[str, int]:
@@ -66,27 +71,6 @@ class Plan:
     def global_sites(self) -> tuple[str, ...]:
         """The sites to return without rows."""
         return tuple(name for name, axis in self.row_axes.items() if axis is None)
-
-
-def expected_sites(request: Request, plan: Plan) -> tuple[str, ...]:
-    """Return the sites to return as the mean of their distribution, given the other sites.
-
-    What is set by hand, or comes from the posterior, is not drawn by the call, and stays.
-
-    Args:
-        request: The call.
-        plan: Its plan.
-    """
-    if request.expected is None:
-        return ()
-    kinds = ("share",) if request.expected == "probabilities" else ("share", "mean")
-    # A site that is intervened on comes back as it would be without, unless that replaces it.
-    given = {*request.condition, *plan.replaced, *plan.latents}
-    scale = request.output_scale
-    if scale is not None and not scale.is_linear:
-        given.add(request.output)
-    sites = plan.spec.sites
-    return tuple(n for n in plan.row_sites if n not in given and sites[n].mean_kind in kinds)
 
 
 def make_plan(
@@ -128,8 +112,12 @@ def make_plan(
     row_wise = row_wise_values(request, spec, rows.n_rows)
     latents = _latents_with_draws(request, spec)
     replaced, below, redrawn = frozenset[str](), set[str](), set[str]()
+
+    def graph_of() -> SiteGraph:
+        return remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
+
     if request.intervention or request.condition:
-        graph = remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
+        graph = graph_of()
         check_reach(request, spec, wanted, graph)
         redrawn = sites_to_redraw(request, wanted, latents, graph)
         latents = tuple(name for name in latents if name not in redrawn)
@@ -146,6 +134,12 @@ def make_plan(
             lambda: find_summed_sites(request, rows, spec, missing),
         )
     check_value_labels(request.labels, spec, row_wise, latents)
+    expected, noisy = frozenset[str](), frozenset[str]()
+    if quantity == "values":
+        given |= replaced.union(n for n in spec.sample_sites if not spec.sites[n].is_drawn)
+        drawn = drawn_by_row(request, spec, given)
+        expected = expected_sites(request, spec, wanted, drawn)
+        noisy = noisy_sites(request, spec, wanted, drawn, expected, given, graph_of)
     axis = request.shard_axis
     reason = _why_kept_together(request, spec, wanted, latents, quantity)
     if uncuttable:
@@ -163,6 +157,8 @@ def make_plan(
         row_wise=row_wise,
         summed_out=summed_out,
         replaced=replaced,
+        expected=expected,
+        noisy=noisy,
     )
 
 
@@ -245,8 +241,11 @@ def agreeing_plans(plans: Sequence[Plan]) -> list[Plan]:
             f"The scenarios share no site: {', '.join(str(list(plan.row_axes)) for plan in plans)}."
         )
         raise SiteError(msg)
+    noisy = frozenset(name for name in shared if any(name in plan.noisy for plan in plans))
     return [
-        replace(plan, axis=axis, row_axes={name: plan.row_axes[name] for name in shared})
+        replace(
+            plan, axis=axis, row_axes={name: plan.row_axes[name] for name in shared}, noisy=noisy
+        )
         for plan in plans
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -300,6 +302,7 @@ def as_transformed(X, y=None):
         numpyro.sample("y", dist.TransformedDistribution(normal, ExpTransform()), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "is_known"), [(as_lognormal, True), (as_transformed, False)])
 def test_averages_of_drawn_outcomes_say_so(kernel, is_known):
     """Without a known mean, a row on its own has the noise of its outcome."""
@@ -311,7 +314,47 @@ def test_averages_of_drawn_outcomes_say_so(kernel, is_known):
     is_exact = np.allclose(effect.posterior_predictive.y, exact[:, None], rtol=1e-5)
     assert is_exact == is_known
     for summary in (effects.summarize_effect(effect), effects.summarize_effect(sweep_of(im))):
-        assert ("The averages are of drawn outcomes" in summary.y.text) != is_known
+        assert says_drawn(summary.y) != is_known
+    rows = im.estimate_effect(**sides)
+    average = effects.summarize_effect(rows.posterior_predictive.to_dataset().mean("row"))
+    assert says_drawn(average.y)  # rows are drawn, whatever NumPyro knows
+    assert "interval (of drawn outcomes)" in str(rows)
+
+
+def says_drawn(summary):
+    return "Outcomes are drawn here" in summary.text
+
+
+def purchases(X, w=None, y=None):
+    slope = numpyro.sample("slope", dist.Normal())
+    with numpyro.plate("row", X.shape[0]):
+        w = numpyro.sample("w", dist.Normal(slope * X, 1.0), obs=w)
+        buys = numpyro.sample("buys", dist.Bernoulli(logits=slope * X))
+        numpyro.sample("y", dist.Normal(10 * buys, 1.0), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_given", [False, True])
+def test_what_hangs_on_values_drawn_by_row_says_so(is_given, key):
+    draws = {"slope": np.linspace(0.9, 1.1, 60, dtype=np.float32)}
+    im = mean_field_model(purchases).set_posterior_sample(draws)
+    zeros = np.zeros(5, np.float32)
+    one = {"X": zeros, "rng_key": key, "return_sites": ["w", "buys", "y"]}
+    sides = [one, {**one, "X": zeros + 1}]
+    if is_given:  # in one scenario: the other holds its noise
+        sides[1] |= {"w": zeros + 3, "intervention": {"buys": 1}}
+        sides[0] |= {"w": zeros}
+    with_warning = pytest.warns(OutputWarning, match="buys") if is_given else nullcontext()
+    with with_warning:
+        effect = im.estimate_effect(None, None, *sides, by=np.arange(5))
+        both = [im.predict(**each, progress=False) for each in sides]
+    assert effect.posterior_predictive.attrs["drawn"] == ["y"]
+    summary = effects.summarize_effect(effect)
+    assert [says_drawn(summary[name]) for name in ("w", "buys", "y")] == [False, False, True]
+    w = effect.posterior_predictive.w.values[0]  # given values are no means of a distribution
+    np.testing.assert_allclose(w, 3.0 if is_given else np.tile(draws["slope"], (5, 1)).T)
+    at_hand = effects.summarize_effect(effects.estimate_effect(*both, by=np.arange(5)))
+    assert [says_drawn(at_hand[name]) for name in ("w", "buys")] == [not is_given, True]
 
 
 def sweep_of(im):

@@ -269,6 +269,39 @@ def test_rows_are_decided_by_the_mean_of_their_distribution_and_not_by_draws_of_
         assert "drawn here" not in exact.text
 
 
+def purchases(X, treated, y=None):
+    level = numpyro.sample("level", dist.Normal())
+    with numpyro.plate("person", X.shape[0]):
+        numpyro.deterministic("expected", 10 * jax.nn.sigmoid(level + treated))
+        buys = numpyro.sample("y", dist.Bernoulli(logits=level + treated), obs=y)
+        numpyro.sample("amount", dist.Normal(10.0 * buys, 1.0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("site", "benefits", "is_drawn"),
+    [
+        ("y", 1.0, False),
+        ("expected", 1.0, False),
+        ("expected", lambda v: v, False),
+        ("amount", 1.0, True),
+        ("amount", lambda v: v, True),
+    ],
+)
+def test_a_decision_by_values_drawn_for_each_row_says_so(site, benefits, is_drawn):
+    level = np.random.default_rng(6).normal(0.0, 0.05, 40).astype(np.float32)
+    im = mean_field_model(purchases).set_posterior_sample({"level": level})
+    zeros = np.zeros(6, np.float32)
+    some = {"X": zeros, "treated": zeros + 1}
+    actions = {"no": {"X": zeros, "treated": zeros}, "yes": some}
+    found = im.decide(actions, benefits=benefits, site=site)
+    assert ("Outcomes are drawn here" in found.text) == is_drawn
+    # One action whose outcome hangs on drawn values is enough.
+    actions["yes"] = {**some, "intervention": {"y": 1}}
+    set_by_hand = im.decide(actions, benefits=benefits, site=site) if site == "amount" else found
+    assert ("with site='expected'" in set_by_hand.text) == is_drawn
+
+
 def test_unsettled_rows_are_those_within_two_errors_of_the_difference():
     rng = np.random.default_rng(3)
     shared, own = rng.normal(size=(10, 4)), rng.normal(size=(10, 4))

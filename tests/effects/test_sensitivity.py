@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from aimz_lab.effects import adjusted_for, e_value, partial_r2, robustness_value, tipping_points
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 
 # The Darfur example of Cinelli and Hazlett (2020), table 1.
 DARFUR = {"estimate": 0.09731582, "se": 0.02325654, "dof": 783}
@@ -71,6 +71,13 @@ def test_an_effect_has_the_interval_of_its_draws():
     table = tipping_points(moved, strengths=[0.25, 0.5], prob=0.9, site="y")
     np.testing.assert_allclose(table["estimate"], [20.0, 10.0])
     assert (table["limit"] < table["estimate"]).all()
+
+
+@pytest.mark.parametrize("analysis", [e_value, tipping_points])
+def test_intervals_of_drawn_outcomes_are_warned_of(analysis):
+    drawn = effect([1.5, 2.0, 2.5], "ratio").assign_attrs(drawn=["y"])
+    with pytest.warns(OutputWarning, match="'y' is one of drawn outcomes"):
+        analysis(drawn)
 
 
 def test_a_tipping_point_lies_on_the_bias_factor():

@@ -165,6 +165,8 @@ def test_a_small_group_among_large_ones_has_no_interval_of_single_outcomes():
     assert "Where no interval is given" in found.y.text
     assert "in entries of few rows of single outcomes" in repr(found)
     assert "few rows" not in repr(summarize_effect(given.isel(group=[0])))
+    drawn = repr(summarize_effect(given.assign_attrs(drawn=["y"])))
+    assert "interval (of drawn outcomes; in entries of few rows of single ones, not" in drawn
 
 
 def test_entries_are_held_against_what_would_be_negligible():
@@ -175,7 +177,7 @@ def test_entries_are_held_against_what_would_be_negligible():
 
 
 def test_intervals_of_rows_say_that_they_are_of_single_outcomes():
-    rows = effect(0.0, 1.0, 9.0).assign_attrs(output="y", row_dims="row")
+    rows = effect(0.0, 1.0, 9.0).assign_attrs(drawn=["y"], row_dims="row")
     (dim,) = set(rows.y.dims) - {"chain", "draw"}
     assert "of a single outcome" in summarize_effect(rows.rename({dim: "row"})).y.text
     assert "of a single outcome" not in summarize_effect(rows).y.text
@@ -243,7 +245,27 @@ def test_a_reference_that_is_compared_with_itself_is_no_single_outcome():
         {"y": (("chain", "draw", "dose"), np.stack([itself, ratio], -1))}, {"dose": [0, 1]}
     )
     attrs = {"swept": "dose", "reference": 0, "contrast": "odds_ratio", "output": "y"}
-    found = summarize_effect(swept.assign_attrs(attrs, expected=["y"]))
+    found = summarize_effect(swept.assign_attrs(attrs))
     assert "single" not in repr(found)
-    assert "averages of drawn outcomes" not in repr(found)
-    assert "averages of drawn outcomes" in repr(summarize_effect(swept.assign_attrs(attrs)))
+    assert "drawn outcomes" not in repr(found)
+    assert "interval (of drawn outcomes)" in repr(
+        summarize_effect(swept.assign_attrs(attrs, drawn="y"))
+    )
+
+
+def test_titles_name_the_sites_that_hold_the_noise_of_drawn_outcomes():
+    draws = np.random.default_rng(0).normal(size=(1, 500))
+    sites = dict.fromkeys(("p", "y", "z"), (("chain", "draw"), draws))
+    sites["flag"] = (("chain", "draw"), (draws > 0).astype(float))
+    given = xr.Dataset(sites, attrs={"drawn": ["flag", "y", "z"]})
+    titles = {
+        ("p",): "interval",
+        ("y", "z"): "interval (of drawn outcomes)",
+        ("p", "y", "z"): "interval (of drawn outcomes: y, z)",
+    }
+    for names, title in titles.items():
+        found = summarize_effect(given[list(names)])
+        assert repr(found).split("\n")[0].endswith(title)
+    text = summarize_effect(given)["flag"].text
+    assert "none is given. Outcomes are drawn here" in text
+    assert "by=np.arange(n)" not in text

@@ -84,7 +84,7 @@ def test_a_column_by_group_against_a_reference(im, data):
 def test_the_picture_has_a_line_for_each_group(im, data):
     pytest.importorskip("matplotlib")
     (axes,) = lab.plot_effect(im.sweep("age", [0.0, 1.0], **data, by={"clinic": CLINIC})).axes
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("age", "average of y")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("age", "average of y (drawn outcomes)")
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["east", "west"]
 
 

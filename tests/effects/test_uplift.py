@@ -56,6 +56,12 @@ def test_bins_without_both_arms_are_not_judged():
     assert "(3 others have too few treated or untreated rows to tell)" in said
 
 
+def test_bands_of_drawn_outcomes_say_so():
+    few, rest = effect(TRUE).isel(row=slice(0, 3)), (Y[:3], [True, False, True])
+    assert "drawn here" not in uplift(few, *rest, bins=3).text
+    assert "drawn here" in uplift(few.assign_attrs(drawn="y"), *rest, bins=3).text
+
+
 @pytest.mark.parametrize(
     ("made", "error", "said"),
     [

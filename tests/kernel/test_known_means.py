@@ -48,6 +48,7 @@ UNKNOWN = {
     "angle": dist.VonMises(LOC, 1.0),
     "angles": dist.VonMises(LOC, 1.0).to_event(1),
     "direction": dist.ProjectedNormal(LOC),
+    "root of a matrix": dist.InverseWishartCholesky(5.0, scale_tril=jnp.eye(2)),
     "between": dist.TruncatedNormal(LOC - 6, low=0.0, high=10.0).expand([3]),
     "a user's": AtLeastOne(LOC),
     "of a user's": dist.ZeroInflatedDistribution(AtLeastOne(LOC), gate=jnp.full(3, 0.2)),

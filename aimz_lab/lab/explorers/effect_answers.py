@@ -18,13 +18,14 @@ from aimz_lab.lab.explorers.effect_question import EffectOptions, EffectQuestion
 from aimz_lab.lab.explorers.effect_view import Answered, Curve, Effect, effect_view
 from aimz_lab.lab.explorers.moved_inputs import MovedInput
 from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings
+from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
 from aimz_lab.system.lazy_modules import xr
 
 if TYPE_CHECKING:
     from aimz_lab.effects.effect_summary import EffectSummary
 
-_OF_OUTPUT = ("output", "output_scale", "output_column", "output_event", "output_levels")
-"""Attributes of a prediction that say what its output is."""
+_KEPT = ("output", "output_scale", "output_column", "output_event", "output_levels", DRAWN)
+"""Attributes of a prediction that say what its output is, and which sites are drawn by row."""
 
 _FIRST_S, _NEXT_S = 0.5, 0.15
 """Seconds after which the rest of a curve waits for the next answer: of the first one, which opens
@@ -89,8 +90,7 @@ class EffectAnswers:
         return Effect(draws, self._summary(draws), averages[0], averages[1])
 
     def _site(self, averages: xr.Dataset, site: str) -> xr.Dataset:
-        # With what the output is called in a table.
-        known = {name: averages.attrs[name] for name in _OF_OUTPUT if name in averages.attrs}
+        known = {name: averages.attrs[name] for name in _KEPT if name in averages.attrs}
         return average_sites(averages)[[site]].assign_attrs(known)
 
     def _summary(self, draws: xr.Dataset) -> EffectSummary:
@@ -133,7 +133,8 @@ class EffectAnswers:
 
 def _contrasted(before: xr.Dataset, after: xr.Dataset, contrast: Contrast) -> xr.Dataset:
     found = contrast_averages(before, after, Measure(contrast))
-    return found.assign_attrs(after.attrs | {"contrast": name_of(contrast)})
+    told = {"contrast": name_of(contrast), DRAWN: named_as_drawn(before.attrs, after.attrs)}
+    return found.assign_attrs(after.attrs | told)
 
 
 def _reach(

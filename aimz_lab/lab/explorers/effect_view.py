@@ -32,6 +32,7 @@ from aimz_lab.lab.explorers.effect_question import (
 )
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
 from aimz_lab.lab.formatting import number
+from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.progress import percentage
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -69,6 +70,10 @@ class Effect:
     def called(self, site: str) -> str:
         """Return the column that the site stands for, if it is the output of a table."""
         return called(self.draws, site)
+
+    def noted(self, site: str) -> str:
+        """Return what is said beside an axis of it, if it holds the noise of drawn outcomes."""
+        return " (drawn outcomes)" * (site in named_as_drawn(self.draws.attrs))
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ def _effect_chart(answer: Answered) -> Chart:
     asked, site = answer.asked, answer.asked.site
     names, draws = entries(answer.effect.draws[site])
     called = answer.effect.called(site)
-    x_label = f"effect on the average of {called}{UNIT_WORDS.get(name_of(asked.contrast), '')}"
+    unit = UNIT_WORDS.get(name_of(asked.contrast), "")
+    x_label = f"effect on the average of {called}{unit}{answer.effect.noted(site)}"
     none = NO_EFFECT.get(name_of(asked.contrast))
     if len(names) > 1:
         return _groups_chart(answer, names, x_label, none)
@@ -273,7 +279,7 @@ def _curve_chart(answer: Answered, curve: Curve) -> Chart:
         layers,
         title=f"Average of {called} over {moved.name}{more}{held}",
         x_label=moved.name,
-        y_label=f"average of {called}{interval}",
+        y_label=f"average of {called}{interval}{answer.effect.noted(site)}",
         x_names=() if is_number else list(map(str, moved.choices)),
         x_range=None if is_number else (-0.5, len(moved.choices) - 0.5),
         handles=_handles(answer, moved, name, place),

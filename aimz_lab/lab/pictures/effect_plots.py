@@ -14,6 +14,7 @@ from aimz_lab.effects.outcome_names import called, reference_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
+from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.progress import number
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -62,7 +63,7 @@ def plot_effect(
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
         >>> plot_effect(effect, by=np.sign(X)).axes[0].get_xlabel()
-        'effect on y'
+        'effect on y (drawn outcomes)'
     """
     environment.require_matplotlib()
     draws = _draws(effect, site)
@@ -197,7 +198,8 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
 
 def _named(effect: xr.DataTree, site: str) -> str:
     group = next(group for group in PREDICTIVE_GROUPS if group in effect)
-    return called(effect[group].to_dataset(), site)
+    name = called(effect[group].to_dataset(), site)
+    return f"{name} (drawn outcomes)" if site in named_as_drawn(_attrs(effect)) else name
 
 
 def _title(values: Any, default: str) -> str:

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from aimz_lab.inference.posterior_sites import as_values_of
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import Piece, Rows, fold, split_by_rows
-from aimz_lab.predictive.plan import Plan, expected_sites
+from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.forward import Blocks, Shared, Simulator, collect_values
 from aimz_lab.predictive.programs.log_likelihood import collect_log_likelihood
 from aimz_lab.predictive.request import Quantity, Request
@@ -53,7 +53,7 @@ class Scenario:
             self.request.static_key,
             self.quantity,
             self.request.output_scale,
-            self.request.expected,
+            self.plan.expected,
             tuple(self.plan.row_axes.items()),
             tuple(self.plan.row_wise.items()),
             self.plan.summed_out,
@@ -98,7 +98,7 @@ class Scenario:
 
     def _collector(self, wanted: Mapping[str, int | None], quantity: Quantity) -> Callable:
         if quantity == "values":
-            return collect_values(wanted, self._scales, expected_sites(self.request, self.plan))
+            return collect_values(wanted, self._scales, self.plan.expected)
         return collect_log_likelihood(wanted, self.plan.summed_out)
 
     @property

@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 from aimz_lab.inference.checkpoint.provenance import versions
 from aimz_lab.kernel.checks.names import why_unusable
 from aimz_lab.kernel.spec import variable_name
-from aimz_lab.predictive.plan import Plan, expected_sites
+from aimz_lab.predictive.drawn_sites import DRAWN
+from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers import Reducer
 from aimz_lab.predictive.request import Request
@@ -143,7 +144,11 @@ def reduced_groups(
             )
     left = {dim for values in variables.values() for dim in xr.as_variable(values).dims}
     sizes = {dim: size for dim, size in sizes.items() if dim in left}
-    group = with_coords(variables, sizes, coords, labels.attrs)
+    attrs = dict(labels.attrs)
+    if drawn := attrs.get(DRAWN):  # what keeps the draws keeps their noise
+        over_rows = [name for name, one in reducers.items() if one.over == "row"]
+        attrs[DRAWN] = [*drawn, *(f"{site}_{name}" for site in drawn for name in over_rows)]
+    group = with_coords(variables, sizes, coords, attrs)
     return {scenario.request.group: group, **_other_groups(scenario, labels)}
 
 
@@ -263,7 +268,7 @@ def _describe_call(request: Request, plan: Plan) -> dict[str, object]:
     return {
         **({} if scale is None else {"output_scale": str(scale)}),
         "output": request.output,
-        **({} if request.expected is None else {"expected": list(expected_sites(request, plan))}),
+        **({DRAWN: sorted(map(variable_name, plan.noisy))} if plan.noisy else {}),
         "rng_key": np.asarray(jax.random.key_data(request.key)).tolist(),
         "shard_axis": plan.axis,
         "n_draws": request.n_draws,

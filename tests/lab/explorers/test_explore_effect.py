@@ -229,6 +229,28 @@ def test_only_measures_that_can_work_are_offered():
     assert own.controls["contrast"].options == ("difference", "twice")
 
 
+def purchases(X, y=None):
+    rate = numpyro.sample("rate", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.deterministic("expected", 10 * jax.nn.sigmoid(rate * X))
+        buys = numpyro.sample("buys", dist.Bernoulli(logits=rate * X))
+        numpyro.sample("y", dist.Normal(10.0 * buys, 1.0), obs=y)
+
+
+@pytest.mark.slow
+def test_an_effect_on_what_hangs_on_drawn_values_says_so():
+    draws = {"rate": np.linspace(0.9, 1.1, 20, dtype=np.float32)}
+    model = mean_field_model(purchases).set_posterior_sample(draws)
+    explorer = lab.explore_effect(model, DOSE[:9], vary={"X": [1.0, 2.0]})
+    for site, is_drawn in (("y", True), ("expected", False)):
+        view = explorer.set(site=site)
+        (said,) = [text for text in view.sentences if "on average" in text]
+        assert ("Outcomes are drawn here" in said) == is_drawn
+        effect, curve = view.charts
+        for label in (effect.x_label, curve.y_label):
+            assert ("(drawn outcomes)" in label) == is_drawn
+
+
 def test_only_what_changed_is_computed_again(im, monkeypatch):
     asked = []
     paired = type(im)._paired
