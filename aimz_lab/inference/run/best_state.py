@@ -14,7 +14,10 @@ training loss:
 
 One candidate waits at a time, so that a run keeps two more states in memory. At the end of a run,
 the steps that there are judge it; and the last state is judged by up to 16 steps that are computed
-and not taken. A held-out loss is that of the state itself, and the lowest one is the best.
+and not taken. A last state whose value is not above the best one's is the best, without the four
+standard errors: where noise leaves open which is lower, the model ends as it was trained.
+
+A held-out loss is that of the state itself, and the lowest one is the best.
 """
 
 from __future__ import annotations
@@ -181,21 +184,26 @@ class BestSoFar:
             found = _confirmed_candidate(run, TRAINING, _averaged(run, waiting))
             if found is not None:
                 self._keep(found, self._bound_of(run, found))
-        if TRAINING not in run.candidates and (present := self._present(run)) is not None:
+        present = None if TRAINING in run.candidates else self._present(run)
+        if present is not None and self._is_lower(run, present):
             run.candidates[TRAINING] = present
 
     def _present(self, run: ReadRun) -> Best | None:
-        """The present state, if it is lower than the best one."""
+        """The present state with its value; ``None`` before there is a window of steps."""
         per_epoch = run.info.steps_per_epoch
         if run.step < window_steps(per_epoch):
             return None
         total = average_at(run.losses, run.step, per_epoch)
         if total is None:
             return None
-        present = Best(total / (run.info.n_obs or 1), run.step, run.state, TRAINING)
+        return Best(total / (run.info.n_obs or 1), run.step, run.state, TRAINING)
+
+    def _is_lower(self, run: ReadRun, present: Best) -> bool:
         # The first comparison costs less, and is enough at a plateau.
-        is_lower = present.value < self._bound and self._bound_of(run, present) < self._bound
-        return present if is_lower else None
+        return present.value < self._bound and self._bound_of(run, present) < self._bound
+
+    def _is_level(self, last: Best) -> bool:
+        return self._best is not None and last.value <= self._best.value
 
     def at_end(self, run: ReadRun) -> Best | None:
         """Return the last state of a run that takes no more steps, or its candidate.
@@ -208,8 +216,10 @@ class BestSoFar:
         """
         with self._lock:
             last = None if self._has_held_out else self._present(run)
+            if last is not None and not (self._is_level(last) or self._is_lower(run, last)):
+                last = None
             states = [one for one in (last, run.candidates.get(TRAINING)) if one is not None]
-            states.sort(key=lambda state: self._bound_of(run, state))
+            states.sort(key=lambda state: state.value)
             sure = (one for one in states if _is_confirmed_at_end(run, one, _averaged(run, one)))
             return next(sure, None)
 

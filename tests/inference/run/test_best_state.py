@@ -7,6 +7,7 @@ import pytest
 
 from aimz_lab.inference.run.best_state import offer_best
 from aimz_lab.inference.run.monitor_windows import MonitorWindows
+from aimz_lab.inference.run.records import TRAINING
 from aimz_lab.inference.run.smoothing import window_steps
 from tests.runs import tell, told_run
 
@@ -61,3 +62,19 @@ def test_a_mean_over_few_steps_is_not_the_best_by_its_noise(rng, steps_per_epoch
         below.append(3.0 - best.value)
     assert early <= 1
     assert np.mean(below) < 0.1 / 64**0.5 * 2.5  # the least of some fifty means over 64 steps
+
+
+def test_where_noise_leaves_it_open_the_last_state_is_the_best(rng):
+    """Spikes in the last steps make their mean uncertain, and it is still below the best one's."""
+    losses = 3.0 + 0.1 * rng.normal(size=3_000)
+    losses[-60:-1] -= 0.2
+    losses[-9] += 3.0
+    run = tell([], losses, told_run(steps_per_epoch=1), chunk=9)
+    before = run.best_so_far
+    run.judge_last(losses[-8:])
+    assert before.step < run.step
+    last = run.end_best[TRAINING]
+    assert (last.step, last.value < before.value) == (3_000, True)
+    run.end_best.clear()
+    run.judge_last(losses[-8:] + 1.0)  # what follows does not confirm it
+    assert not run.end_best
