@@ -358,9 +358,13 @@ class Trainer(RunLoop):
             warn(found, FitWarning)
 
     def _close(self, status: RunStatus, reason: str) -> None:
-        """End the run; after a divergence with the best state of the model."""
+        """End the run; after a divergence, also one of skipped steps, with the best state."""
         if status == "diverged":
             reason = self._fall_back.take(reason)
+        elif self.run.skipped and self._fall_back.is_due:
+            before = "" if status == "completed" else f"{reason}; "
+            reason = f"{before}{self._fall_back.take_after_skips()}"
+            status = status if status in ("interrupted", "failed") else "diverged"
         elif status == "interrupted":
             self.run.ending = reason
         super()._close(status, reason)
