@@ -138,7 +138,11 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
         if not described["ending"]:
             found["training"] += f" ({why})" if why and why not in found["training"] else ""
         found |= {"loss": words} if (words := loss_of_model(run, total=True)) else {}
+    if run is not None and run.skipped:
+        found["skipped"] = skipped(run)
     if not described["fitted"] and (run is None or run.finished):
+        if described["num_samples"]:
+            found["posterior"] += ", not to be used"
         found["next"] = _NEXT[described["inference"] == "MCMC"]
     table = html_table(f"ImpactModel {_call(described)}", (), list(found.items()))
     heads = ("site", "kind", "shape", "plates", "posterior draws")

@@ -59,7 +59,7 @@ class Moment:
         if fitted is not None and (even_wrecked or not fitted.why_not):
             return fitted
         msg = f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
-        if running is not None:
+        if running is not None and not self.attrs:
             msg = f"{method} needs a posterior; {running.why_not_yet}"
         elif fitted is not None:
             msg = f"{method} needs a posterior, and {why_not_used(fitted.why_not)}"

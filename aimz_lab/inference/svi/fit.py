@@ -25,7 +25,7 @@ from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.getting_ready import Display
-from aimz_lab.inference.run.run_words import skipped_words
+from aimz_lab.inference.run.run_words import skipped, skipped_words
 from aimz_lab.inference.svi.plan import check_guide
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.trainer import Trainer
@@ -284,7 +284,11 @@ class SviFit:
         if reported is None:
             return None
         state, step = reported
-        return self._with_draws(self._parameters(state.svi)), step
+        result = self._with_draws(self._parameters(state.svi))
+        if self.loop.is_spoiled:
+            ending = f"skipped {skipped(self.run)}, as their loss or parameters were not finite"
+            result = replace(result, ending=ending, is_wrecked=True)
+        return result, step
 
     def _parameters(self, state: SVIState) -> FitResult:
         run = self.run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import jax
 import numpy as np
 import numpyro
@@ -182,6 +184,21 @@ def test_a_run_of_skipped_steps_is_not_trained():
     assert "not to be used, on 100 rows" in repr(im)
     with pytest.raises(NotFittedError, match="predict needs a posterior, and the training div"):
         im.predict(X)
+
+
+@pytest.mark.slow
+def test_a_run_that_skips_its_steps_gives_no_numbers_meanwhile():
+    im = regression_model()
+    options = {"steps_per_call": 10, "epochs": 10**6, "on_nonfinite": "skip", "batch_size": 20}
+    handle = im.fit(
+        X[:100], Y[:100], callbacks=[Spoil(10)], progress=False, blocking=False, **options
+    )
+    while handle.run.step < 500:
+        time.sleep(0.01)
+    with pytest.raises(NotFittedError, match=r"and the training skipped [\d,]+ of [\d,]+ steps"):
+        im.summary()
+    handle.stop()
+    assert handle.wait(60).status == "diverged"
 
 
 @pytest.mark.slow

@@ -176,6 +176,7 @@ def test_before_a_fit_there_is_the_prior_of_the_rows_that_are_passed():
     assert "no sampler" in sentence(explorer.set(pick="flat"), "Prior:")
 
 
+@pytest.mark.slow
 def test_draws_that_are_not_to_be_used_are_not_shown():
     class Spoil(Callback):
         def on_fit_begin(self, run):
