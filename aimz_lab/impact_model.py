@@ -58,6 +58,7 @@ from aimz_lab.errors import (
     CallError,
     FitWarning,
     InferenceError,
+    NotFittedError,
 )
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
@@ -86,7 +87,13 @@ from aimz_lab.inference.run.endings import tell_end
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.getting_ready import Display, getting_ready
 from aimz_lab.inference.run.handle import RunHandle
-from aimz_lab.inference.running_fit import Moment, RunningFit, held_moment, one_moment
+from aimz_lab.inference.running_fit import (
+    Moment,
+    RunningFit,
+    held_moment,
+    one_moment,
+    why_not_used,
+)
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.inference.trained import Trained
@@ -315,7 +322,7 @@ class ImpactModel:
         step.
 
         Raises:
-            NotFittedError: If there is no posterior.
+            NotFittedError: If there is no posterior that may be used.
         """
         moment = self._moment()
         posterior = moment.fitted("A tree of draws", self._running).posterior
@@ -354,6 +361,8 @@ class ImpactModel:
         with self._one_change.begin("vi_result="):
             trained = self._trained
             state = learner.state_of(value, trained.state)
+            if trained.is_wrecked and state is trained.state:
+                state = None  # the next training begins anew
             self._trained = replace(trained, state=state).with_vi_result(value)
 
     @property
@@ -369,7 +378,7 @@ class ImpactModel:
     def _vi_state(self, state: SVIState | None) -> None:
         self._svi("_vi_state")
         with self._one_change.begin("setting the state"):
-            self._trained = replace(self._trained, state=state, trainings=None)
+            self._trained = replace(self._trained, state=state, is_wrecked=False, trainings=None)
 
     @property
     def temp_dir(self) -> str | None:
@@ -381,7 +390,10 @@ class ImpactModel:
         return self._temporary.latest
 
     def is_fitted(self) -> bool:
-        """Whether there are posterior draws to predict with; those of a fit that goes on count.
+        """Whether there are posterior draws to predict with.
+
+        Those of a fit that goes on count; those of a fit that diverged do not, if it had no good
+        state to go back to.
 
         Example:
             >>> im.is_fitted()
@@ -389,7 +401,7 @@ class ImpactModel:
         """
         running = self._running
         has_present_state = running is not None and running.has_draws
-        return has_present_state or self._trained.fitted is not None
+        return has_present_state or self._trained.has_draws
 
     def fit(
         self,
@@ -425,8 +437,10 @@ class ImpactModel:
         The ELBO of a batch is scaled to all rows, so that the posterior has the right width.
         Training continues from the state of the model. An interrupt and a stop keep the last state,
         the losses and a posterior from it. At a loss that is not finite the model goes back to the
-        best state of the run (:attr:`Run.best_so_far`), or else to the state of before the fit;
-        without either, warning and ``repr`` say that the state is not to be used.
+        best state of the run (:attr:`Run.best_so_far`), or else to the state of before the fit.
+        Without either, the state is not to be used: calls that need a posterior are refused, except
+        :meth:`diagnose`, and the next training begins anew. :attr:`posterior` has the draws all the
+        same, and setting them by :meth:`set_posterior_sample` says that you want to use them.
 
         One call at a time changes a model, on all threads. Predictions go on meanwhile, each from
         one state. During a fit in the background they come from the guide as it is after the last
@@ -474,7 +488,9 @@ class ImpactModel:
             accumulate: Batches whose gradients are averaged into one update, across epochs. A rest
                 of fewer batches at the end is dropped.
             on_nonfinite: At a loss that is not finite: ``"stop"``, ``"skip"`` the step, or
-                ``"raise"``.
+                ``"raise"``. Skipped steps count as steps, and :attr:`Run.skipped` has their number;
+                more than one in a hundred are warned of. A run that took hardly a step, or none at
+                its end, has diverged all the same.
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: A checkpoint, or a folder of them. The run continues with its state, history,
                 keys and order of rows, as if it had never stopped. Pass the same arguments as
@@ -524,12 +540,12 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged, the number of rows is unknown, an
-                epoch of a stream does not have ``n_obs`` rows, a weight or a plate of the kernel
-                may be meant otherwise, or all rows are trained on at once because the default
-                batches would not do. If rows in ``validation`` are trained on. If a table alone
-                would be encoded otherwise than the first. If the learning rate is 1,000 or more. If
-                a resumed run has other settings of optimizer or loss than before.
+            FitWarning: If the run was interrupted, diverged or skipped steps. If the number of rows
+                is unknown, an epoch of a stream does not have ``n_obs`` rows, a weight or a plate
+                of the kernel may be meant otherwise, or all rows are trained on at once because the
+                default batches would not do. If rows in ``validation`` are trained on. If a table
+                alone would be encoded otherwise than the first. If the learning rate is 1,000 or
+                more. If a resumed run has other settings of optimizer or loss than before.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -634,8 +650,8 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
 
         Warns:
-            FitWarning: If the run was interrupted or diverged, or chains were stopped before their
-                first draw.
+            FitWarning: If the run was interrupted, diverged or skipped steps, or chains were
+                stopped before their first draw.
 
         Example:
             >>> im.fit_on_batch(X, y, num_steps=50, progress=False).last_run.step
@@ -737,7 +753,7 @@ class ImpactModel:
         check_choice("rows", rows, RowDependence)
         check_choice("on_nonfinite", on_nonfinite, OnBadStep)
         with self._one_change.begin("train_on_batch"):
-            trained = self._trained
+            trained = self._trained.to_train_on
             size = self._n_obs if n_obs is None else check_positive_int("n_obs", n_obs)
             data = batch_data(
                 self._kernel,
@@ -794,7 +810,7 @@ class ImpactModel:
 
         Raises:
             BusyError: If another call changes the model, as in :meth:`fit`.
-            NotFittedError: If nothing was trained.
+            NotFittedError: If nothing was trained, or the state is not to be used, see :meth:`fit`.
             ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
             CallError: If data is missing that is needed to set up the guide or to continue MCMC.
             DataError: If chains are to go on with other data than that of their run.
@@ -814,6 +830,8 @@ class ImpactModel:
         given = rng_key if isinstance(self._learner, SviLearner) else self.rng_key
         with self._one_change.begin("sample"), self._keys.for_call(given) as keys:
             trained = self._trained
+            if trained.is_wrecked:
+                raise NotFittedError(f"sample needs a guide, and {why_not_used(trained.ending)}")
             request = SampleRequest(
                 num_samples=num_samples,
                 key=keys.keys[0],
@@ -962,7 +980,7 @@ class ImpactModel:
             and 94% highest-density interval. A column's name is that of the dimension.
 
         Raises:
-            NotFittedError: If there is no posterior.
+            NotFittedError: If there is no posterior that may be used.
             ClusterError: If the workers of ``executor`` are lost, or differ from this process.
             CallStoppedError: If it was stopped on the page that shows its workers.
             ForkedProcessError: In a process that was forked after JAX had been used.
@@ -1065,7 +1083,7 @@ class ImpactModel:
             The same groups as :meth:`predict`, or the draws by site.
 
         Raises:
-            NotFittedError: If there is no posterior.
+            NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit.
 
@@ -1157,7 +1175,7 @@ class ImpactModel:
             The groups of :meth:`predict`, with ``posterior_predictive``.
 
         Raises:
-            NotFittedError: If there is no posterior.
+            NotFittedError: If there is no posterior that may be used.
             SiteError: As :meth:`predict`; its other errors too.
 
         Example:
@@ -1238,7 +1256,7 @@ class ImpactModel:
             As :meth:`predict_on_batch`.
 
         Raises:
-            NotFittedError: If there is no posterior.
+            NotFittedError: If there is no posterior that may be used.
             SiteError: As :meth:`predict_on_batch`; its other errors too.
 
         Example:
@@ -1501,7 +1519,7 @@ class ImpactModel:
             The groups ``log_likelihood``, ``observed_data`` and ``posterior``.
 
         Raises:
-            NotFittedError: If there is no posterior.
+            NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory; or if
                 scores or groups of rows are asked of an output that is one event over all rows.
             CallError: If arguments are missing, unknown or doubled.
@@ -1608,7 +1626,7 @@ class ImpactModel:
             ``artifact_path_baseline`` and ``artifact_path_intervention`` name the stores.
 
         Raises:
-            NotFittedError: If a scenario has to be computed, and there is no posterior.
+            NotFittedError: If a scenario has to be computed, and no posterior may be used.
             ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
                 no tree; if the scenarios differ in ``reduce``, or in the scale of the output; or if
                 a column does not exist, or differs between them.
@@ -1722,7 +1740,7 @@ class ImpactModel:
             The averages by site, for each draw and value of the grid, and the posterior.
 
         Raises:
-            NotFittedError: If there is no posterior.
+            NotFittedError: If there is no posterior that may be used.
             ArgumentError: If the name is not known or not clear, or a value is not allowed.
             CallError: If arguments do not fit :meth:`predict`.
             DataError: If the data, groups or weights do not fit together.
@@ -1798,7 +1816,7 @@ class ImpactModel:
             action of each row. It prints as a paragraph and the table.
 
         Raises:
-            NotFittedError: If there is no posterior.
+            NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or a name is not known.
             CallError: If there are fewer than two actions, or their arguments do not fit.
             DataError: If costs or benefits do not fit the rows, or the budget is less than the
@@ -1977,7 +1995,7 @@ class ImpactModel:
             ``.attrs["fit_step"]`` has the step.
 
         Raises:
-            NotFittedError: If there is no posterior.
+            NotFittedError: If there is no posterior that may be used.
             SiteError: If a site is not among the draws.
             ArgumentError: If ``prob`` is not in (0, 1).
             OptionalDependencyError: If arviz-stats is missing.
@@ -2071,7 +2089,7 @@ class ImpactModel:
         check_can_compute("diagnose")
         options = partial(DiagnosisOptions, num_draws, batch_size, rows, refine)
         moment = self._moment()
-        moment.fitted("diagnose", self._running)
+        moment.fitted("diagnose", self._running, even_wrecked=True)
         progress = check_flag("progress", progress)
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="diagnose")
         own = jax.random.key(0) if rng_key is None else rng_key
@@ -2285,6 +2303,7 @@ class ImpactModel:
             known.posterior,
             known.schema,
             known.ending,
+            is_fitted=known.has_draws,
         )
 
     def save(self, path: str | PathLike[str]) -> Path:
@@ -2320,6 +2339,8 @@ class ImpactModel:
                 n_obs=self._n_obs,
                 epochs_done=trained.epochs_done,
                 ending=trained.ending,
+                is_wrecked=trained.is_wrecked,
+                why_not=trained.why_not,
                 spec=trained.spec,
                 schema=trained.schema,
                 state=trained.state,
@@ -2471,7 +2492,7 @@ class ImpactModel:
         """Return the arguments of a training, made from its table if it has one."""
         if self._table is None:
             return TableCall(inputs, outputs, kernel_kwargs, by_row)
-        anew = not isinstance(self._learner, SviLearner)
+        anew = not isinstance(self._learner, SviLearner) or self._trained.is_wrecked
         return self._table.training_call(inputs, outputs, kwargs, kernel_kwargs, by_row, anew=anew)
 
     def _labelled(
@@ -2514,7 +2535,7 @@ class ImpactModel:
     ) -> tuple[Checkpoint | None, Origin]:
         """Return the checkpoint to resume, if any, and the random keys of a fit."""
         if resume is None:
-            return None, Origin(keys.keys, self._trained.epochs_done)
+            return None, Origin(keys.keys, self._trained.to_train_on.epochs_done)
         checkpoint = load_checkpoint(check_path("resume", resume))
         return checkpoint, checkpoint.origin
 
@@ -2530,10 +2551,11 @@ class ImpactModel:
         """Run a fit to its end, here or on a thread."""
         check_cell_goes_on()
         found = all_callbacks(request.callbacks, request.progress)
-        earlier = self._trained.fingerprint if request.checkpoint is None else None
+        trained = self._trained.to_train_on
+        earlier = trained.fingerprint if request.checkpoint is None else None
         request = replace(request, callbacks=found, earlier=earlier)
         with getting_ready(callable_name(self.kernel), found), self._explained():
-            fit = self._learner.start(request, self._trained.state)
+            fit = self._learner.start(request, trained.state)
             if self._table is not None:
                 with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)
@@ -2632,17 +2654,18 @@ class ImpactModel:
             state.vi_result,
             state.epochs_done,
             state.ending,
+            state.is_wrecked,
             trainings=None,
         )
-        has_draws = state.posterior is not None
-        if has_draws:
+        if state.posterior is not None:
             known = known.with_posterior(state.posterior, state.fingerprint)
+            known = replace(known, fitted=replace(known.fitted, why_not=state.why_not))
         self._trained = known
 
     @contextlib.contextmanager
     def _key_of_step(self, rng_key: jax.Array | None) -> Iterator[jax.Array]:
         """Provide the key of a step by hand: the first draws initial values, later ones nothing."""
-        if self._trained.state is not None:
+        if self._trained.to_train_on.state is not None:
             yield self.rng_key if rng_key is None else as_typed_key(rng_key)
             return
         with self._keys.for_call(rng_key) as keys:

@@ -16,6 +16,7 @@ from aimz_lab.inference.run.run_words import (
     loss_of_model,
     method_words,
     position,
+    skipped,
     taken_at,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
@@ -35,6 +36,8 @@ def describe(
     posterior: Posterior | None,
     schema: InputSchema | None = None,
     ending: str = "",
+    *,
+    is_fitted: bool,
 ) -> JsonObject:
     """Describe a model.
 
@@ -45,6 +48,7 @@ def describe(
         posterior: Its draws.
         schema: Schema of the last training data.
         ending: How the last training ended, if it was interrupted or diverged.
+        is_fitted: Whether it has draws that may be used.
 
     Returns:
         Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
@@ -73,7 +77,7 @@ def describe(
         "guide": None if guide is None else callable_name(guide),
         "trained_on": _training(schema),
         "ending": ending,
-        "fitted": posterior is not None,
+        "fitted": is_fitted,
         "num_chains": posterior.num_chains if posterior else 0,
         "num_samples": posterior.num_draws if posterior else 0,
         "sites": sites,
@@ -134,7 +138,11 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
         if not described["ending"]:
             found["training"] += f" ({why})" if why and why not in found["training"] else ""
         found |= {"loss": words} if (words := loss_of_model(run, total=True)) else {}
+    if run is not None and run.skipped:
+        found["skipped"] = skipped(run)
     if not described["fitted"] and (run is None or run.finished):
+        if described["num_samples"]:
+            found["posterior"] += ", not to be used"
         found["next"] = _NEXT[described["inference"] == "MCMC"]
     table = html_table(f"ImpactModel {_call(described)}", (), list(found.items()))
     heads = ("site", "kind", "shape", "plates", "posterior draws")
@@ -159,7 +167,9 @@ def _facts(described: JsonObject, standing: Standing) -> dict[str, str]:
     found = {"method": method, "training": _training_words(described, standing)}
     if run is not None and (words := loss_of_model(run)):
         found["loss"] = f"loss {words}"
-    if described["fitted"]:
+    if run is not None and run.skipped:
+        found["skipped"] = f"{skipped(run)} skipped"
+    if described["num_samples"]:
         chains = described["num_chains"]
         several = f" in {chains} chains" if chains > 1 else ""
         origin = " set by hand" if standing.has_given_draws else ""
@@ -182,7 +192,7 @@ def _training_words(described: JsonObject, standing: Standing) -> str:
         if not described["ending"] and not can_follow:
             return f"training {STATUS_WORDS[run.status]} at {position(run)}{data}"
     if described["ending"]:
-        return f"{described['ending']}, trained{data}"
+        return f"{described['ending']},{' trained' if described['fitted'] else ''}{data}"
     if not trained:
         return "not trained yet"
     loaded = f"loaded from {standing.loaded_from}, " if standing.loaded_from else ""

@@ -269,6 +269,7 @@ class FitResult:
         fingerprint: Recognises the training rows.
         epochs_done: Epochs of the loader so far.
         ending: How a run ended that was interrupted or diverged; see :attr:`Run.ending`.
+        is_wrecked: Whether the state is not to be used; see :attr:`Run.is_wrecked`.
         training: The call that repeats the training; ``None`` before the first step.
     """
 
@@ -280,6 +281,7 @@ class FitResult:
     fingerprint: TrainingFingerprint | None = None
     epochs_done: int = 0
     ending: str = ""
+    is_wrecked: bool = False
     training: TrainingCall | None = None
 
 

@@ -39,22 +39,44 @@ class Moment:
             return None
         return f"From the guide after step {self.attrs['fit_step']:,}; the fit goes on."
 
-    def fitted(self, method: str, running: RunningFit | None) -> Fitted:
+    def fitted(
+        self, method: str, running: RunningFit | None, *, even_wrecked: bool = False
+    ) -> Fitted:
         """Return the posterior, with what belongs to it.
+
+        Numbers from a wrecked state look like any others. So they are refused, until the user says
+        that they are wanted, by setting the draws.
 
         Args:
             method: Name of the call, for the message.
             running: The fit that goes on in the background, or ``None``.
+            even_wrecked: Return draws that are not to be used, too.
 
         Raises:
-            NotFittedError: If there is none.
+            NotFittedError: If there is none, or it is not to be used.
         """
-        if self.trained.fitted is not None:
-            return self.trained.fitted
+        fitted = self.trained.fitted
+        if fitted is not None and (even_wrecked or not fitted.why_not):
+            return fitted
         msg = f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
-        if running is not None:
+        if running is not None and not self.attrs:
             msg = f"{method} needs a posterior; {running.why_not_yet}"
+        elif fitted is not None:
+            msg = f"{method} needs a posterior, and {why_not_used(fitted.why_not)}"
         raise NotFittedError(msg)
+
+
+def why_not_used(ending: str) -> str:
+    """Write why the draws of a model are not to be used, and what to do.
+
+    Args:
+        ending: How its training ended.
+    """
+    return (
+        f"the training {ending}. Train a model with a lower learning rate or scaled inputs; the "
+        "next fit begins anew. To look at these draws: im.posterior; "
+        "im.set_posterior_sample(im.posterior) uses them all the same."
+    )
 
 
 @dataclass(frozen=True)

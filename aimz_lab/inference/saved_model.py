@@ -66,6 +66,8 @@ class ModelState:
         n_obs: Rows of the data that hand-written loops train on, if known.
         epochs_done: Epochs of the loader so far.
         ending: How the last training ended, if it was interrupted or diverged.
+        is_wrecked: Whether it left a state that is not to be used.
+        why_not: How the training of the draws ended if they are not to be used; else empty.
         spec: The kernel's structure as last trained, or ``None``.
         schema: Schema of the last training data, or ``None``.
         state: The SVI state, or ``None``.
@@ -79,6 +81,8 @@ class ModelState:
     n_obs: int | None = None
     epochs_done: int = 0
     ending: str = ""
+    is_wrecked: bool = False
+    why_not: str = ""
     spec: KernelSpec | None = None
     schema: InputSchema | None = None
     state: SVIState | None = None
@@ -112,6 +116,8 @@ def save_model(
         "n_obs": state.n_obs,
         "epochs_done": state.epochs_done,
         "ending": state.ending,
+        "wrecked": state.is_wrecked,
+        "why_not": state.why_not,
         "schema": state.schema.as_plain() if state.schema else None,
         "sites": describe_sites(state.spec) if state.spec and state.schema else None,
         "posterior": None,
@@ -166,6 +172,8 @@ class SavedModel:
             self._n_obs = self._fields["n_obs"].optional(_count)
             self._epochs_done = self._fields["epochs_done"].whole(most=MOST_EPOCHS)
             self._ending = self._fields["ending"].text()
+            self._is_wrecked = self._fields["wrecked"].flag()
+            self._why_not = self._fields["why_not"].text()
 
     def read_table(self, read: Callable[[JsonObject], _T]) -> _T | None:
         """Return how the model reads tables, or ``None`` if it reads none.
@@ -279,6 +287,8 @@ class SavedModel:
             n_obs=self._n_obs,
             epochs_done=self._epochs_done,
             ending=self._ending,
+            is_wrecked=self._is_wrecked,
+            why_not=self._why_not,
             spec=spec,
             schema=schema,
             state=state,
@@ -335,6 +345,8 @@ _FIELDS = (
     "n_obs",
     "epochs_done",
     "ending",
+    "wrecked",
+    "why_not",
     "schema",
     "sites",
     "posterior",

@@ -26,6 +26,7 @@ class Fitted:
         schema: Schema of the training data, or ``None``.
         fingerprint: Recognises the training rows, or ``None``.
         is_given: Whether the user has set the draws.
+        why_not: How the training ended if the draws are not to be used; else empty.
     """
 
     posterior: Posterior
@@ -33,6 +34,7 @@ class Fitted:
     schema: InputSchema | None = None
     fingerprint: TrainingFingerprint | None = None
     is_given: bool = False
+    why_not: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Trained:
         vi_result: Parameters and losses of the last training, or ``None``.
         epochs_done: Epochs of the loader so far.
         ending: How the last training ended, if it was interrupted or diverged.
+        is_wrecked: Whether it left a state that is not to be used. What is trained next begins
+            anew.
         fitted: The posterior, or ``None``. A training that has not come to draws leaves it as it
             was, with the parameters that it was drawn with.
         trainings: The calls that repeat what the model has been through, in order; ``None`` if
@@ -58,6 +62,7 @@ class Trained:
     vi_result: ViResult | None = None
     epochs_done: int = 0
     ending: str = ""
+    is_wrecked: bool = False
     fitted: Fitted | None = None
     trainings: tuple[TrainingCall, ...] | None = ()
 
@@ -65,6 +70,23 @@ class Trained:
     def posterior(self) -> Posterior | None:
         """The draws, or ``None``."""
         return self.fitted.posterior if self.fitted else None
+
+    @property
+    def why_not(self) -> str:
+        """How the training of the draws ended if they are not to be used; else empty."""
+        return self.fitted.why_not if self.fitted else ""
+
+    @property
+    def has_draws(self) -> bool:
+        """Whether there are draws that may be used."""
+        return self.fitted is not None and not self.fitted.why_not
+
+    @property
+    def to_train_on(self) -> Trained:
+        """What a training goes on from: nothing of a state that is not to be used."""
+        if not self.is_wrecked:
+            return self
+        return Trained(fitted=None if self.why_not else self.fitted)
 
     @property
     def params(self) -> Params:
@@ -93,16 +115,27 @@ class Trained:
 
     def after(self, result: FitResult) -> Trained:
         """Return what is known after a fit."""
-        new = replace(self, spec=result.spec, schema=result.schema, state=result.state)
+        before = self.to_train_on
+        new = replace(
+            before,
+            spec=result.spec,
+            schema=result.schema,
+            state=result.state,
+            ending=result.ending,
+            is_wrecked=result.is_wrecked,
+            trainings=before._trainings_after(result.training),
+        )
         if result.vi_result is not None:
             new = replace(new, vi_result=result.vi_result, epochs_done=result.epochs_done)
-        new = replace(new, ending=result.ending, trainings=self._trainings_after(result.training))
         if result.posterior is None:
             return new
         fingerprint, call = result.fingerprint, result.training
         if fingerprint is not None and not (call is not None and call.begins_anew):
-            fingerprint = fingerprint.after(self.fingerprint)
-        return new.with_posterior(result.posterior, fingerprint)
+            fingerprint = fingerprint.after(before.fingerprint)
+        new = new.with_posterior(result.posterior, fingerprint)
+        if not result.is_wrecked:
+            return new
+        return replace(new, fitted=replace(new.fitted, why_not=result.ending))
 
     def _trainings_after(self, call: TrainingCall | None) -> tuple[TrainingCall, ...] | None:
         before = self.trainings
@@ -114,7 +147,7 @@ class Trained:
 
     def with_vi_result(self, vi_result: ViResult) -> Trained:
         """Return the same with other parameters, for predictions as well."""
-        new = replace(self, vi_result=vi_result, ending="", trainings=None)
+        new = replace(self, vi_result=vi_result, ending="", is_wrecked=False, trainings=None)
         if new.fitted is None:
             return new
         return replace(new, fitted=replace(new.fitted, params=new.params))

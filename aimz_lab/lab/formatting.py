@@ -133,6 +133,8 @@ def status_line(
     }
     if loss is not None:
         parts["loss"] = f"loss {number(loss)}" + (" per row" if run.info.n_obs else "")
+    if run.skipped:
+        parts["skipped"] = f"{count(run.skipped)} steps skipped"
     if not run.finished and run.steps_per_s:
         rows, steps = run.rows_per_s, run.steps_per_s  # the items of a loop may have no rows
         parts["rate"] = f"{rate(rows)} rows/s" if rows else f"{rate(steps)} steps/s"

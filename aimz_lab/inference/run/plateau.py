@@ -20,6 +20,9 @@ _BLOCKS = 16
 # Student's t with 15 degrees of freedom, one-sided 5%.
 _QUANTILE = 1.753
 
+# Median absolute deviations of a normal distribution in three of its standard deviations.
+_REACH = 3 * 1.4826
+
 # Nats. Two posteriors this close cannot be distinguished in practice.
 _LEAST_FALL = 0.1
 
@@ -45,6 +48,20 @@ class _Windows:
     def part(self, which: slice) -> Self:
         """Some of the windows."""
         return type(self)(self.mean[which], self.blocks[which])
+
+    def without_spikes(self) -> Self:
+        """The windows with blocks that stick out of the others cut to the edge of these.
+
+        A spike of the loss spoils a block or two. Noise and a trend run through all blocks, and
+        stay within three standard deviations, estimated by the median absolute deviation.
+        """
+        with np.errstate(invalid="ignore"):
+            middle = _medians(self.blocks)
+            reach = _REACH * _medians(np.abs(self.blocks - middle))
+            blocks = np.clip(self.blocks, middle - reach, middle + reach)
+        finite = np.isfinite(blocks)
+        sums = np.where(finite, blocks, 0.0).sum(axis=1)
+        return type(self)(_means(sums, finite.sum(axis=1)), blocks)
 
 
 def fall_of_mean(
@@ -122,6 +139,15 @@ def _sums(losses: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
     return sums, np.add.reduceat(finite, starts, axis=1, dtype=np.int64)
 
 
+def _medians(blocks: np.ndarray) -> np.ndarray:
+    """Medians of the finite blocks of each window, NaN without any; shape ``(window, 1)``."""
+    medians = np.full((len(blocks), 1), np.nan)
+    for i, each in enumerate(blocks):
+        if len(finite := each[np.isfinite(each)]):
+            medians[i] = np.median(finite)
+    return medians
+
+
 def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Means; NaN for a count of 0."""
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
@@ -141,8 +167,9 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
 
     The halves of the last tenth of the steps are compared, in whole windows: a loss that fell
     before them and then levelled off is at rest. A change of the learning rate shifts the loss, so
-    that all these steps are of one rate, and not the first ones at it. A fall counts if it is more
-    than three standard errors and a tenth of a nat over all rows.
+    that all these steps are of one rate, and not the first ones at it. A spike of the loss is no
+    level to fall from, and is cut off. A fall counts if it is more than three standard errors and
+    a tenth of a nat over all rows.
 
     Args:
         run: A run that has ended.
@@ -155,9 +182,10 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
     if at_rate < 3 * half:
         return None  # too short: these are the first steps
     losses = run.losses[-2 * half :].astype(np.float64) / (run.info.n_obs or 1)
-    fall, error = fall_of_mean(losses[:half], losses[half:])  # over half of the steps
+    before, after = (_Windows.of(part[None]).without_spikes() for part in np.split(losses, 2))
+    (fall,), (error,) = _falls(before, after)  # over half of the steps
     counts = fall > 3 * error and 2 * fall * (run.info.n_obs or 1) > _LEAST_FALL
-    return (2 * fall, 2 * half) if counts else None
+    return (2 * float(fall), 2 * half) if counts else None
 
 
 class PlateauTest:

@@ -67,7 +67,8 @@ class Run:
         transferred_bytes: Bytes of training data that were moved to the devices so far, since a
             resumption: of batches, padding included; where the rows stay there, of all rows once,
             and of the row numbers of batches. Held-out rows, which are moved once, do not count.
-        skipped: Steps left out because they were not finite.
+        skipped: Steps left out because their loss or the new parameters were not finite. They count
+            among the steps, and have no loss: NaN.
         notes: Sentences for a display to show.
         trust: Verdict of the last trust report on what the run trained; empty before the first.
         exception: The error that ended a failed run.
@@ -81,6 +82,8 @@ class Run:
         rate_changes: The latest changes of the learning rate on request; at most 1,000.
         ending: How a run ended that was interrupted or diverged, and which state the model has, as
             a phrase for its ``repr``; otherwise empty.
+        is_wrecked: Whether it ended with a state that is not to be used: it diverged, and there was
+            no good state to go back to.
         chains: The progress of Markov chains, chain by chain; ``None`` for other runs.
         guide: The guide that is trained; ``None`` for other runs.
         number: Its number in this process, from 1, if a page or a list showed it; else ``None``.
@@ -121,6 +124,7 @@ class Run:
         self.losses_after: Float[np.ndarray, " step"] | None = None
         self.rate_changes: list[RateChange] = []
         self.ending = ""
+        self.is_wrecked = False
         self.chains: ChainRecord | None = None
         self.guide: Callable | None = None
         self.number: int | None = None

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.records import TRAINING, Best, RunInfo
-from aimz_lab.inference.run.smoothing import average_at
+from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
 from aimz_lab.progress import count, duration, number
 from aimz_lab.types import RunStatus
 
@@ -46,6 +46,7 @@ class Run(Protocol):
     reason: str
     epoch: int
     step: int
+    skipped: int
     resumed_at: int
     planned_steps: int | None
     losses: Float[np.ndarray, " step"]
@@ -227,6 +228,28 @@ def status_words(run: Run) -> str:
     return STATUS_WORDS[run.status]
 
 
+def skipped_last(run: Run) -> int:
+    """Return how many of the last steps of a run were skipped in a row."""
+    if not run.skipped:
+        return 0
+    taken = np.isfinite(run.losses)
+    return int(taken[::-1].argmax()) if taken.any() else run.step
+
+
+def skipped(run: Run) -> str:
+    """Write how many steps of a run were skipped; empty if none were."""
+    return f"{count(run.skipped)} of {count(run.step)} steps" if run.skipped else ""
+
+
+def skipped_words(run: Run) -> str:
+    """Write the same as a clause, with the reason."""
+    if not run.skipped:
+        return ""
+    last = skipped_last(run)
+    row = f", the last {count(last)} in a row" if last >= FEW_STEPS else ""
+    return f"{skipped(run)} were skipped{row}, as their loss or parameters were not finite"
+
+
 def ended_words(run: Run) -> str:
     """Write how a run ended, and why.
 
@@ -281,6 +304,8 @@ def run_line(run: Run) -> str:
         parts.append(f"loss {words}")
         if (best := shown_best(run)) is not None and best.is_lower:
             parts.append(f"{best.name} {number(best.value)} at step {count(best.step)}")
+    if run.skipped:
+        parts.append(f"{count(run.skipped)} steps skipped")
     if run.chains is not None and (found := _divergences(run)):
         parts.append(found)
     if run.status != "pending":
@@ -308,6 +333,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     else:
         epochs = f"{count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
         found.append(("steps", f"{count(run.step)} in {epochs}"))
+        found += [("skipped", skipped(run))] if run.skipped else []
     found.append(("time", time_words(run)))
     found += [("note", note) for note in run.notes[-3:]]
     return found

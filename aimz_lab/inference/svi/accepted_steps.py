@@ -141,8 +141,8 @@ def describe_bad_batch(loss: float, rows: Rows, n_pad: int) -> str:
     padding = f", {n_pad:,} rows of padding" if n_pad else ""
     return (
         f"{_what_is_bad(loss)} after a step on this batch ({shapes}{padding}); the model stays as "
-        "it was before the call. Lower the learning rate, scale the inputs, or check these rows; "
-        "on_nonfinite='skip' leaves such steps out."
+        "it was before the call. Lower the learning rate, scale the inputs, or check these rows. "
+        "If only a few batches are bad, on_nonfinite='skip' leaves them out."
     )
 
 

@@ -25,6 +25,7 @@ from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.getting_ready import Display
+from aimz_lab.inference.run.run_words import skipped, skipped_words
 from aimz_lab.inference.svi.plan import check_guide
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.trainer import Trainer
@@ -35,6 +36,9 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.preparing import doing
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Device, Params, Rows
+
+_FEW = 0.01
+"""Share of the steps that may be skipped without a warning."""
 
 
 class FitData(NamedTuple):
@@ -254,8 +258,8 @@ class SviFit:
         state = run.final_state.svi
         if run.was_refused or self.loop.lost_others:
             return
-        if not run.step:
-            yield FitResult(self.spec, self.schema, state)
+        if run.step == run.skipped:  # nothing was learned
+            yield FitResult(self.spec, self.schema, state, ending=run.ending)
             return
         trained = self._parameters(state)
         yield trained
@@ -280,7 +284,11 @@ class SviFit:
         if reported is None:
             return None
         state, step = reported
-        return self._with_draws(self._parameters(state.svi)), step
+        result = self._with_draws(self._parameters(state.svi))
+        if self.loop.is_spoiled:
+            ending = f"skipped {skipped(self.run)}, as their loss or parameters were not finite"
+            result = replace(result, ending=ending, is_wrecked=True)
+        return result, step
 
     def _parameters(self, state: SVIState) -> FitResult:
         run = self.run
@@ -292,6 +300,7 @@ class SviFit:
             epochs_done=self.request.origin.first_epoch
             + (0 if self.request.num_steps else run.epoch),
             ending=run.ending,
+            is_wrecked=run.is_wrecked,
             training=self.request.repeated(run, self.data),
         )
 
@@ -310,18 +319,31 @@ class SviFit:
         return TrainingFingerprint.of(rows, self.learner.output, data.row_labels, shared)
 
     def warning(self) -> str | None:
-        """Return a warning if the run was interrupted or diverged; short if a display says why."""
-        if self.run.status == "interrupted":
+        """Return what to warn of at the end; short if a display says why.
+
+        That is an interrupt, a divergence, or more skipped steps than a few.
+        """
+        if self.run.status == "interrupted" and self.run.ending == self.run.reason:
             kept = "after it, and a posterior from that" if self.run.step else "before"
             return f"The fit ended early: {self.run.reason}; the model has the state {kept}."
-        if self.run.status != "diverged":
-            return None
+        if not self.run.ending:
+            return self._skipped
         if any(isinstance(each, Display) for each in self.request.callbacks):
             return (
                 f"The fit ended early: it {self.run.ending}; last_run.reason says why, and what to "
                 "do."
             )
         return self._diverged
+
+    @property
+    def _skipped(self) -> str | None:
+        run = self.run
+        if run.skipped <= _FEW * run.step:
+            return None
+        return (
+            f"The fit left steps out: {skipped_words(run)}. The model has learned nothing from "
+            "their rows. Look for extreme or missing values in these, or lower the learning rate."
+        )
 
     @property
     def _diverged(self) -> str:

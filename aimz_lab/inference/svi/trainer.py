@@ -194,6 +194,11 @@ class Trainer(RunLoop):
         """Whether other processes are lost, and devices may wait for them forever."""
         return self._meetings.lost_others
 
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether a run that skips bad steps has a state that is not to be used."""
+        return self.run.skipped > 0 and self._fall_back.is_due
+
     def chunks(self) -> StopRequest:
         """Run the chunks, with one computing and one dispatched behind it."""
         self._validate_if_missed()
@@ -358,9 +363,13 @@ class Trainer(RunLoop):
             warn(found, FitWarning)
 
     def _close(self, status: RunStatus, reason: str) -> None:
-        """End the run; after a divergence with the best state of the model."""
+        """End the run; after a divergence, also one of skipped steps, with the best state."""
         if status == "diverged":
             reason = self._fall_back.take(reason)
+        elif self.is_spoiled:
+            before = "" if status == "completed" else f"{reason}; "
+            reason = f"{before}{self._fall_back.take_after_skips()}"
+            status = status if status in ("interrupted", "failed") else "diverged"
         elif status == "interrupted":
             self.run.ending = reason
         super()._close(status, reason)

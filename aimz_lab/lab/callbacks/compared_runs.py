@@ -136,7 +136,8 @@ def compare_runs(
             there to be scored, or a value is not allowed.
         DataTypeError: If one has no run and is no model to be scored, or rows come from a
             generator, which is read only once.
-        NotFittedError: If a model has no posterior.
+        NotFittedError: If a model has no posterior. One whose training diverged, with a state that
+            is not to be used, has no scores, and a note says so.
         DataError: If rows do not fit a model, ``trained`` are not those of its training, most of
             ``held_out`` are, or models would be compared on other rows or on outcomes in other
             units. Rows may be in another order, if their labels or distinct outcomes tell it.
@@ -172,6 +173,11 @@ def compare_runs(
             raise ArgumentError(msg)
         num_draws = check_positive_int("num_draws", num_draws)
         key = jax.random.key(0) if rng_key is None else as_typed_key(rng_key)
+        why_not = {name: im._trained.why_not for name, im in models.items()}
+        models = {name: im for name, im in models.items() if not why_not[name]}
+        for name, why in why_not.items():
+            if why:
+                notes[name] = [*notes.get(name, []), f"no scores, as the training {why}"]
         found = {}
         with preparing_line("compare_runs", enabled=progress, stage="scores"):
             names = list(named)

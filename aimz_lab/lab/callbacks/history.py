@@ -30,7 +30,7 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 5
+_VERSION = 6
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
 _FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
@@ -152,6 +152,7 @@ class History(Callback):
             "trained_s": run.trained_s,
             "prepared_s": run.prepared_s,
             "paused_s": run.paused_s,
+            "skipped": run.skipped,
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
             "validation": [[step, plain_number(loss)] for step, loss in run.validation],

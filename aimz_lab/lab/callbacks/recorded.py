@@ -35,6 +35,7 @@ def recorded_run(plain: Value) -> RecordedRun:
         "status",
         "reason",
         *_TIMES,
+        "skipped",
         "notes",
         "checkpoints",
         "validation",
@@ -52,6 +53,7 @@ def recorded_run(plain: Value) -> RecordedRun:
         **times,
     )
     steps = run.step
+    run.skipped = fields["skipped"].whole(most=steps)
     pairs = [pair.listed(2) for pair in fields["validation"].listed()]
     run.validation = [(step.whole(most=steps), loss.number(finite=False)) for step, loss in pairs]
     best = fields["best"].optional(lambda plain: _best(plain, steps))

@@ -50,7 +50,7 @@ class PredictedModel:
         kernel_kwargs: Further arguments of the kernel.
 
     Raises:
-        NotFittedError: If the model has no posterior.
+        NotFittedError: If the model has no posterior that may be used.
         ArgumentError: If ``y`` names the output of no model.
         DataError: If the data does not fit together, or comes in another order each time.
     """

@@ -215,7 +215,7 @@ def prediction_checks(
         ArgumentError: If there is nothing to compare, or an argument does not go with the source.
         DataError: If rows differ in number, order or labels, or predictions are not finite.
         DataTypeError: If this is neither a model nor a tree.
-        NotFittedError: If the model has no posterior.
+        NotFittedError: If the model has no posterior that may be used.
         OptionalDependencyError: If arviz-stats is missing.
 
     Example:

@@ -76,7 +76,7 @@ def explore_predictions(
         ArgumentError: If there is nothing to compare, or an argument does not go with the source.
         DataError: If rows differ in number, order or labels, or predictions are not finite.
         DataTypeError: If the source is neither a model nor a tree.
-        NotFittedError: If the model has no posterior.
+        NotFittedError: If the model has no posterior that may be used.
         OptionalDependencyError: If ipywidgets or arviz-stats is missing.
 
     Example:

@@ -15,6 +15,7 @@ from aimz_lab.effects.measures import expected_for
 from aimz_lab.effects.row_groups import RowGroups, row_groups
 from aimz_lab.effects.sweep import averages_over
 from aimz_lab.errors import AimzLabWarning, ArgumentError
+from aimz_lab.inference.running_fit import why_not_used
 from aimz_lab.lab.explorers.moved_inputs import Given, MovedInput
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.tracebacks import warning_once
@@ -66,7 +67,7 @@ class ScenarioAverages:
         """Forget what is kept, if the model was trained anew.
 
         Raises:
-            ArgumentError: If it has no draws, or is trained now.
+            ArgumentError: If it has no draws that may be used, or is trained now.
         """
         run, draws = self._im.last_run, self._im.posterior
         if run is not None and not run.finished:
@@ -77,6 +78,9 @@ class ScenarioAverages:
             raise ArgumentError(msg)
         if draws is None:
             msg = "The model has no posterior yet; an effect needs its draws. Train it first."
+            raise ArgumentError(msg)
+        if why_not := self._im._trained.why_not:
+            msg = f"An effect needs a posterior, and {why_not_used(why_not)}"
             raise ArgumentError(msg)
         if draws.keys() != self._draws.keys() or any(draws[n] is not self._draws[n] for n in draws):
             self._kept.clear()

@@ -90,7 +90,7 @@ def posterior_draws(
     graph: ModelGraph,
     posterior: Mapping[str, Shaped[np.ndarray, "draw ..."]],
     *,
-    is_training: bool,
+    why_none: str,
     rng_key: jax.Array,
 ) -> SiteDraws:
     """Return posterior draws of latent sites, and compute those of deterministic sites from them.
@@ -99,7 +99,7 @@ def posterior_draws(
         call: The kernel and its arguments.
         graph: Its graph.
         posterior: Posterior draws by site; empty without a posterior.
-        is_training: Whether the model is being trained.
+        why_none: Why there is no posterior, as a sentence.
         rng_key: Any key: nothing is drawn.
 
     Returns:
@@ -108,10 +108,7 @@ def posterior_draws(
     found = {name: first_entries(posterior[name]) for name in graph.sites if name in posterior}
     missing = {name: "" for name in graph.sites if name not in found}
     if not posterior:
-        why = "The model has no posterior yet."
-        if is_training:
-            why = "The model is being trained; open the explorer again after the fit."
-        return SiteDraws({}, dict.fromkeys(graph.sites, why))
+        return SiteDraws({}, dict.fromkeys(graph.sites, why_none))
     computed = []
     for name in missing:
         site = graph.sites[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run_words import skipped_words
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.base import Frame, Panel
 
@@ -50,7 +51,7 @@ class ProgressPanel(Panel):
             "best_state": _restorable(run),
             "can_checkpoint": run.control.can_checkpoint,
             "checkpoint": self._newest(run),
-            "notes": [*_switched_off(run), *run.notes[-MOST_NOTES:]],
+            "notes": [*_switched_off(run), *_skipped(run), *run.notes[-MOST_NOTES:]],
         }
 
     def _newest(self, run: Run) -> Frame | None:
@@ -77,6 +78,11 @@ def _restorable(run: Run) -> int | None:
     """The step of the best state, if there is one that the model can have."""
     best = run.best_so_far
     return None if best is None or best.state is None else best.step
+
+
+def _skipped(run: Run) -> list[str]:
+    words = "" if run.status == "diverged" else skipped_words(run)  # its reason says so
+    return [f"{words}."] if words else []
 
 
 def _switched_off(run: Run) -> list[str]:

@@ -10,6 +10,8 @@ import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag, check_text
 from aimz_lab.errors import ArgumentError
@@ -199,12 +201,21 @@ def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:
             coarse.steps, coarse.low, coarse.high, color=color, alpha=0.18, linewidth=0
         )
     style = {"linewidth": 1.4} if shown.smoothed is None else {"linewidth": 0.8, "alpha": 0.5}
-    if len(coarse.steps) == 1:
-        style |= {"marker": "o", "markersize": 4}
     label = "each step" if shown.smoothed is not None or shown.name == LOSS else shown.name
     if shown.smoothed is None and coarse.width > 1:
         label = f"{shown.name}, means of {coarse.width:,} steps"
+    # A line needs two neighbours; a finite value between others that are not is a dot.
+    finite = np.r_[False, np.isfinite(coarse.mean), False]
+    alone = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:])
+    if len(alone):
+        style |= {"marker": "o", "markersize": 4, "markevery": alone.tolist()}
     axes.plot(coarse.steps, coarse.mean, color=color, label=label.replace("_", " "), **style)
+    # Steps without a finite value are steps too.
+    axes.update_datalim([(step, 0) for step in shown.steps[[0, -1]]], updatey=False)
+    if not finite.any():
+        axes.text(
+            0.5, 0.5, "no finite value", transform=axes.transAxes, color=ink.TEXT, ha="center"
+        )
 
 
 def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:

@@ -67,7 +67,7 @@ def plot_posterior(
 
     Raises:
         ArgumentError: If there is no posterior, a site is not in it, or there are too many panels.
-        NotFittedError: If the model has no posterior.
+        NotFittedError: If the model has no posterior that may be used.
         OptionalDependencyError: If arviz-plots is missing.
 
     Example:
@@ -106,7 +106,7 @@ def plot_forest(
 
     Raises:
         ArgumentError: If there is no posterior, a site is not in it, or there are too many rows.
-        NotFittedError: If the model has no posterior.
+        NotFittedError: If the model has no posterior that may be used.
         OptionalDependencyError: If arviz-plots is missing.
 
     Example:
@@ -148,7 +148,7 @@ def plot_prior_posterior(
 
     Raises:
         ArgumentError: If a group is missing, or they have no site in common.
-        NotFittedError: If the model has no posterior.
+        NotFittedError: If the model has no posterior that may be used.
         OptionalDependencyError: If arviz-plots is missing.
 
     Example:

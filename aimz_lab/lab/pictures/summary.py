@@ -14,6 +14,7 @@ from aimz_lab.inference.run.run_words import (
     best_words,
     ended_words,
     heading,
+    skipped,
     with_total,
 )
 from aimz_lab.lab import formatting
@@ -45,6 +46,8 @@ def _facts(run: Run) -> dict[str, str]:
     if run.validation:
         found["held-out loss"] = f"{formatting.number(run.validation[-1][1])} per row"
     found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
+    if run.skipped:
+        found["skipped"] = skipped(run)
     found["time"] = f"{formatting.time_words(run)}{_rates(run)}"
     if padded := padded_share(run):
         found["padding"] = f"{formatting.share(padded)} of the rows computed only fill up batches"

@@ -100,6 +100,22 @@ def test_a_loss_that_still_falls_at_the_end_is_found_with_its_size(rng):
     assert fall == pytest.approx(slope * 512 / 10, rel=0.1)
 
 
+@pytest.mark.parametrize("width", [1, 20])
+def test_a_spike_near_the_end_is_no_fall(rng, width):
+    """Its height lifts the mean of the last tenth, and its place makes a fall of that."""
+    losses = 50 + rng.normal(size=5120)
+    losses[-400 : -400 + width] += 1e4
+    assert fall_at_end(ended(losses)) is None
+
+
+@pytest.mark.parametrize("at", [-400, -100])
+def test_a_spike_hides_no_fall_and_makes_it_no_larger(rng, at):
+    losses = 100 - 0.01 * np.arange(5120) + rng.normal(size=5120)
+    losses[at] += 1e4
+    fall, steps = fall_at_end(ended(losses))
+    assert fall == pytest.approx(0.01 * steps, rel=0.15)
+
+
 def test_noise_at_the_end_is_seldom_taken_for_a_fall(rng):
     runs = (ended(50 + losses) for losses in noise(rng, 2560, rho=0.5)[:200])
     assert sum(fall_at_end(run) is not None for run in runs) <= 6

@@ -11,7 +11,13 @@ from aimz_lab.inference.describe import Standing, describe_html, describe_in_a_l
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.records import Best
-from aimz_lab.inference.run.run_words import loss_per_row, loss_words, run_facts, with_total
+from aimz_lab.inference.run.run_words import (
+    loss_per_row,
+    loss_words,
+    run_facts,
+    skipped_words,
+    with_total,
+)
 from tests.lab.runs import begun, feed
 
 
@@ -104,6 +110,17 @@ def test_the_best_loss_is_called_held_out_where_it_stands_beside_the_training_lo
     assert ", best held-out loss 9.5 at step 1, " in repr(run)
 
 
+def test_skipped_steps_are_told_wherever_a_run_is():
+    run = run_with([30.0] * 20 + [np.nan] * 20, epochs=20)
+    run.skipped = 20
+    words = "20 of 40 steps were skipped, the last 20 in a row, as their loss or parameters were"
+    assert skipped_words(run).startswith(words)
+    assert "loss not finite, 20 steps skipped, in" in repr(run)
+    assert dict(run_facts(run))["skipped"] == "20 of 40 steps"
+    assert "20 of 40 steps skipped, 1,000 posterior" in describe_in_a_line(DESCRIBED, Standing(run))
+    assert "skipped" not in repr(run_with()) + run_with()._repr_html_()
+
+
 def test_a_handle_says_how_to_go_on():
     run = run_with(status="")
 
@@ -134,7 +151,7 @@ DESCRIBED = {
     "ending": "", "fitted": True, "num_chains": 1, "num_samples": 1000,
     "sites": {"<i>": {"kind": "latent", "shape": [3], "draw_shape": [3], "plates": ["shop"]}},
 }  # fmt: skip
-UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "sites": {}}
+UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "num_samples": 0, "sites": {}}
 
 
 @pytest.mark.parametrize(
@@ -156,8 +173,14 @@ UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "sites": {}}
         (
             {**DESCRIBED, "fitted": False, "ending": "diverged after step 1"},
             Standing(run_with((30.0,), status="diverged")),
-            "diverged after step 1, trained on 2,000 rows of X and y, loss 3 per row, "
-            "no posterior draws yet",
+            "diverged after step 1, on 2,000 rows of X and y, loss 3 per row, "
+            "1,000 posterior draws",
+        ),
+        (
+            {**DESCRIBED, "ending": "diverged after step 1 and went back"},
+            Standing(run_with((30.0,), status="diverged")),
+            "diverged after step 1 and went back, trained on 2,000 rows of X and y, loss 3 per "
+            "row, 1,000 posterior draws",
         ),
         (
             DESCRIBED,
@@ -165,7 +188,7 @@ UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "sites": {}}
             "loaded from slope, trained on 2,000 rows of X and y, 1,000 posterior draws",
         ),
         (
-            {**UNTRAINED, "fitted": True},
+            {**UNTRAINED, "fitted": True, "num_samples": 1000},
             Standing(has_given_draws=True),
             "not trained yet, 1,000 posterior draws set by hand",
         ),

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import jax
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pandas as pd
 import pytest
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import Callback, ImpactModel
-from aimz_lab.errors import ArgumentError, FitWarning, NonFiniteLossError, SiteError
+from aimz_lab import Callback, ImpactModel, lab, settable_rate
+from aimz_lab.errors import (
+    AimzLabError,
+    ArgumentError,
+    FitWarning,
+    NonFiniteLossError,
+    NotFittedError,
+    SiteError,
+)
 from aimz_lab.inference.run.events import Control
 from aimz_lab.inference.run.run_words import loss_per_row
-from aimz_lab.lab.callbacks import EarlyStopping, ProgressLine
+from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint, ProgressLine
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
 
@@ -152,6 +161,76 @@ def test_without_a_good_state_the_model_says_that_it_is_not_to_be_used(model):
         refit(model, X, Y, callbacks=[Spoil({20: 1e20})], **{**OPTIONS, **options})
     assert "with a state that is not to be used" in repr(model)
     assert "diverged" not in repr(refit(model, X, Y))
+
+
+@pytest.fixture(scope="module")
+def wrecked():
+    """A model whose run diverged before it had a good state."""
+    im = regression_model()
+    with jax.numpy_rank_promotion("allow"):  # as the mark of the module does, for its tests
+        diverged(im, {20: 1e20})
+    return im
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda im: im.predict(X, progress=False),
+        lambda im: im.predict_on_batch(X),
+        lambda im: im.log_likelihood(X, Y, progress=False),
+        lambda im: im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1}),
+        lambda im: im.sweep("X", [0.0, 1.0], X),
+        lambda im: im.decide({"none": {"X": X}, "all": {"X": X + 1}}),
+        lambda im: im.summary(),
+        lambda im: im.sample(),
+        lambda im: im.posterior_tree,
+        lambda im: lab.explore_effect(im, pd.DataFrame(X, columns=list("abc"))),
+        lambda im: lab.prediction_checks(im, X, Y),
+    ],
+)
+def test_no_number_comes_from_a_state_that_is_not_to_be_used(wrecked, tmp_path, call):
+    assert not wrecked.is_fitted()
+    wrecked.save(tmp_path / "saved")
+    loaded = ImpactModel.load(tmp_path / "saved", wrecked.kernel, inference=wrecked.inference)
+    for im in (wrecked, copy.deepcopy(wrecked), loaded):
+        words = "needs a .*, and the training diverged after step 2. with a state that is not to be"
+        with pytest.raises(AimzLabError, match=words):
+            call(im)
+
+
+@pytest.mark.slow
+def test_a_state_that_is_not_to_be_used_can_be_looked_at(wrecked):
+    assert wrecked.diagnose(X, Y, progress=False).level == "red"
+    given = copy.deepcopy(wrecked).set_posterior_sample(wrecked.posterior)
+    assert given.is_fitted()
+    assert given.predict_on_batch(X).posterior_predictive.y.shape == (1, 10, 100)
+
+
+def test_what_is_trained_after_a_wreck_begins_anew(wrecked):
+    again, by_hand, given = (copy.deepcopy(wrecked) for _ in range(3))
+    go_on(again, X, Y)
+    assert again.is_fitted()
+    assert len(again.last_run.losses) == again._vi_state.optim_state[0] == 5
+    assert again.last_run.losses[0] < 1e4
+    _, loss = by_hand.train_on_batch(X, Y, n_obs=100)
+    assert loss < 1e4
+    with pytest.raises(NotFittedError, match="call fit"):
+        by_hand.predict(X)
+    # What is set from elsewhere is no wreck either.
+    given.vi_result = again.vi_result
+    assert given.sample(return_datatree=False)["beta"].shape[0] == 1000
+
+
+def test_a_second_wreck_does_not_go_back_to_the_first(wrecked):
+    im = copy.deepcopy(wrecked)
+    assert "which is not to be used" in diverged(im, {20: 1e20}, go_on)
+
+
+def test_a_resumed_run_that_diverges_at_once_goes_back_to_its_best_state(tmp_path):
+    im = regression_model(settable_rate(numpyro.optim.SGD, 1e-4))
+    refit(im, X, Y, callbacks=[ModelCheckpoint(tmp_path)], **{**OPTIONS, "epochs": 80})
+    assert "at step 401 (epoch 81" in diverged(im, {400: 1e38}, resume=tmp_path)
+    assert "went back to its best state" in repr(im)
 
 
 @pytest.mark.filterwarnings("ignore:The learning rate of the optimizer is")

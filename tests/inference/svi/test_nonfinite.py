@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import jax
 import numpy as np
 import numpyro
 import pytest
 
 from aimz_lab import Callback
-from aimz_lab.errors import FitWarning, NonFiniteLossError
-from aimz_lab.lab.callbacks import TerminateOnNaN
+from aimz_lab.errors import FitWarning, NonFiniteLossError, NotFittedError
+from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint, TerminateOnNaN
 from tests.kernels import poisoned, regression_data
 from tests.runs import refit, regression_model, same_bits
 
@@ -56,7 +58,6 @@ def test_the_run_stops_and_the_model_is_as_before_the_step(model, steps_per_call
     assert run.status == "diverged"
     assert np.isfinite(run.losses).all()
     assert same_bits(model.vi_result.losses, run.losses)
-    assert model.predict(X, progress=False).posterior_predictive.y.shape == (1, 10, 103)
     # The same run, stopped by hand just there.
     fit(model, steps_per_call=1, callbacks=[Watch(stop_at=run.step)])
     assert model.last_run.status == "stopped"
@@ -97,21 +98,22 @@ def test_it_can_raise_and_keeps_the_model_all_the_same(model):
     assert watch.ends == [("diverged", 2)]
     assert same_bits(model._vi_state, watch.states[2].svi)
     assert model.vi_result.losses.shape == (2,)
-    assert model.is_fitted()
+    assert model.posterior is not None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_it_can_leave_the_steps_out(model, accumulate):
     watch = Watch()
-    fit(
-        model,
-        on_nonfinite="skip",
-        shuffle=False,
-        steps_per_call=1,
-        accumulate=accumulate,
-        callbacks=[watch],
-    )
+    with pytest.warns(FitWarning, match="left steps out: 3 of 18 steps were skipped, as their"):
+        fit(
+            model,
+            on_nonfinite="skip",
+            shuffle=False,
+            steps_per_call=1,
+            accumulate=accumulate,
+            callbacks=[watch],
+        )
     run = model.last_run
     assert run.status == "completed"
     bad = [3, 9, 15]  # the third of six batches in each of three epochs
@@ -139,9 +141,115 @@ def test_parameters_that_are_not_finite_count_though_the_loss_is():
     with pytest.warns(FitWarning, match="the parameters were not finite at step 1 "):
         refit(im, X, Y)
     assert im.last_run.step == 0
-    skipped = refit(im, X, Y, on_nonfinite="skip", epochs=1).last_run
+    with pytest.warns(FitWarning, match="6 of 6 steps were skipped.* as it was before this fit"):
+        skipped = refit(im, X, Y, on_nonfinite="skip", epochs=1).last_run
     assert skipped.skipped == skipped.step == 6
     assert np.isnan(skipped.losses).all()
+    assert (skipped.status, im.is_fitted()) == ("diverged", False)
+    assert "diverged at its first step, on 103 rows" in repr(im)
+
+
+class Spoil(Watch):
+    """Sets a rate at a step that no state survives, and may end the run later."""
+
+    def __init__(self, at, interrupt_at=None):
+        super().__init__()
+        self.at, self.interrupt_at = at, interrupt_at
+
+    def on_steps_end(self, run, steps):
+        super().on_steps_end(run, steps)
+        if run.step == self.at:
+            run.control.set_learning_rate(1e30)
+        if run.step == self.interrupt_at:
+            raise KeyboardInterrupt
+
+
+def skipping(at, *others, **options):
+    """A model whose run skips all steps from one on, and what it warned of."""
+    im = regression_model()
+    options = {"steps_per_call": 10, "epochs": 100, "on_nonfinite": "skip", **options}
+    with pytest.warns(FitWarning) as warned:
+        refit(im, X[:100], Y[:100], callbacks=[Spoil(at), *others], **options)
+    return im, str(warned[0].message)
+
+
+@pytest.mark.slow
+def test_a_run_of_skipped_steps_is_not_trained():
+    """It must not say that all steps are done: hardly one was taken."""
+    im, message = skipping(10)
+    run = im.last_run
+    assert run.status == "diverged"
+    assert f"{run.skipped} of 500 steps were skipped, the last {run.skipped} in a row" in message
+    assert "which is not to be used. Train on with a lower rate than 1e+30" in message
+    assert "not to be used, on 100 rows" in repr(im)
+    with pytest.raises(NotFittedError, match="predict needs a posterior, and the training div"):
+        im.predict(X)
+
+
+@pytest.mark.slow
+def test_a_run_that_skips_its_steps_gives_no_numbers_meanwhile():
+    im = regression_model()
+    options = {"steps_per_call": 10, "epochs": 10**6, "on_nonfinite": "skip", "batch_size": 20}
+    handle = im.fit(
+        X[:100], Y[:100], callbacks=[Spoil(10)], progress=False, blocking=False, **options
+    )
+    while handle.run.step < 500:
+        time.sleep(0.01)
+    with pytest.raises(NotFittedError, match=r"and the training skipped [\d,]+ of [\d,]+ steps"):
+        im.summary()
+    handle.stop()
+    assert handle.wait(60).status == "diverged"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [[], [EarlyStopping(patience=2)]])
+def test_a_run_that_skips_to_its_end_goes_back_to_its_best_state(others):
+    im, message = skipping(200, *others)
+    run = im.last_run
+    assert run.status == "diverged"
+    assert ("no progress" in message) == bool(others)
+    assert f"went back to its best state, that of step {run.restored.step}" in message
+    assert 80 <= run.restored.step <= 210
+    assert same_bits(im._vi_state, run.restored.state.svi)
+    assert np.abs(im.vi_result.params["beta_auto_loc"]).max() < 10
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_that_skipped_its_steps_says_so():
+    im, message = skipping(10, Spoil(None, interrupt_at=300))
+    assert im.last_run.status == "interrupted"
+    assert "interrupted after step 300; 2" in message
+    assert not im.is_fitted()
+
+
+@pytest.mark.slow
+def test_a_resumed_run_counts_what_was_skipped_before(tmp_path):
+    saved = ModelCheckpoint(tmp_path, every_epochs=1)
+    im, _ = skipping(10, saved, epochs=20)
+    before = im.last_run.skipped
+    again, message = skipping(10, epochs=40, resume=tmp_path)
+    assert again.last_run.skipped == before + 100
+    # The state of the checkpoint is wrecked: it is none to go back to.
+    assert "which is not to be used" in message
+
+
+@pytest.mark.slow
+def test_a_few_skipped_steps_are_told_without_a_warning(model):
+    fit(model, on_nonfinite="skip", epochs=150, batch_size=1, accumulate=1)
+    run = model.last_run
+    assert (run.status, run.skipped, run.step) == ("completed", 150, 150 * 103)
+    assert "150 of 15,450 steps skipped" in repr(model)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The learning rate of the optimizer is")
+def test_skipping_is_advised_only_where_it_can_help(model):
+    with pytest.warns(FitWarning, match="few batches are bad, on_nonfinite='skip' leaves them"):
+        fit(model, shuffle=False)
+    im = regression_model(numpyro.optim.Adam(1e6))
+    with pytest.warns(FitWarning, match="which is not to be used") as warned:
+        refit(im, X, Y, epochs=100)
+    assert not any("skip" in str(one.message) for one in warned)
 
 
 @pytest.mark.slow

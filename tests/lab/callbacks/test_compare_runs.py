@@ -14,9 +14,9 @@ from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from scipy.special import logsumexp
 
-from aimz_lab import ImpactModel, TableSpec, lab
+from aimz_lab import Callback, ImpactModel, TableSpec, lab, settable_rate
 from aimz_lab.data import AxisLabels
-from aimz_lab.errors import ArgumentError, DataError, DataTypeError, NotFittedError
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError, FitWarning, NotFittedError
 from aimz_lab.lab.callbacks.model_scores import Scores, compared_loo
 from aimz_lab.trust.predictive_checks import LeaveOneOut
 from aimz_lab.trust.scored_outcomes import ScoredOutcomes, check_same_outcomes
@@ -247,6 +247,21 @@ def test_rows_of_the_training_are_not_held_out(models):
     # Rows of few values equal each other by chance.
     table = lab.compare_runs({"alike": alike}, held_out=(np.round(NEW_X), np.round(NEW_Y)))
     assert "trained on" not in repr(table)
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_to_be_used_has_no_scores(models):
+    class Spoil(Callback):
+        def on_fit_begin(self, run):
+            run.control.set_learning_rate(1e20)
+
+    im = mean_field_model(line, settable_rate(numpyro.optim.Adam, 0.05))
+    with pytest.warns(FitWarning, match="which is not to be used"):
+        im.fit(X, Y, epochs=9, progress=False, callbacks=[Spoil()])
+    table = lab.compare_runs({"line": models["line"], "bad": im}, held_out=(NEW_X, NEW_Y))
+    assert np.isfinite(table.loc["held_out_lpd", "line"])
+    assert table.loc["held_out_lpd", "bad"] is None
+    assert "bad: no scores, as the training diverged after step 1 with a state" in repr(table)
 
 
 @pytest.mark.slow

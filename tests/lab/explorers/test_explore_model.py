@@ -12,8 +12,8 @@ import pytest
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
-from aimz_lab import ImpactModel, TableSpec, lab
-from aimz_lab.errors import ArgumentError, DataTypeError, NotFittedError
+from aimz_lab import Callback, ImpactModel, TableSpec, lab
+from aimz_lab.errors import ArgumentError, DataTypeError, FitWarning, NotFittedError
 from aimz_lab.lab.explorers.charts import Area, Line, Points, Steps
 
 pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
@@ -177,6 +177,21 @@ def test_before_a_fit_there_is_the_prior_of_the_rows_that_are_passed():
     assert "posterior_mean" not in row
     assert "no posterior yet" in sentence(view, "Posterior:")
     assert "no sampler" in sentence(explorer.set(pick="flat"), "Prior:")
+
+
+@pytest.mark.slow
+def test_draws_that_are_not_to_be_used_are_not_shown():
+    class Spoil(Callback):
+        def on_fit_begin(self, run):
+            run.control.set_learning_rate(1e20)
+
+    model = svi_model(kernel)
+    with pytest.warns(FitWarning, match="which is not to be used"):
+        model.fit(
+            X, Y, group=GROUP, by_row=["group"], progress=False, callbacks=[Spoil()], epochs=9
+        )
+    view = lab.explore_model(model).set(pick="slope")
+    assert "Not shown, as the training diverged" in sentence(view, "Posterior:")
 
 
 def test_chains_are_drawn_one_by_one():

@@ -166,9 +166,11 @@ class TestProgress:
         with pytest.warns(UserWarning, match="switched off"):
             callbacks.emit("on_fit_begin")
         run.notes += [f"note {i}" for i in range(9)]
+        run.skipped = 3
         notes = ProgressPanel().frame(run)["notes"]
         assert notes[0] == "Broken failed and was switched off: ValueError: no luck"
-        assert notes[1:] == [f"note {i}" for i in range(4, 9)]
+        assert notes[1].startswith("3 of 0 steps were skipped")
+        assert notes[2:] == [f"note {i}" for i in range(4, 9)]
 
     def test_the_age_of_a_checkpoint_begins_anew_with_each(self, monkeypatch):
         clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)

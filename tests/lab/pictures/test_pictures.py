@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.lab.formatting import status_line
 from aimz_lab.lab.pictures.compared_losses import comparison_figure
 from aimz_lab.lab.pictures.figures import loss_figure, picture_bundle, png
 from aimz_lab.lab.pictures.summary import WIDTH, Summary, facts, summary_html, summary_text
@@ -46,6 +47,18 @@ class TestFigure:
         np.testing.assert_array_equal(found["held-out"].get_xydata(), [[25, 3.5], [50, 2.5]])
         assert found["held-out"].is_dashed()
         assert found["best"].get_label() == "best held-out loss 2.5 at step 50"
+
+    def test_steps_without_a_loss_are_steps_and_a_loss_between_them_is_seen(self):
+        losses = np.full(90, np.nan)
+        losses[7] = 30.0
+        figure = loss_figure(finished(losses, n_obs=10))
+        [at] = lines(figure)["each"].get_markevery()
+        assert lines(figure)["each"].get_xydata()[at].tolist() == [8, 3]
+        low, high = figure.axes[0].get_xlim()
+        assert low < 1
+        assert high > 90
+        [text] = loss_figure(finished(losses[8:], n_obs=10)).axes[0].texts
+        assert text.get_text() == "no finite value"
 
     def test_no_curve_runs_through_the_names_of_the_lines(self):
         runs = [finished(np.linspace(40, 20, 50), model=f"a long name {i}") for i in range(9)]
@@ -320,6 +333,12 @@ class TestSummary:
         expected = "still falling at the end, by 0.07816 per row in the last 200 steps; train on"
         assert facts(run).get("trend", "").startswith(expected) == reported
         assert ("still falling" in summary_html(run)) == reported
+
+    def test_skipped_steps_are_a_fact(self):
+        run = finished([np.nan] * 40, n_obs=1000)
+        run.skipped = 40
+        assert facts(run)["skipped"] == "40 of 40 steps"
+        assert "40 steps skipped" in status_line(run)
 
     def test_a_run_without_steps_has_a_summary(self):
         run = finished([], status="failed", reason="KernelError: no")

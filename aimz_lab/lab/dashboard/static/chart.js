@@ -389,10 +389,11 @@ function stroke(ctx, { x, y, box }, steps, values, color, width, dash = []) {
   ctx.lineJoin = "round";
   ctx.setLineDash(dash);
   ctx.beginPath();
+  const isSeen = (i) => Number.isFinite(y.at(ys[i]));
   let drawing = false;
   for (let i = 0; i < xs.length; i++) {
     const top = y.at(ys[i]);
-    if (!Number.isFinite(top)) {
+    if (!isSeen(i)) {
       drawing = false;
       continue;
     }
@@ -402,7 +403,10 @@ function stroke(ctx, { x, y, box }, steps, values, color, width, dash = []) {
   }
   ctx.stroke();
   ctx.setLineDash([]);
-  if (xs.length === 1) dot(ctx, x.at(xs[0]), y.at(ys[0]), 3, color);
+  // A line needs two neighbours; a value between others that are not finite is a dot.
+  for (let i = 0; i < xs.length; i++) {
+    if (isSeen(i) && !isSeen(i - 1) && !isSeen(i + 1)) dot(ctx, x.at(xs[i]), y.at(ys[i]), 3, color);
+  }
 }
 
 function dot(ctx, x, y, radius, color) {
