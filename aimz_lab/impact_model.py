@@ -423,7 +423,9 @@ class ImpactModel:
         """Train by SVI on minibatches, then draw from the guide.
 
         The ELBO of a batch is scaled to all rows, so that the posterior has the right width.
-        Training continues from the state of the model. An interrupt and a stop keep the last state,
+        Training continues from the state of the model. A learning rate that is set during a run
+        holds for that run, and for one that resumes it; the next one begins with the optimizer's
+        own, and its notes say so. An interrupt and a stop keep the last state,
         the losses and a posterior from it. At a loss that is not finite the model goes back to the
         best state of the run (:attr:`Run.best_so_far`), or else to the state of before the fit;
         without either, warning and ``repr`` say that the state is not to be used.
@@ -526,7 +528,8 @@ class ImpactModel:
                 epoch of a stream does not have ``n_obs`` rows, a weight or a plate of the kernel
                 may be meant otherwise, or all rows are trained on at once because the default
                 batches would not do. If rows in ``validation`` are trained on. If a table alone
-                would be encoded otherwise than the first. If the learning rate is 1,000 or more.
+                would be encoded otherwise than the first. If the learning rate is 0, or
+                1,000 or more.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -2505,8 +2508,12 @@ class ImpactModel:
         """Run a fit to its end, here or on a thread."""
         check_cell_goes_on()
         found = all_callbacks(request.callbacks, request.progress)
-        earlier = self._trained.fingerprint if request.checkpoint is None else None
-        request = replace(request, callbacks=found, earlier=earlier)
+        if request.checkpoint is None:
+            request = replace(request, earlier=self._trained.fingerprint)
+            run = self._last_run
+            if self._trained.state is not None and run is not None and run.rate_changes:
+                request = replace(request, rate_before=run.learning_rate)
+        request = replace(request, callbacks=found)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(request, self._trained.state)
             if self._table is not None:
