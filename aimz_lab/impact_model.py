@@ -457,6 +457,9 @@ class ImpactModel:
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
                 or another source of batches; or, with a ``TableSpec``, a data frame. A warning says
                 how many of these rows are training rows, of this fit or of those that it continues.
+                The loss is estimated from as many draws of the guide as the SVI's loss has
+                particles, usually one, with the same noise at each evaluation. A run with another
+                key has other noise: :func:`aimz_lab.lab.compare_runs` compares by more draws.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
                 all N rows; in a fixed order and in a stream each row weighs as many times as an
@@ -2687,7 +2690,9 @@ class ImpactModel:
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         attrs = dict(moment.attrs)
         check_alone(by, options.get("reduce"))
+        scales = None
         if table is not None:
+            scales = table.column_scales(given)
             if by is not None:
                 table.check_means()
             inputs, kernel_kwargs, kept, options = table.predictive_call(
@@ -2697,7 +2702,7 @@ class ImpactModel:
         if by is not None:
             options["reduce"] = means_of_groups(by, given, kept)
         request = predict_request(
-            self._fitted_kernel(trained, group),
+            replace(self._fitted_kernel(trained, group), column_scales=scales),
             inputs,
             kwargs,
             kernel_kwargs,
