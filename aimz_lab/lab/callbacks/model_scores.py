@@ -176,6 +176,7 @@ def _score_held_out(
     found.facts["held_out_lpd"] = float(lppd.reshape(len(lppd), -1).sum(1).mean()) + gained
     elbo = held_out_elbo(scored.model, run.info.n_obs, key, num_draws)
     found.facts["held_out_elbo"] = elbo.per_row + gained
+    found.facts["held_out_elbo_se"] = elbo.se
     if elbo.why_not:
         found.notes.append(f"no held-out ELBO: {elbo.why_not}")
 
