@@ -8,6 +8,7 @@ from typing import Any
 from numpyro.primitives import Messenger
 
 from aimz_lab.lab.explorers.remade import Path, remade
+from aimz_lab.progress import number
 
 Numbers = Mapping[str, Mapping[Path, Any]]
 """New numbers by site and by the arguments of its distribution that lead to them."""
@@ -31,6 +32,14 @@ class MovedPriors(Messenger):
         super().__init__(fn)
         self.numbers = {name: dict(its) for name, its in numbers.items()}
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
+
+    def __repr__(self) -> str:
+        new = [
+            f"{name}.{path[-1]} = {number(float(value))}"
+            for name, its in self.numbers.items()
+            for path, value in its.items()
+        ]
+        return f"<{self.__name__} with {', '.join(new) if new else 'its own priors'}>"
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Replace the distribution of a named site."""

@@ -19,6 +19,7 @@ from numpyro.infer.reparam import LocScaleReparam
 from aimz_lab import ImpactModel, TableSpec
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError, KernelError
 from aimz_lab.lab import explore_prior
+from aimz_lab.lab.explorers.moved_priors import MovedPriors
 from aimz_lab.lab.explorers.prior_sites import SURE
 from aimz_lab.lab.explorers.quantiles import quantile_with_error
 from aimz_lab.lab.explorers.remade import arguments_of, arrays_of, remade
@@ -101,6 +102,14 @@ def test_moved_priors_predict_and_train_as_priors_written_by_hand(moved):
         for im in (by_hand, by_explorer)
     ]
     assert losses[0] == losses[1]
+
+
+def test_a_kernel_says_which_priors_it_has(moved):
+    new = [f"{site}.{name} = " for site, its in moved.moved.items() for name in its]
+    said = repr(moved.kernel)
+    assert said.startswith(f"<{moved.kernel.__name__} with {new[0]}")
+    assert all(one in said for one in new)
+    assert repr(MovedPriors(BY_HAND, {})) == f"<{BY_HAND.__name__} with its own priors>"
 
 
 def test_the_picture_is_of_the_priors_written_by_hand(moved):
