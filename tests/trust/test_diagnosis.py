@@ -496,7 +496,9 @@ def test_chains_are_judged_by_r_hat_ess_divergences_and_energy():
     assert len(lab.plot_trust(report).axes) == 4
     apart = np.concatenate([np.asarray(im.posterior["beta"]), 1 + np.asarray(im.posterior["beta"])])
     im.set_posterior_sample({"beta": apart}, num_chains=8)
-    assert im.diagnose(X, Y)["R-hat"].level == "red"
+    finding = im.diagnose(X, Y)["R-hat"]
+    assert finding.level == "red"
+    assert finding.text.startswith("R-hat is above 1.01: up to ")
 
 
 @pytest.mark.slow
