@@ -435,7 +435,9 @@ class ImpactModel:
         """Train by SVI on minibatches, then draw from the guide.
 
         The ELBO of a batch is scaled to all rows, so that the posterior has the right width.
-        Training continues from the state of the model. An interrupt and a stop keep the last state,
+        Training continues from the state of the model. A learning rate that is set during a run
+        holds for that run, and for one that resumes it; the next one begins with the optimizer's
+        own, and its notes say so. An interrupt and a stop keep the last state,
         the losses and a posterior from it. At a loss that is not finite the model goes back to the
         best state of the run (:attr:`Run.best_so_far`), or else to the state of before the fit.
         Without either, the state is not to be used: calls that need a posterior are refused, except
@@ -470,6 +472,9 @@ class ImpactModel:
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
                 or another source of batches; or, with a ``TableSpec``, a data frame. A warning says
                 how many of these rows are training rows, of this fit or of those that it continues.
+                The loss is estimated from as many draws of the guide as the SVI's loss has
+                particles, usually one, with the same noise at each evaluation. A run with another
+                key has other noise: :func:`aimz_lab.lab.compare_runs` compares by more draws.
             validation_every: Epochs between two evaluations.
             scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
                 all N rows; in a fixed order and in a stream each row weighs as many times as an
@@ -544,8 +549,8 @@ class ImpactModel:
                 is unknown, an epoch of a stream does not have ``n_obs`` rows, a weight or a plate
                 of the kernel may be meant otherwise, or all rows are trained on at once because the
                 default batches would not do. If rows in ``validation`` are trained on. If a table
-                alone would be encoded otherwise than the first. If the learning rate is 1,000 or
-                more. If a resumed run has other settings of optimizer or loss than before.
+                alone would be encoded otherwise than the first. If the learning rate is 0, or
+                1,000 or more. If a resumed run has other settings of optimizer or loss than before.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -2551,9 +2556,12 @@ class ImpactModel:
         """Run a fit to its end, here or on a thread."""
         check_cell_goes_on()
         found = all_callbacks(request.callbacks, request.progress)
-        trained = self._trained.to_train_on
-        earlier = trained.fingerprint if request.checkpoint is None else None
-        request = replace(request, callbacks=found, earlier=earlier)
+        trained, run = self._trained.to_train_on, self._last_run
+        request = replace(request, callbacks=found)
+        if request.checkpoint is None:
+            request = replace(request, earlier=trained.fingerprint)
+            if trained.state is not None and run is not None and run.rate_changes:
+                request = replace(request, rate_before=run.learning_rate)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(request, trained.state)
             if self._table is not None:
@@ -2728,7 +2736,9 @@ class ImpactModel:
         scale = check_choice("output_scale", options.pop("output_scale", "outcome"), OutputScale)
         attrs = dict(moment.attrs)
         check_alone(by, options.get("reduce"))
+        scales = None
         if table is not None:
+            scales = table.column_scales(given)
             if by is not None:
                 table.check_means()
             inputs, kernel_kwargs, kept, options = table.predictive_call(
@@ -2738,7 +2748,7 @@ class ImpactModel:
         if by is not None:
             options["reduce"] = means_of_groups(by, given, kept)
         request = predict_request(
-            self._fitted_kernel(trained, group),
+            replace(self._fitted_kernel(trained, group), column_scales=scales),
             inputs,
             kwargs,
             kernel_kwargs,

@@ -15,6 +15,9 @@ from aimz_lab import ImpactModel, settable_rate
 from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo, Steps
 from tests.kernels import regression
 
+STILL = numpyro.optim.SGD(lambda step: 0.0)
+"""Trains nothing, so that losses are those of the first parameters; a constant 0 is warned of."""
+
 
 def mean_field(kernel, optimizer=None):
     """An inference object with a mean-field guide."""

@@ -82,8 +82,8 @@ def _region(rope: object, none: float) -> tuple[float, float] | None:
         low = high = math.nan
     if not low < high:
         msg = (
-            f"rope={shown(rope)} is not allowed; use its ends, such as (-0.1, 0.1), or the half of "
-            "its width around no effect."
+            f"rope={shown(rope)} is not allowed; use its ends, the lower one first, as in (-0.1, "
+            "0.1), or the half of its width around no effect."
         )
         raise ArgumentError(msg)
     return low, high

@@ -64,7 +64,8 @@ def average_contrast(
     name = str(after.name)
     n_rows = after.sizes[rows]
     if groups.n_rows not in (None, n_rows):
-        msg = f"by=, weights= or subset= have {groups.n_rows:,} rows; {name!r} has {n_rows:,}."
+        given = f"The values of {groups.given} are for {groups.n_rows:,} rows"
+        msg = f"{given}; {name!r} has {n_rows:,}."
         raise DataError(msg)
     means = [
         _means(each, rows, groups, measure.contrast == "odds_ratio") for each in (before, after)

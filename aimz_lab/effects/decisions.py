@@ -252,8 +252,8 @@ class Utility:
 
 def _totals(amounts: np.ndarray, labels: AxisLabels | None = None) -> RowTotals:
     if amounts.ndim == 0:
-        return RowTotals(RowGroups(labels=labels), float(amounts))
-    return RowTotals(RowGroups(weights=amounts, labels=labels))
+        return RowTotals(RowGroups(labels=labels, given="benefits="), float(amounts))
+    return RowTotals(RowGroups(weights=amounts, labels=labels, given="benefits="))
 
 
 def _predictive(tree: xr.DataTree) -> xr.Dataset:

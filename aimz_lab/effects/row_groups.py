@@ -32,6 +32,7 @@ class RowGroups:
         coords: Labels of the groups by dimension; crossed if there are several.
         labels: Labels of the rows, to compare with those of the data.
         described: What is averaged, for the attributes of results.
+        given: The arguments that these come from, for messages.
     """
 
     codes: Int[np.ndarray, " row"] | None = None
@@ -39,6 +40,7 @@ class RowGroups:
     coords: Mapping[str, np.ndarray] = field(default_factory=dict)
     labels: AxisLabels | None = None
     described: Mapping[str, str] = field(default_factory=dict)
+    given: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -117,7 +119,15 @@ def row_groups(
     coords = {one.name: one.labels for one in groups}
     codes = _codes(groups)
     values = {"by": [one.rows for one in groups], "weights": [weights], "subset": [subset]}
-    found = RowGroups(codes, weight, coords, agreeing_labels(values), _told(weights, subset))
+    given = {"by=": by, "weights=": weights, "subset=": subset}
+    found = RowGroups(
+        codes,
+        weight,
+        coords,
+        agreeing_labels(values),
+        _told(weights, subset),
+        " and ".join(name for name, value in given.items() if value is not None),
+    )
     if weight is None:
         return found
     _check_weighed(found, len(weight), "subset= or weights=")

@@ -97,6 +97,7 @@ class FitRequest:
         device: The model's device or sharding; ``None`` leaves the choice to the loader.
         in_background: Whether the caller goes on meanwhile, and may change its arrays.
         earlier: Recognises the rows of the trainings that this one goes on from, or ``None``.
+        rate_before: Learning rate at the end of the run before, if it was set there; or ``None``.
 
     Raises:
         ArgumentError: If a value is not allowed.
@@ -127,6 +128,7 @@ class FitRequest:
     device: Device | None = None
     in_background: bool = False
     earlier: TrainingFingerprint | None = None
+    rate_before: float | None = None
 
     def __post_init__(self) -> None:
         for name in _COUNTS:

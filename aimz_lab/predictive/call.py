@@ -18,7 +18,7 @@ from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import table_columns
-from aimz_lab.inference.feeds.ranges import WatchedSource, ranges_of, warn_if_far
+from aimz_lab.inference.feeds.ranges import ColumnScales, WatchedSource, ranges_of, warn_if_far
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
 from aimz_lab.kernel.arguments import ArgumentRoles
@@ -67,6 +67,8 @@ class FittedKernel:
         devices: The devices to use; ``None`` for all local ones.
         indices: Checks the indices among the arguments.
         trained_sites: Sites of the kernel in training.
+        column_scales: The way back from each column of an argument to the call's table, by
+            argument; ``None`` if it has no table.
     """
 
     signature: KernelSignature
@@ -77,6 +79,7 @@ class FittedKernel:
     devices: tuple[jax.Device, ...] | None
     indices: IndexCheck
     trained_sites: tuple[str, ...] = ()
+    column_scales: ColumnScales | None = None
 
 
 def predict_request(
@@ -353,7 +356,8 @@ def _read(
         what = f"argument {name.removesuffix('.index')!r}"
         check_order(what, labels, {**columns, **trained})
     if fitted.schema is not None and group != "prior_predictive":
-        data = replace(data, rows=_within_range(fitted.schema, data.rows, columns))
+        rows = _within_range(fitted.schema, data.rows, columns, fitted.column_scales)
+        data = replace(data, rows=rows)
     given = {"intervention": intervention, "condition": condition}
     return _with_checked_indices(fitted, data, given)
 
@@ -380,15 +384,18 @@ def _with_checked_indices(
 
 
 def _within_range(
-    schema: InputSchema, rows: Rows | BatchSource, columns: Columns
+    schema: InputSchema,
+    rows: Rows | BatchSource,
+    columns: Columns,
+    scales: ColumnScales | None,
 ) -> Rows | BatchSource:
     """Warn of rows far outside of the training data; of a stream's, as they are read."""
     columns = {**schema.columns, **columns}
     if isinstance(rows, StreamSource):
-        return WatchedSource(rows, schema.ranges, columns)
+        return WatchedSource(rows, schema.ranges, columns, scales)
     arrays = rows.loader.dataset.arrays if isinstance(rows, LoaderSource) else rows
     known = {name: arrays[name] for name in schema.ranges if name in arrays}
-    warn_if_far(schema.ranges, ranges_of(known), columns)
+    warn_if_far(schema.ranges, ranges_of(known), columns, scales)
     return rows
 
 

@@ -30,7 +30,7 @@ from aimz_lab.tables.formula_values import (
     wanted_columns,
 )
 from aimz_lab.tables.formulas import Part
-from aimz_lab.tables.outcome_scale import OutcomeScale, OutcomeScales, outcome_scale
+from aimz_lab.tables.outcome_scale import OutcomeScale, OutcomeScales, column_scale, outcome_scale
 from aimz_lab.tables.plain_state import of_plain_state, plain_state
 from aimz_lab.tables.size_forecast import check_size
 from aimz_lab.tables.table_spec import TableSpec
@@ -242,6 +242,17 @@ class TableEncoder:
         if part is None or part.kind != "formula":
             return None
         return outcome_scale(part, self.formulas[argument].transform_state)
+
+    @property
+    def column_scales(self) -> dict[str, tuple[OutcomeScale | None, ...]]:
+        """The way back to the table of each column of a formula, by argument."""
+        found = {}
+        for name, formula in self.formulas.items():
+            part = self.spec.parts[name]
+            columns = wanted_columns(part, formula.column_names)
+            state = formula.transform_state
+            found[name] = tuple(column_scale(part, column, state) for column in columns)
+        return found
 
     def event(self, argument: str) -> str:
         """Return what a 1 of an argument says, such as ``"bought = yes"``.

@@ -129,6 +129,16 @@ class ModelTable:
         columns = {} if self.encoder is None else self.encoder.columns
         return {name: one.levels for name, one in columns.items() if one.levels is not None}
 
+    def column_scales(self, inputs: object) -> dict[str, tuple[OutcomeScale | None, ...]] | None:
+        """Return the way back to the table of each column of the arguments, by argument.
+
+        Args:
+            inputs: The input of a call; ``None`` is returned if it is no table.
+        """
+        if self.encoder is None or not self.takes(inputs):
+            return None
+        return self.encoder.column_scales
+
     def learned(self, encoder: TableEncoder | None) -> ModelTable:
         """Return the same after a training, or before one."""
         return replace(self, encoder=encoder)

@@ -178,19 +178,28 @@ def outcome_scale(
     terms = [term for term in part.formula if str(term) != "1"]
     if any(len(term.factors) != 1 for term in terms) or part.has_intercept:
         return None
-    found = [_of_factor(part, next(iter(term.factors)).expr, state) for term in terms]
+    found = [column_scale(part, next(iter(term.factors)).expr, state) for term in terms]
     scales = tuple(one for one in found if one is not None)
     if len(scales) < len(found):
         return None
     return OutcomeScales(scales) if part.is_matrix else scales[0]
 
 
-def _of_factor(
-    part: Part, expr: str, state: Mapping[str, Mapping[str, Any]]
+def column_scale(
+    part: Part, name: str, state: Mapping[str, Mapping[str, Any]]
 ) -> OutcomeScale | None:
-    """Return the inverse of one column of a formula."""
+    """Return the way back to the table of one column of a formula.
+
+    Args:
+        part: The formula.
+        name: The column's name, as formulaic has it.
+        state: What the formula's functions learned, by their text.
+
+    Returns:
+        The way; ``None`` of levels, splines, products and what else does not come from one number.
+    """
     try:
-        node = ast.parse(expr, mode="eval").body
+        node = ast.parse(name, mode="eval").body
     except SyntaxError:  # an operator of formulas
         return None
     steps: list[tuple[str, float, float]] = []

@@ -101,7 +101,8 @@ def _r_hat(table: pd.DataFrame, num_chains: int) -> Finding:
         return Finding("R-hat", "red", "R-hat is not a number: the chains are too short", _MORE)
     value = table.loc[worst, "r_hat"]
     level = "green" if value <= 1.01 else "amber" if value <= 1.05 else "red"
-    text = f"R-hat is at most {value:.3f} ({worst})"
+    reach = "at most" if level == "green" else "above 1.01: up to"
+    text = f"R-hat is {reach} {value:.3f} ({worst})"
     if num_chains == 1:
         text += ", of the halves of one chain, which cannot show that chains agree"
         level = "amber" if level == "green" else level

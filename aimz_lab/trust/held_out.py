@@ -18,10 +18,12 @@ class HeldOutElbo(NamedTuple):
 
     Attributes:
         per_row: In nats; NaN where it is not known.
+        se: Its standard error by the draws of the guide; other draws differ by about as much.
         why_not: Why it is not known.
     """
 
     per_row: float
+    se: float = np.nan
     why_not: str = ""
 
 
@@ -31,7 +33,8 @@ def held_out_elbo(
     """Estimate the lower bound from draws of the guide, as ``fit(validation=...)`` means it.
 
     It is the mean log-likelihood of a row less the divergence of guide and prior, of which each of
-    the ``n_obs`` trained rows bears its part: the negative of the held-out loss per row.
+    the ``n_obs`` trained rows bears its part. The held-out loss per row estimates its negative from
+    fewer draws: those of the loss, usually one for each 4,096 rows.
 
     Args:
         model: The model, with a request for the held-out rows.
@@ -40,24 +43,30 @@ def held_out_elbo(
         num_draws: Draws of the guide.
     """
     if not isinstance(model.inference, SVI):
-        return HeldOutElbo(np.nan, "chains have no lower bound")
+        return HeldOutElbo(np.nan, why_not="chains have no lower bound")
     if n_obs is None:
-        return HeldOutElbo(np.nan, "the number of trained rows is not known: set im.n_obs")
+        return HeldOutElbo(np.nan, why_not="the number of trained rows is not known: set im.n_obs")
     posterior = model.fitted.posterior
     if by_row := latents_by_row(model, posterior):
-        return HeldOutElbo(np.nan, f"the guide has values of {by_row[0]!r} for trained rows alone")
+        return HeldOutElbo(
+            np.nan, why_not=f"the guide has values of {by_row[0]!r} for trained rows alone"
+        )
     request = model.request(posterior, "log_likelihood", None)
     rows = examined_rows(request, None, model.signature.output)
     guide = model.guide(rows, key=key, num_draws=num_draws, row_dependence="auto")
     if guide is None or guide.drawn is None or guide.n_row_latents:
         why = guide.findings[-1].text if guide is not None and guide.findings else "no guide"
-        return HeldOutElbo(np.nan, why)
+        return HeldOutElbo(np.nan, why_not=why)
     if not guide.has_all_of(posterior):
-        return HeldOutElbo(np.nan, "the posterior has draws of sites that the guide has not")
+        return HeldOutElbo(
+            np.nan, why_not="the posterior has draws of sites that the guide has not"
+        )
     drawn = Posterior(guide.drawn.draws)
     likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows)
     if likelihood is None:
-        return HeldOutElbo(np.nan, why_not)
+        return HeldOutElbo(np.nan, why_not=why_not)
     total = likelihood.total
     of_prior = guide.drawn.log_ratios - (0.0 if guide.needs_likelihood else total)
-    return HeldOutElbo(float(total.mean() / rows.n_rows + of_prior.mean() / n_obs))
+    by_draw = total / rows.n_rows + of_prior / n_obs
+    se = by_draw.std(ddof=1) / np.sqrt(len(by_draw)) if len(by_draw) > 1 else np.nan
+    return HeldOutElbo(float(by_draw.mean()), float(se))

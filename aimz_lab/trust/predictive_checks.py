@@ -205,6 +205,16 @@ def calibration(
     return Calibration(pit, uniformity(pit, prob=0.99), coverage)
 
 
+_EXTREME, _VERY_EXTREME = 0.01, 0.001
+"""Below these, and above 1 less these, a p-value may be a doubt: of mean and sd, and of others."""
+
+_NOTICED = 0.05
+"""Below this, twice the distance of a p-value to 0 or 1 is noticed beside a green light."""
+
+_SMALL = {"mean": "a tenth of the sd of y", "sd": "a tenth"}
+"""What a statistic is off by at most while that is no doubt; others by the sd of y."""
+
+
 def calibration_finding(found: Calibration | None) -> Finding:
     """Judge the calibration by a test and by the size of the departure."""
     if found is None:
@@ -242,6 +252,32 @@ def p_values(
     return found
 
 
+def _two_sided(p: float) -> float:
+    return 2 * min(p, 1 - p)
+
+
+def _p_words(p: float) -> str:
+    """Write a p-value so that a low or high one is not rounded to 0 or 1."""
+    if not 0.001 <= p <= 0.999:
+        return "below 0.001" if p < 0.5 else "above 0.999"
+    return f"{p:.2f}" if 0.01 <= p <= 0.99 else f"{p:.3f}"
+
+
+def _why_no_doubt(found: Mapping[str, tuple[float, float, float]]) -> str:
+    """Say why the most extreme of p-values that are no doubt is none; empty of usual ones."""
+    name = min(found, key=lambda one: _two_sided(found[one][0]))
+    p = found[name][0]
+    if _two_sided(p) >= _NOTICED:
+        return ""
+    least = _EXTREME if name in _SMALL else _VERY_EXTREME
+    if least <= p <= 1 - least:
+        return (
+            f"; of {len(found)} statistics one may be as far out as the {name} by chance: doubt "
+            f"begins below {least:g} and above {1 - least:g}"
+        )
+    return f"; the {name} is off by less than {_SMALL.get(name, 'the sd of y')}, which is little"
+
+
 def p_value_finding(found: dict[str, tuple[float, float, float]]) -> Finding:
     """Judge posterior predictive p-values by how extreme they are and by what they mean."""
     sd = max(found["sd"][1], found["sd"][2], 1e-300)
@@ -252,24 +288,25 @@ def p_value_finding(found: dict[str, tuple[float, float, float]]) -> Finding:
     limits = {"mean": (0.1, 0.25), "sd": (np.log(1.1), np.log(1.25))}
     level, worst = "green", ""
     for name, (p, observed, predicted) in found.items():
-        side = 2 * min(p, 1 - p)
+        side = _two_sided(p)
         if name in limits:
             low, high = limits[name]
             bad = (
                 "red"
-                if side < 0.002 and apart[name] > high
+                if side < 2 * _VERY_EXTREME and apart[name] > high
                 else "amber"
-                if side < 0.02 and apart[name] > low
+                if side < 2 * _EXTREME and apart[name] > low
                 else "green"
             )
         else:
-            bad = "amber" if side < 0.002 and abs(observed - predicted) > sd else "green"
+            is_far = abs(observed - predicted) > sd
+            bad = "amber" if side < 2 * _VERY_EXTREME and is_far else "green"
         if bad == "red" or (bad == "amber" and level == "green"):
             level = bad
             worst = (
                 f"the {name} of y is {number(observed, 3)} and that of predictions "
                 f"{number(predicted, 3)} (p = {p:.3f})"
             )
-    listed = ", ".join(f"{p:.2f} of the {name}" for name, (p, _, _) in found.items())
-    text = worst or f"predictive p-values are {listed}"
+    listed = ", ".join(f"{_p_words(p)} of the {name}" for name, (p, _, _) in found.items())
+    text = worst or f"predictive p-values are {listed}{_why_no_doubt(found)}"
     return Finding("p-values", level, text, "" if level == "green" else _WRONG)

@@ -41,6 +41,11 @@ def test_the_verdict_compares_the_interval_with_the_region():
     assert around_one.attrs["rope"] == [0.8, 1.2]
 
 
+def test_ends_of_a_region_in_the_wrong_order_are_refused_with_the_right_one():
+    with pytest.raises(ArgumentError, match=r"use its ends, the lower one first, as in \(-0\.1, 0"):
+        summarize_effect(effect(0.5), rope=(10, -10))
+
+
 def test_the_paragraph_says_the_numbers_and_the_caveats():
     ratio = effect(1.5, contrast="ratio", sd=0.1)
     text = summarize_effect(ratio, prob=0.9, direction="greater", rope=0.1).y.attrs["text"]

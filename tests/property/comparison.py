@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 from numpyro import handlers
 from numpyro.infer import SVI, Predictive, Trace_ELBO, init_to_value, log_likelihood
 from numpyro.infer.autoguide import AutoDelta
@@ -22,6 +21,7 @@ from aimz_lab import ImpactModel
 from aimz_lab.errors import AimzLabError, PerformanceWarning
 from tests.property.recipe_kernels import arguments, asked_value, draws, kernel_of, outputs
 from tests.property.recipes import Recipe
+from tests.runs import STILL
 
 Kind = Literal["right", "computed whole", "refused", "wrong", "crash", "no reference"]
 GOOD: tuple[Kind, ...] = ("right", "computed whole", "refused", "no reference")
@@ -136,7 +136,7 @@ def _point(recipe: Recipe) -> dict[str, np.ndarray]:
 def _model(recipe: Recipe, *, held: bool = True) -> ImpactModel:
     kernel = kernel_of(recipe)
     guide = AutoDelta(kernel, init_loc_fn=init_to_value(values=_point(recipe)))
-    svi = SVI(kernel, guide, numpyro.optim.SGD(0.0), Trace_ELBO())
+    svi = SVI(kernel, guide, STILL, Trace_ELBO())
     im = ImpactModel(kernel, jax.random.key(0), svi=svi)
     return im.set_posterior_sample(draws(recipe)) if held else im
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import numpy as np
 import numpyro
@@ -94,6 +96,27 @@ def test_draws_are_those_of_arrays_encoded_by_hand(im, table):
     arrays = arrays_of(new, table)
     by_hand = im.predict(**arrays, kernel_kwargs={"n_clinics": 3}, rng_key=key, progress=False)
     np.testing.assert_allclose(of_table, by_hand.posterior_predictive.y, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_rows_far_outside_are_told_in_columns_and_units_of_the_table(im, table):
+    low, high = number(table.age.min()), number(table.age.max())
+    said = (
+        "Rows are far outside of what the model was trained on: column 'age' goes from 500 to 500, "
+        f"in training from {low} to {high}. The model has learned nothing about such values."
+    )
+    with pytest.warns(OutputWarning, match=re.escape(said)):
+        im.predict(table.assign(age=500.0), progress=False)
+    with pytest.warns(OutputWarning, match=re.escape(said)):
+        im.sweep("age", [40, 500], table, progress=False)
+    with pytest.warns(OutputWarning, match="column 'pay' goes from 9e"):
+        im.log_likelihood(table.assign(pay=9e9), progress=False)
+    arrays = arrays_of(table, table)
+    arrays["X"] = arrays["X"] + 500
+    with pytest.warns(
+        OutputWarning, match=r"column 'scale\(age\)' of X .*If the training data was"
+    ):
+        im.predict(**arrays, kernel_kwargs={"n_clinics": 3}, progress=False)
 
 
 @pytest.mark.slow

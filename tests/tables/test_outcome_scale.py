@@ -113,3 +113,17 @@ def test_a_comparison_is_called_by_what_is_true_and_stays_as_it_is(formula, even
     assert (back.column, back.is_identity) == (event, True)
     count = TableEncoder.learn(TableSpec(y="{1 * (pay > 10) + 1 * (pay > 20)}"), TABLE)
     assert (count.event("y"), count.outcome_scale("y")) == ("", None)
+
+
+def test_columns_lead_back_to_the_table_where_they_come_from_one_number():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"age": rng.normal(40, 9, 30), "pay": rng.gamma(2, 9.0, 30)})
+    table["sex"] = ["f", "m"] * 15
+    formula = "scale(age) + log(pay) + C(sex) + bs(age, df=4) + age:pay + pay"
+    encoder = TableEncoder.learn(TableSpec(X=formula), table)
+    X = encoder.encode(table).arguments["X"]
+    found = dict(zip(X.columns, encoder.column_scales["X"], strict=True))
+    back = {name: scale.column for name, scale in found.items() if scale is not None}
+    assert back == {"scale(age)": "age", "log(pay)": "pay", "pay": "pay"}
+    for name, column in back.items():
+        np.testing.assert_allclose(found[name](X[name].to_numpy()), table[column], rtol=1e-5)

@@ -34,7 +34,7 @@ from aimz_lab.errors import (
 )
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.trust.loss_checks import loss_finding, loss_trend
-from aimz_lab.trust.predictive_checks import leave_one_out
+from aimz_lab.trust.predictive_checks import leave_one_out, p_value_finding
 from tests import kernels
 from tests.runs import compilations, tell, told_run
 
@@ -159,6 +159,44 @@ def test_p_values_are_called_by_their_statistics(exact):
         r"0\.\d\d of the maximum",
         said,
     )
+
+
+def p_values_said(**others):
+    """What is said of p-values: of usual ones but for those given, as (p, observed, predicted)."""
+    usual = dict.fromkeys(("mean", "sd", "minimum", "maximum"), (0.5, 1.0, 1.0))
+    found = p_value_finding(usual | others)
+    return found.level, found.text
+
+
+@pytest.mark.parametrize(
+    ("given", "level", "said"),
+    [
+        ({}, "green", "0.50 of the maximum"),
+        (
+            {"minimum": (0.994, -9.0, -2.0)},
+            "green",
+            "0.994 of the minimum, 0.50 of the maximum; of 4 statistics one may be as far out as "
+            "the minimum by chance: doubt begins below 0.001 and above 0.999",
+        ),
+        ({"mean": (0.02, 9.0, 1.0)}, "green", "doubt begins below 0.01 and above 0.99"),
+        (
+            {"maximum": (0.0, 1.5, 1.0)},
+            "green",
+            "below 0.001 of the maximum; the maximum is off by less than the sd of y, which is "
+            "little",
+        ),
+        (
+            {"sd": (0.999, 1.05, 1.0)},
+            "green",
+            "the sd is off by less than a tenth, which is little",
+        ),
+        ({"minimum": (1.0, -9.0, -2.0)}, "amber", "the minimum of y is -9 and that of predictions"),
+    ],
+)
+def test_a_green_light_says_why_a_far_p_value_is_no_doubt(given, level, said):
+    found = p_values_said(**given)
+    assert found[0] == level
+    assert said in found[1]
 
 
 @pytest.mark.slow
@@ -490,7 +528,9 @@ def test_chains_are_judged_by_r_hat_ess_divergences_and_energy():
     assert len(lab.plot_trust(report).axes) == 4
     apart = np.concatenate([np.asarray(im.posterior["beta"]), 1 + np.asarray(im.posterior["beta"])])
     im.set_posterior_sample({"beta": apart}, num_chains=8)
-    assert im.diagnose(X, Y)["R-hat"].level == "red"
+    finding = im.diagnose(X, Y)["R-hat"]
+    assert finding.level == "red"
+    assert finding.text.startswith("R-hat is above 1.01: up to ")
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 A checkpoint is one file (see :mod:`.archive`). It holds the state of the run
 (optimizer, mutable sites, random key, gradients not yet applied), the position in the data, the
-history, the best states and those that may become it, the keys of the fit, and the facts that a
-resumed run must share.
+history, the changes of the learning rate, the best states and those that may become it, the keys of
+the fit, and the facts that a resumed run must share.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -131,6 +131,7 @@ class Checkpoint:
         run.take_over(
             {name: self.arrays[f"history/{name}"] for name in run.columns},
             {name: self.arrays[f"metric/{i}"] for i, name in enumerate(content.metrics)},
+            content.rate_changes,
         )
         run.validation = zip(
             self.arrays["validation/steps"].tolist(),
@@ -286,6 +287,7 @@ def _manifest(run: Run, state: TrainerState) -> JsonObject:
         "position": list(run.position),
         "metrics": list(run.metrics),
         "skipped": run.skipped,
+        "rate_changes": [list(astuple(change)) for change in run.rate_changes_to_resume],
         "state": tree_facts(state),
         "best": {name: [best.value, best.step] for name, best in run.best.items()},
         "candidates": {name: [best.value, best.step] for name, best in run.candidates.items()},

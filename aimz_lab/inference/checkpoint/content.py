@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 from jaxtyping import Int
@@ -15,7 +15,7 @@ from aimz_lab.inference.checkpoint.trees import check_array, check_names
 from aimz_lab.inference.feeds.feed import Position
 from aimz_lab.inference.model_code import ModelCode
 from aimz_lab.inference.run.buckets import COUNT, HIGH, LOW, SUM, bucket_sizes
-from aimz_lab.inference.run.records import HELD_OUT, TRAINING
+from aimz_lab.inference.run.records import HELD_OUT, TRAINING, RateChange
 from aimz_lab.inference.run.step_history import column_forms, metric_form
 from aimz_lab.types import JsonObject, shown
 
@@ -28,6 +28,7 @@ class Content:
         position: Position in the data of the next step.
         metrics: Names of the further values of the steps.
         skipped: Steps that were left out because they were not finite.
+        rate_changes: Changes of the learning rate on request.
         state: Types and shapes of the state, by path.
         best: The value of a monitor and its step, by name.
         candidates: The same of states that are not judged yet.
@@ -42,6 +43,7 @@ class Content:
     position: Position
     metrics: tuple[str, ...]
     skipped: int
+    rate_changes: tuple[RateChange, ...]
     state: dict[str, str]
     best: dict[str, tuple[float, int]]
     candidates: dict[str, tuple[float, int]]
@@ -65,6 +67,7 @@ class Content:
             position=Position(epoch.whole(most=MOST_EPOCHS), batch.whole()),
             metrics=fields["metrics"].names(),
             skipped=fields["skipped"].whole(),
+            rate_changes=tuple(map(_rate_change, fields["rate_changes"].listed())),
             state={path: fact.text() for path, fact in fields["state"].named().items()},
             best=_values_and_steps(fields["best"]),
             candidates=_values_and_steps(fields["candidates"]),
@@ -95,7 +98,7 @@ class Content:
 
 
 _FIELDS = (
-    *("position", "metrics", "skipped", "state"),
+    *("position", "metrics", "skipped", "rate_changes", "state"),
     *("best", "candidates", "best_so_far", "versions"),
 )
 _SHOWN = 200
@@ -109,6 +112,11 @@ def _values_and_steps(plain: Value) -> dict[str, tuple[float, int]]:
 def _best_so_far(plain: Value) -> tuple[str, float, int]:
     monitor, value, step = plain.listed(3)
     return monitor.choice((HELD_OUT, TRAINING)), value.number(), step.whole()
+
+
+def _rate_change(plain: Value) -> RateChange:
+    step, before, after = plain.listed(3)
+    return RateChange(step.whole(), before.optional(Value.number), after.number())
 
 
 def check_history(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
@@ -254,8 +262,13 @@ def _check_steps(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
     losses, at = arrays["history/loss"], np.atleast_1d(arrays["validation/steps"])
     check_array("validation/steps", arrays["validation/steps"], np.int64, (len(at),))
     check_array("validation/losses", arrays["validation/losses"], np.float64, (len(at),))
+    changed = [change.step for change in content.rate_changes]
     steps, skipped = len(losses), int(np.count_nonzero(~np.isfinite(losses)))
     for holds, found in (
+        (
+            all(0 <= a <= b <= steps for a, b in pairwise((0, *changed))),
+            f"rate_changes is of steps {shown(changed)}",
+        ),
         (content.skipped == skipped, f"skipped is {content.skipped}; expected {skipped}"),
         (
             (np.diff(at, prepend=0) >= 0).all() and (at <= steps).all(),

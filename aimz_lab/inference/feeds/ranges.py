@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Float, Shaped
 
 from aimz_lab.data import BatchSource
@@ -80,6 +81,23 @@ class ColumnRange(NamedTuple):
 
 Ranges: TypeAlias = Mapping[str, ColumnRange]
 """The range of each column, by field."""
+
+
+class ColumnScale(Protocol):
+    """The way back from a column of an argument to the user's table.
+
+    Attributes:
+        column: Name of the table's column.
+    """
+
+    column: str
+
+    def __call__(self, values: Float[np.ndarray, ...]) -> ArrayLike:
+        """Return values on the scale of that column."""
+
+
+ColumnScales: TypeAlias = Mapping[str, Sequence[ColumnScale | None]]
+"""That of each column, by argument; ``None`` of one that does not come from a single number."""
 
 
 def ranges_of(rows: Rows) -> dict[str, ColumnRange]:
@@ -159,13 +177,16 @@ def _end(plain: Value, shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(parts) if parts else np.empty(shape, np.float64)
 
 
-def warn_if_far(trained: Ranges, new: Ranges, columns: Columns) -> bool:
+def warn_if_far(
+    trained: Ranges, new: Ranges, columns: Columns, scales: ColumnScales | None = None
+) -> bool:
     """Warn once, of all columns with new values far outside of the range in training.
 
     Args:
         trained: Ranges of the training data.
         new: Ranges of the new rows.
         columns: Column names of the fields that are tables.
+        scales: The way back to the user's table; ``None`` if these rows come from none.
 
     Returns:
         Whether there was a warning.
@@ -173,19 +194,26 @@ def warn_if_far(trained: Ranges, new: Ranges, columns: Columns) -> bool:
     Warns:
         OutputWarning: With names and numbers.
     """
-    found = [
-        _described(name, trained[name], new[name], place, columns.get(name))
-        for name in trained
-        if name in new
-        for place in np.argwhere(trained[name].far(new[name])).tolist()
-    ]
+    found = list(
+        dict.fromkeys(
+            _described(name, trained[name], new[name], place, columns.get(name), scales or {})
+            for name in trained
+            if name in new
+            for place in np.argwhere(trained[name].far(new[name])).tolist()
+        )
+    )
     if not found:
         return False
     more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    advice = "The model has learned nothing about such values."
+    if scales is None:
+        advice = (
+            "If the training data was scaled, scale these rows in the same way; otherwise the "
+            "model has learned nothing about such values."
+        )
     warn(
         "Rows are far outside of what the model was trained on: "
-        f"{'; '.join(found[:_LISTED])}{more}. If the training data was scaled, scale these rows in "
-        "the same way; otherwise the model has learned nothing about such values.",
+        f"{'; '.join(found[:_LISTED])}{more}. {advice}",
         OutputWarning,
     )
     return True
@@ -228,14 +256,21 @@ class WatchedSource(WrappedSource):
         source: The stream.
         trained: Ranges of the training data.
         columns: Column names of the training data.
+        scales: The way back to the user's table; ``None`` if these rows come from none.
     """
 
-    def __init__(self, source: BatchSource, trained: Ranges, columns: Columns) -> None:
+    def __init__(
+        self,
+        source: BatchSource,
+        trained: Ranges,
+        columns: Columns,
+        scales: ColumnScales | None = None,
+    ) -> None:
         super().__init__(source)
-        self._trained, self._trained_columns = trained, columns
+        self._trained, self._trained_columns, self._scales = trained, columns, scales
 
     def _wrapping(self, part: BatchSource, first: int) -> WatchedSource:  # noqa: ARG002
-        return WatchedSource(part, self._trained, self._trained_columns)
+        return WatchedSource(part, self._trained, self._trained_columns, self._scales)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of one epoch.
@@ -248,7 +283,9 @@ class WatchedSource(WrappedSource):
             check_columns(self._trained_columns, self._source.columns, {})
             if not warned:
                 rows = {name: batch[name] for name in self._trained if name in batch}
-                warned = warn_if_far(self._trained, ranges_of(rows), self._trained_columns)
+                warned = warn_if_far(
+                    self._trained, ranges_of(rows), self._trained_columns, self._scales
+                )
             yield batch
 
 
@@ -258,12 +295,18 @@ def _described(
     new: ColumnRange,
     place: list[int],
     columns: tuple[str, ...] | None,
+    scales: ColumnScales,
 ) -> str:
-    at = tuple(place)
+    at, what = tuple(place), _name_of(name, place, columns)
+    ends = np.array([[each.low[at], each.high[at]] for each in (new, trained)])
+    of_field, i = scales.get(name, ()), place[0] if place else 0
+    scale = of_field[i] if len(place) < 2 and i < len(of_field) else None
+    if scale is not None and np.isfinite(there := np.asarray(scale(ends))).all():
+        what, ends = f"column {scale.column!r}", np.sort(there)
+    (low, high), (least, most) = ends.tolist()
     return (
-        f"{_name_of(name, place, columns)} goes from {number(new.low[at])} to "
-        f"{number(new.high[at])}, in training from {number(trained.low[at])} to "
-        f"{number(trained.high[at])}"
+        f"{what} goes from {number(low)} to {number(high)}, in training from {number(least)} to "
+        f"{number(most)}"
     )
 
 

@@ -99,7 +99,7 @@ class Control:
             self._checkpoint = True
 
     def set_learning_rate(self, rate: float) -> None:
-        """Train with ``rate`` from the next chunk on.
+        """Train with ``rate`` from the next chunk on; a schedule goes on from there, scaled.
 
         Args:
             rate: Positive and finite, also in 32 bits.

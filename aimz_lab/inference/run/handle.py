@@ -161,7 +161,11 @@ class RunHandle(Generic[Model]):
         self.run.control.checkpoint()
 
     def set_learning_rate(self, rate: float) -> None:
-        """Train with ``rate`` from the next chunk on.
+        """Train with ``rate`` from the next chunk on, in this run and in one that resumes it.
+
+        A schedule of the optimizer goes on from there: it keeps its shape, scaled to ``rate``. The
+        next ``fit`` begins with the optimizer's own rate, unless it is part of the optimizer's
+        state, as with :func:`aimz_lab.settable_rate`.
 
         Args:
             rate: Positive and finite.

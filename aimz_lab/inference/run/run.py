@@ -386,6 +386,14 @@ class Run:
         return state if rate is None or self._with_rate is None else self._with_rate(state, rate)
 
     @property
+    def rate_changes_to_resume(self) -> list[RateChange]:
+        """The :attr:`rate_changes` with the requested one, as :attr:`state_to_resume` has it."""
+        rate = self.control.requested_learning_rate
+        if rate is None or self._with_rate is None:
+            return self.rate_changes
+        return [*self.rate_changes, RateChange(self.step, self.learning_rate, rate)]
+
+    @property
     def position(self) -> tuple[int, int] | None:
         """Position in the data of the next step; ``None`` if there is no trainer."""
         return self._get_position() if self._get_position else None
@@ -519,17 +527,20 @@ class Run:
         self,
         columns: Mapping[str, Num[np.ndarray, "bucket ..."]],
         metrics: Mapping[str, Num[np.ndarray, "bucket ..."]],
+        rate_changes: Sequence[RateChange] = (),
     ) -> None:
         """Begin with the history of an earlier process; for trainers.
 
         Args:
             columns: All of :attr:`columns` by name, as they were :meth:`kept`.
             metrics: The metrics of the same steps by name.
+            rate_changes: The changes of the learning rate there.
 
         Raises:
             ValueError: If a column has not the shape that belongs to so many losses.
         """
         self._history.restore(columns, metrics)
+        self.rate_changes = list(rate_changes)
         self.epoch = int(columns["epoch"][-1]) if self.step else 0
 
     @property

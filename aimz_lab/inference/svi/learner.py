@@ -186,7 +186,7 @@ class SviLearner:
         Warns:
             FitWarning: If batches of a stream of unknown length are not scaled, all rows are
                 trained on at once, not in batches of the default size, or the learning rate is
-                absurdly high.
+                0 or absurdly high.
         """
         self._rate.check()
         read = read_fit_data(self._kernel, self._svi, request, self._indices, self._rows_check)

@@ -70,13 +70,13 @@ class OptimizerRate:
         self._schedule = _schedule_in(getattr(optimizer, "update_fn", None))
 
     def check(self) -> None:
-        """Refuse a rate that no step can use, and doubt one that few steps survive.
+        """Refuse a rate that no step can use, and doubt one that is 0 or that few steps survive.
 
         Raises:
             InferenceError: If it is the same for all steps, and no number, negative, or not finite.
 
         Warns:
-            FitWarning: If it is the same for all steps, and absurdly high.
+            FitWarning: If it is the same for all steps, and 0 or absurdly high.
         """
         rate = self._schedule(0) if self._is_constant else 0.0
         if isinstance(rate, str) or not 0 <= rate < np.inf:
@@ -85,6 +85,12 @@ class OptimizerRate:
                 "numpyro.optim.Adam(0.01)."
             )
             raise InferenceError(msg)
+        if rate == 0 and self._is_constant:
+            msg = (
+                "The learning rate of the optimizer is 0: the steps compute losses and train "
+                "nothing. Give it a positive number, as in numpyro.optim.Adam(0.01)."
+            )
+            warn(msg, FitWarning)
         if rate >= _ABSURD:
             msg = (
                 f"The learning rate of the optimizer is {number(float(rate))}: at such a rate the "
@@ -105,6 +111,11 @@ class OptimizerRate:
         if getattr(self._optimizer, "update_with_value", False):
             return f"Optax has compiled the learning rate of this optimizer into its steps. {_HOW}"
         return f"The learning rate of this optimizer is not known, and cannot be set. {_HOW}"
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the rate may differ from step to step, as far as is known."""
+        return self._schedule is not None and not self._is_constant
 
     @cached_property
     def _is_constant(self) -> bool:

@@ -170,6 +170,7 @@ def make_trainer(
         put=placement.put_everywhere,
         team=placement.team,
         was_trained=was_trained or request.checkpoint is not None,
+        rate_before=request.rate_before,
         rate=rate,
     )
     run.bind(

@@ -36,6 +36,7 @@ from aimz_lab.inference.svi.divergence import FallBack
 from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.kernel.scaling import DataSize
+from aimz_lab.progress import number
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import OnNonFinite, RunStatus, Shared
 
@@ -45,6 +46,11 @@ interval at which a display redraws."""
 
 _FIRST_STEPS = 16
 _GROWTH = 16
+
+_SCHEDULE_GOES_ON = (
+    "The optimizer's schedule goes on from the learning rate that was set: it keeps its shape, "
+    "scaled. For a rate that stays, train with a constant one, as in numpyro.optim.Adam(0.01)."
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class Trainer(RunLoop):
         put: Brings a state to the devices; by default it is there.
         team: The processes that train together.
         was_trained: Whether the state is that of an earlier training.
+        rate_before: Learning rate at the end of the run before, if it was set there; or ``None``.
         rate: The learning rate of the optimizer; by default what the optimizer's state has.
 
     Attributes:
@@ -128,6 +135,7 @@ class Trainer(RunLoop):
         put: Callable[[TrainState], TrainState] = lambda state: state,
         team: Team = ALONE,
         was_trained: bool = False,
+        rate_before: float | None = None,
         rate: OptimizerRate | None = None,
     ) -> None:
         super().__init__(run, callbacks)
@@ -137,6 +145,7 @@ class Trainer(RunLoop):
         self._fall_back = FallBack(run, state if was_trained else None)
         self.position = start
         self._rate = rate or OptimizerRate(None)
+        self._rate_before = rate_before
         self.reported: tuple[TrainState, int] | None = None
         self._engine = engine
         self._feed: Feed | None = feed
@@ -164,6 +173,18 @@ class Trainer(RunLoop):
         except BaseException as error:
             self._meetings.fail(error)
             raise
+
+    def _tell_rate_before(self) -> None:
+        """Note that a rate of the run before is not this one's, unless a callback sets one."""
+        rate, before, self._rate_before = self.run.learning_rate, self._rate_before, None
+        if before is None or self.run.rate_changes:
+            return
+        if np.float32(rate) != np.float32(before):
+            self.run.notes.append(
+                f"The learning rate begins at {number(rate)}, the optimizer's own: the run before "
+                f"ended at {number(before)}, as it was set there, and that holds for one run. Set "
+                "it again to go on with it."
+            )
 
     def run_to_end(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
@@ -216,6 +237,7 @@ class Trainer(RunLoop):
             if self._ahead.chunk.epoch_begins:
                 self._meetings.agree(self._steps_by_clock)
             self.handle_learning_rate()
+            self._tell_rate_before()
             now = self._ahead
             self._ahead = self._dispatch(now.result.state, self._next_chunk())
             bad = self._accept(now)
@@ -235,13 +257,18 @@ class Trainer(RunLoop):
         self.run.judge_last(losses[: int(tried)])
 
     def set_learning_rate(self, rate: float) -> str:
-        """Train with ``rate`` from the next step on; the chunk ahead is dispatched anew."""
+        """Train with ``rate`` from the next step on; the chunk ahead is dispatched anew.
+
+        A schedule of the optimizer goes on from there, scaled; a note says so.
+        """
         if self._rate.of_next_step(self.state) == 0:
             return f"The learning rate is 0 here and stays so: {rate:g} is no multiple of it."
         ahead = self._ahead
         self._team.wait(ahead.result.tried)
         self.state = self._rate.set(self.state, rate)
         self._ahead = self._dispatch(self._put(self.state), ahead.chunk)
+        if self._rate.has_schedule and _SCHEDULE_GOES_ON not in self.run.notes:
+            self.run.notes.append(_SCHEDULE_GOES_ON)
         return ""
 
     @property

@@ -113,15 +113,18 @@ def compare_runs(
     Returns:
         The table of :func:`compare`, with further rows. Settings (``kernel``, ``outcome``,
         ``n_obs``, ``learning_rate``, at the first step, ``scaled``, ``posterior_draws``) where they
-        differ. With ``held_out``: ``held_out_elbo``, the negative of the loss that
-        ``fit(validation=...)`` tells, and ``held_out_lpd``, the log predictive density of
-        each row, on average; in nats per row. Where the output of some model is one event over all
-        rows, ``held_out_joint_lpd`` is that of all held-out rows together, divided by their number;
-        the two do not compare. With ``trained``: ``k_hat``, the ``verdict`` and leave-one-out of
-        :meth:`aimz_lab.ImpactModel.diagnose`, which corrects the draws of a guide: ``elpd_loo``,
-        ``se``, ``p_loo``, ``draws_se`` (how far ``elpd_loo`` of other draws would be), the largest
-        ``pareto_k`` of a row and the share of those that are too large, ``bad_k``; and
-        ``loo_rank``, ``elpd_diff`` to the best, its standard error ``dse``, and ``weight`` as
+        differ. With ``held_out``: ``held_out_elbo``, the ELBO by ``num_draws`` draws,
+        ``held_out_elbo_se``, its standard error by these draws, and ``held_out_lpd``, the log
+        predictive density of each row, on average; in nats per row. The loss of
+        ``fit(validation=...)`` is the negative of this ELBO by a single draw, unless the loss of
+        the SVI has more particles: it differs by about ``sqrt(num_draws)`` times this error. Where
+        the output of some model is one event over all rows, ``held_out_joint_lpd`` is that of all
+        held-out rows together, divided by their number; the two do not compare. With ``trained``:
+        ``k_hat``, the ``verdict`` and leave-one-out of :meth:`aimz_lab.ImpactModel.diagnose`, which
+        corrects the draws of a guide: ``elpd_loo``, ``se``, ``p_loo``, ``draws_se`` (how far
+        ``elpd_loo`` of other draws would be), the largest ``pareto_k`` of a row and the share of
+        those that are too large, ``bad_k``; and ``loo_rank``, ``elpd_diff`` to the best, its
+        standard error ``dse``, and ``weight`` as
         ``arviz_stats.compare`` gives them. Where leave-one-out cannot be computed, a sentence says
         why. Of more than 1,000 rows a sample is left out, and ``dse`` allows for it. The picture
         then has the differences too.

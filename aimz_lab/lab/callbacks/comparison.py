@@ -48,6 +48,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "scaled": ("scaled", str),
     "posterior_draws": ("draws of the posterior", formatting.count),
     "held_out_elbo": ("held-out ELBO per row", formatting.number),
+    "held_out_elbo_se": ("error of the ELBO by its draws", formatting.number),
     "held_out_lpd": ("held-out log density per row", formatting.number),
     "held_out_joint_lpd": ("that of all rows together", formatting.number),
     "k_hat": ("k-hat of the guide", formatting.number),

@@ -186,6 +186,7 @@ def _score_held_out(
     found.facts[_TOGETHER] = _joint_lpd(likelihood.total) / n_rows + gained
     elbo = held_out_elbo(scored.model, n_obs, key, num_draws)
     found.facts["held_out_elbo"] = elbo.per_row + gained
+    found.facts["held_out_elbo_se"] = elbo.se
     if elbo.why_not:
         found.notes.append(f"no held-out ELBO: {elbo.why_not}")
 

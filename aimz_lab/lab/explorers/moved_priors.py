@@ -8,6 +8,7 @@ from typing import Any
 from numpyro.primitives import Messenger
 
 from aimz_lab.lab.explorers.remade import Path, remade
+from aimz_lab.progress import number
 
 Numbers = Mapping[str, Mapping[Path, Any]]
 """New numbers by site and by the arguments of its distribution that lead to them."""
@@ -34,7 +35,7 @@ class MovedPriors(Messenger):
 
     def __repr__(self) -> str:
         moved = [
-            f"{site}.{path[-1]} = {value}"
+            f"{site}.{path[-1]} = {number(float(value))}"
             for site, its in self.numbers.items()
             for path, value in its.items()
         ]

@@ -15,6 +15,7 @@ from aimz_lab.errors import CallError
 from aimz_lab.inference.run.endings import tell_interrupt
 from aimz_lab.inference.run.events import Callback, check_callbacks
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.lab.dashboard.dashboard import LiveDashboard
 from aimz_lab.lab.monitor.batches import Batches, Source
 from aimz_lab.lab.monitor.watched_run import WatchedRun
@@ -125,6 +126,12 @@ class Watch:
     def run(self) -> Run:
         """The record of the run: losses, status, rates."""
         return self._lifecycle.run
+
+    def __repr__(self) -> str:
+        return f"<Watch {run_line(self.run)}>"
+
+    def _repr_html_(self) -> str:
+        return run_html(self.run)
 
     def __iter__(self) -> Iterator[Any]:
         for epoch in self.epochs():

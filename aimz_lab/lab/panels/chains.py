@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from weakref import WeakKeyDictionary
 
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.lab.panels.base import Frame, Panel
-from aimz_lab.lab.panels.convergence import Judged, judge, thinning
+from aimz_lab.lab.panels.convergence import Judged, judge, left_out, thinning
 from aimz_lab.lab.panels.site_labels import labels_of
 from aimz_lab.lab.traces import Trace
 
@@ -19,6 +20,7 @@ ENERGY = "potential_energy"
 _CAPACITY = 256
 _LIVE, _AT_THE_END = 40_000, 1_000_000
 _LIVE_DRAWS = 1_000
+_NAMED = 3
 _MEANS = ("acceptance_rate", "n_steps")
 
 _final: WeakKeyDictionary[ChainRecord, Frame] = WeakKeyDictionary()
@@ -149,8 +151,25 @@ class ConvergencePanel(Panel):
 def judged_at_the_end(run: Run) -> Frame:
     """Judge the draws of a finished run of chains, once and with more values than before."""
     if run.chains not in _final:
-        _final[run.chains] = _described(run, _AT_THE_END)
+        found = _described(run, _AT_THE_END)
+        if found and found["judged"] < found["total"]:
+            found["left_out"] = _why_left_out(run.chains, found["total"] - found["judged"])
+        _final[run.chains] = found
     return _final[run.chains]
+
+
+def _why_left_out(chains: ChainRecord, count: int) -> str:
+    """Say which values are left out at the end, and why; empty if they are no numbers."""
+    names = list(islice(left_out(chains, _AT_THE_END, _labels.get(chains)), _NAMED))
+    if not names:
+        return ""
+    more = [f"{count - len(names):,} more"] if count > len(names) else []
+    *first, last = [*names, *more]
+    named = f"{', '.join(first)} and {last}" if first else last
+    return (
+        f"{named} left out, as up to {_AT_THE_END:,} draws are read to save time; im.summary() "
+        "has all values"
+    )
 
 
 def _described(run: Run, most: int, most_draws: int | None = None) -> Frame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,14 +61,13 @@ def judge(
         The judged values, those with the highest R-hat first, and how many there are in all. No
         value is judged before there are 8 draws of a chain.
     """
-    sizes = {name: int(np.prod(shape, dtype=int)) for name, shape in chains.sites.items()}
+    sizes = _sizes(chains)
     total, draws = sum(sizes.values()), chains.draws
     if draws < FEWEST_DRAWS or total == 0:
         return [], total
     every = thinning(total * chains.plan.chains, draws, most, most_draws)
-    room = max(most // (-(-draws // every) * chains.plan.chains), 1)
     names, read = [], []
-    for name, at in _chosen(sizes, room).items():
+    for name, at in _chosen(sizes, _room(chains, most, every)).items():
         values = chains.values(name, at, every=every)
         if np.issubdtype(values.dtype, np.number):
             shape = chains.sites[name]
@@ -80,6 +80,31 @@ def judge(
     rows = zip(*(column.tolist() for column in columns), strict=True)
     judged = [Judged(name, *row) for name, row in zip(names, rows, strict=True)]
     return sorted(judged, key=lambda row: (-np.nan_to_num(row.r_hat, nan=np.inf), row.ess)), total
+
+
+def left_out(chains: ChainRecord, most: int, labels: AxisLabels | None = None) -> Iterator[str]:
+    """Name the values that :func:`judge` leaves out, where it reads all draws of the others.
+
+    Args:
+        chains: What was drawn.
+        most: Numbers to read at most.
+        labels: Labels along the axes of sites, by site, to name values by.
+    """
+    sizes = _sizes(chains)
+    for name, at in _chosen(sizes, _room(chains, most, every=1)).items():
+        shape = chains.sites[name]
+        for i in np.setdiff1d(np.arange(sizes[name]), at):
+            position = tuple(map(int, np.unravel_index(i, shape)))
+            yield entry_name(name, position, shape, labels)
+
+
+def _sizes(chains: ChainRecord) -> dict[str, int]:
+    return {name: int(np.prod(shape, dtype=int)) for name, shape in chains.sites.items()}
+
+
+def _room(chains: ChainRecord, most: int, every: int) -> int:
+    """Return how many values may be judged."""
+    return max(most // (-(-chains.draws // every) * chains.plan.chains), 1)
 
 
 def thinning(n_values: int, draws: int, most: int, most_draws: int | None) -> int:

@@ -221,11 +221,19 @@ def _per_row(draws: xr.DataArray, argument: str, values: ArrayLike) -> xr.DataAr
     return xr.DataArray(array, dims=others, name=_title(values, "group"))
 
 
+def _too_many(count: int, name: str) -> ArgumentError:
+    msg = (
+        f"There are {count:,} groups of {name}, and a picture shows up to {_MOST_GROUPS}. Put "
+        "numbers into ranges, as tens in by=df.age // 10 * 10, or choose groups: effect.sel(...). "
+        "The numbers of all groups are in summarize_effect(effect)."
+    )
+    return ArgumentError(msg)
+
+
 def _group_means(draws: xr.DataArray, labels: xr.DataArray) -> xr.DataArray:
     levels, codes = np.unique(labels.values, return_inverse=True)
     if len(levels) > _MOST_GROUPS:
-        msg = f"There are {len(levels)} groups, and a picture shows up to {_MOST_GROUPS}."
-        raise ArgumentError(msg)
+        raise _too_many(len(levels), str(labels.name))
     (rows,) = labels.dims
     means = [draws.isel({rows: np.flatnonzero(codes == i)}).mean(rows) for i in range(len(levels))]
     joined = xr.concat(means, dim=str(labels.name), coords="minimal", compat="override")
@@ -241,8 +249,7 @@ def _one_axis(draws: xr.DataArray, groups: list[str]) -> xr.DataArray:
     joined = draws.stack({", ".join(groups): groups}) if len(groups) > 1 else draws
     (dim,) = (dim for dim in joined.dims if dim not in SAMPLE_DIMS)
     if joined.sizes[dim] > _MOST_GROUPS:
-        msg = f"There are {joined.sizes[dim]} groups, and a picture shows up to {_MOST_GROUPS}."
-        raise ArgumentError(msg)
+        raise _too_many(joined.sizes[dim], " and ".join(groups))
     if len(groups) == 1:
         return draws
     labels = [", ".join(map(str, each)) for each in joined[dim].values]

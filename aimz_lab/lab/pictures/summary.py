@@ -104,7 +104,8 @@ def _convergence(run: Run) -> dict[str, str]:
         found["R-hat"] = f"at most {formatting.ratio(judged['r_hat'])} ({judged['r_hat_of']})"
     found["ESS"] = f"at least {formatting.count(judged['ess'])} ({judged['ess_of']})"
     if judged["judged"] < judged["total"]:
-        found["judged"] = f"{judged['judged']:,} of {judged['total']:,} values"
+        why = judged["left_out"] and f": {judged['left_out']}"
+        found["judged"] = f"{judged['judged']:,} of {judged['total']:,} values{why}"
     return found
 
 

@@ -38,6 +38,8 @@ class GroupMeans(Mean):
         DataError: If labels are not for the same number of rows, or a combination has no row.
     """
 
+    given = "by="
+
     def __init__(self, groups: Sequence[GroupLabels]) -> None:
         super().__init__(over="row")
         lengths = {one.name: len(one.codes) for one in groups}

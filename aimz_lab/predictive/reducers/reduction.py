@@ -76,7 +76,7 @@ class Reduction:
         """Raise :class:`DataError` if there are values for more or fewer rows than the data has."""
         for name, one in self._reducers.items():
             if n_rows is not None and one.by_row is not None and len(one.by_row) != n_rows:
-                raise _other_length(name, one.by_row, n_rows)
+                raise _other_length(_given(name, one), one.by_row, n_rows)
 
     @property
     def key(self) -> Hashable:
@@ -224,7 +224,7 @@ class Reduction:
         part = given[first - self._first : first - self._first + n_rows]
         if len(part) < n_rows:
             what = _given(name, self._reducers[name])
-            msg = f"{what} has values for {len(given)} rows; the data has more."
+            msg = f"The values of {what} are for {len(given)} rows; the data has more."
             raise DataError(msg)
         return part
 
@@ -241,9 +241,9 @@ def _given(name: str, reducer: Reducer) -> str:
 
 def _other_length(given: str, by_row: np.ndarray, n_rows: int) -> DataError:
     msg = (
-        f"{given} has values for {len(by_row)} rows; the data has {n_rows}. If rows of the table "
-        "are left out because of missing values, leave these out beforehand, of the table and of "
-        "the values: df.dropna(). by= of a prediction does so by itself."
+        f"The values of {given} are for {len(by_row)} rows; the data has {n_rows}. If rows of the "
+        "table are left out because of missing values, leave these out beforehand, of the table "
+        "and of the values: df.dropna(). by= of a prediction does so by itself."
     )
     return DataError(msg)
 

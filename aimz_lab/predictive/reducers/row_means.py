@@ -30,7 +30,6 @@ class RowMeans(OverDraws):
     """
 
     over = "row"
-    given = "by=, weights= or subset="
 
     def __init__(
         self,
@@ -41,7 +40,7 @@ class RowMeans(OverDraws):
         name: str = "average",
     ) -> None:
         super().__init__(name, groups.coords)
-        self.row_labels = groups.labels
+        self.row_labels, self.given = groups.labels, groups.given
         self._groups, self._contrast, self._shares = groups, contrast, shares
         self.by_row, self._unit = None, 1.0
         if groups.n_rows is not None:
@@ -102,8 +101,6 @@ class RowTotals(RowMeans):
         groups: Weights of the rows.
         factor: A number that multiplies the sums.
     """
-
-    given = "benefits="
 
     def __init__(self, groups: Any, factor: float = 1.0) -> None:
         super().__init__(groups, name="total")

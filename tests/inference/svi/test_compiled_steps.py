@@ -28,7 +28,7 @@ from aimz_lab.inference.feeds.stream_feed import StreamFeed
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.svi import run_setup
 from tests import kernels
-from tests.runs import compilations
+from tests.runs import STILL, compilations
 
 # A guide draws with a sample shape, which NumPyro broadcasts over ranks.
 pytestmark = pytest.mark.allow_rank_promotion
@@ -200,7 +200,7 @@ def test_gradient_norms_are_those_of_the_gradient():
         metrics = ("grad_norm",)
 
     im = model(optimizer=numpyro.optim.SGD(1e-3))
-    begin = model(optimizer=numpyro.optim.SGD(0.0))
+    begin = model(optimizer=STILL)
     begin.fit_on_batch(X, Y, num_steps=1, num_samples=1, progress=False)
     im.fit_on_batch(X, Y, num_steps=1, num_samples=1, progress=False, callbacks=[Norms()])
     before, after = (
@@ -231,7 +231,7 @@ def test_a_settable_rate_takes_the_same_steps(optimizer):
 
 @pytest.mark.slow
 def test_validation_is_the_loss_per_row_of_the_held_out_rows():
-    im = model(optimizer=numpyro.optim.SGD(0.0))
+    im = model(optimizer=STILL)
     held_out = kernels.regression_data(33, 3, seed=8)
     losses(im, validation=held_out, validation_every=3, epochs=7)
     steps, values = zip(*im.last_run.validation, strict=True)
@@ -385,7 +385,7 @@ def test_held_out_rows_may_come_in_any_form():
     ]
     seen = []
     for form in forms:
-        im = model(optimizer=numpyro.optim.SGD(0.0))
+        im = model(optimizer=STILL)
         losses(im, validation=form, epochs=1)
         seen.append(im.last_run.validation)
     assert seen[0] == seen[1] == seen[2] == seen[3]

@@ -14,6 +14,7 @@ from numpyro.infer.autoguide import AutoDelta
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import FitWarning
+from tests.runs import STILL
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's densities of pairs
 
@@ -222,7 +223,7 @@ CASES = [
 def epochs(case, batch_size=B, orders=(False, True)):
     """Losses of an epoch in each order, and NumPyro's loss of all rows; the guide does not move."""
     guide = AutoDelta(case.kernel)
-    svi = SVI(case.kernel, guide, numpyro.optim.SGD(0.0), Trace_ELBO())
+    svi = SVI(case.kernel, guide, STILL, Trace_ELBO())
     im = ImpactModel(case.kernel, jax.random.key(1), svi=svi)
     # A scale that is an array and follows the number of rows is nothing that can be proved.
     rows = "independent" if case.kernel is factor_by_hand_and_weights else "auto"

@@ -10,11 +10,12 @@ import optax
 import pytest
 from numpyro.infer.svi import SVIState
 
-from aimz_lab import Callback
+from aimz_lab import Callback, settable_rate
 from aimz_lab.errors import FitWarning, InferenceError
+from aimz_lab.inference.run.records import RateChange
 from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.step import TrainState
-from aimz_lab.lab.callbacks import ModelCheckpoint
+from aimz_lab.lab.callbacks import LearningRateScheduler, ModelCheckpoint
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
 
@@ -139,11 +140,14 @@ def test_a_schedule_keeps_its_shape_and_a_resumed_run_goes_on_with_it(scheduled,
     expected[4:] *= 0.2 / expected[4]
     np.testing.assert_allclose(run.column("learning_rate"), expected, rtol=1e-5)
     assert [(c.step, c.after) for c in run.rate_changes] == [(4, 0.2)]
+    [note] = run.notes
+    assert note.startswith("The optimizer's schedule goes on from the learning rate that was set")
     losses, state = run.losses.copy(), scheduled._vi_state
     [saved] = tmp_path.glob("*-step-8.npz")
     resumed = refit(scheduled, X, Y, resume=saved, **OPTIONS).last_run
     assert resumed.resumed_at == 8
     assert same_bits([losses, state], [resumed.losses, scheduled._vi_state])
+    assert resumed.rate_changes == run.rate_changes
     again = scheduled.fit(X, Y, num_samples=5, progress=False, **OPTIONS).last_run
     assert again.column("learning_rate")[0] == pytest.approx(decay(12), rel=1e-5)
 
@@ -153,6 +157,54 @@ def test_a_constant_rate_is_the_one_that_was_set():
     im = regression_model(numpyro.optim.Adam(RATE))
     run = refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS).last_run
     np.testing.assert_array_equal(run.column("learning_rate"), np.float32([RATE] * 4 + [0.2] * 8))
+    assert run.notes == []
+
+
+@pytest.mark.slow
+def test_the_next_fit_says_that_its_rate_is_not_the_one_that_was_set():
+    im = regression_model(numpyro.optim.Adam(RATE))
+    refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS)
+    options = {**OPTIONS, "num_samples": 5, "progress": False}
+    run = im.fit(X, Y, **options).last_run
+    assert run.notes == [
+        "The learning rate begins at 0.05, the optimizer's own: the run before ended at 0.2, as it "
+        "was set there, and that holds for one run. Set it again to go on with it."
+    ]
+    assert im.fit(X, Y, **options).last_run.notes == []
+
+
+@pytest.mark.slow
+def test_no_rate_is_missed_where_the_next_fit_has_it_or_sets_one_itself():
+    im = regression_model(settable_rate(numpyro.optim.Adam, RATE))
+    refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS)
+    options = {**OPTIONS, "num_samples": 5, "progress": False}
+    run = im.fit(X, Y, **options).last_run
+    assert run.notes == []
+    assert run.learning_rate == pytest.approx(0.2)
+    im = regression_model(numpyro.optim.Adam(RATE))
+    refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS)
+    at_begin = LearningRateScheduler(lambda step: 0.1)
+    assert im.fit(X, Y, callbacks=[at_begin], **options).last_run.notes == []
+
+
+@pytest.mark.slow
+def test_a_change_that_waits_at_a_checkpoint_is_known_after_it(tmp_path):
+    im = regression_model(numpyro.optim.Adam(RATE))
+
+    def both(run):
+        run.control.set_learning_rate(0.2)
+        run.control.checkpoint()
+
+    refit(im, X, Y, callbacks=[At(_8=both), ModelCheckpoint(tmp_path)], **OPTIONS)
+    [saved] = tmp_path.glob("*-step-8.npz")
+    resumed = refit(im, X, Y, resume=saved, **OPTIONS).last_run
+    assert resumed.rate_changes == [RateChange(8, pytest.approx(RATE), pytest.approx(0.2))]
+
+
+def test_a_rate_of_0_is_told():
+    with pytest.warns(FitWarning, match=r"is 0: the steps compute losses and train nothing\. Give"):
+        OptimizerRate(numpyro.optim.Adam(0.0)).check()
+    OptimizerRate(numpyro.optim.Adam(lambda i: 0.0 * i)).check()  # a schedule may begin at 0
 
 
 @pytest.mark.parametrize(

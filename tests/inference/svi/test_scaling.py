@@ -15,6 +15,7 @@ from numpyro.infer.autoguide import AutoDelta
 from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, DataError, FitWarning
 from tests import kernels
+from tests.runs import STILL
 
 N, B, K = 90, 20, 3
 X, Y = kernels.regression_data(N, K, seed=3)
@@ -34,7 +35,7 @@ def expected_loss(beta, x, y, weight):
 
 def losses_and_points(kernel, y=Y, **options):
     """Losses of one epoch with a point guide that does not move, and where it stands."""
-    svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())
+    svi = SVI(kernel, AutoDelta(kernel), STILL, Trace_ELBO())
     im = ImpactModel(kernel, jax.random.key(1), svi=svi)
     im.fit(X, y, shuffle=False, num_samples=1, progress=False, **options)
     return im.last_run.losses, np.asarray(im.vi_result.params["beta_auto_loc"], np.float64)
@@ -101,7 +102,7 @@ def test_a_stream_is_told_how_many_rows_there_are():
     svi = SVI(
         kernels.regression,
         AutoDelta(kernels.regression),
-        numpyro.optim.SGD(0.0),
+        STILL,
         Trace_ELBO(),
     )
     im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
@@ -113,7 +114,7 @@ def test_a_stream_is_told_how_many_rows_there_are():
 
 
 def fitted_to_a_stream(kernel, n_batches=K_BATCHES, **options):
-    svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())
+    svi = SVI(kernel, AutoDelta(kernel), STILL, Trace_ELBO())
     im = ImpactModel(kernel, jax.random.key(1), svi=svi)
     batches = ({"X": X[b], "y": Y[b]} for b in BATCHES[:n_batches])
     return im.fit(batches, num_samples=1, progress=False, **options).last_run
@@ -143,9 +144,7 @@ def test_a_plate_that_says_another_size_than_the_data_is_warned_about():
 
 @pytest.mark.slow
 def test_a_step_by_hand_knows_padding_and_size():
-    svi = SVI(
-        kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
-    )
+    svi = SVI(kernels.regression, AutoDelta(kernels.regression), STILL, Trace_ELBO())
     im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
     padded = {"X": np.repeat(X[:3], 4, axis=0), "y": np.repeat(Y[:3], 4)}
     _, loss = im.train_on_batch(**padded, n_pad=2, n_obs=N)
@@ -156,9 +155,7 @@ def test_a_step_by_hand_knows_padding_and_size():
 
 
 def test_a_step_by_hand_that_was_told_nothing_trains_the_kernel_as_written_and_says_so_once():
-    svi = SVI(
-        kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
-    )
+    svi = SVI(kernels.regression, AutoDelta(kernels.regression), STILL, Trace_ELBO())
     im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
     with pytest.warns(FitWarning, match="as it is written"):
         _, loss = im.train_on_batch(X[:B], Y[:B])
@@ -168,9 +165,7 @@ def test_a_step_by_hand_that_was_told_nothing_trains_the_kernel_as_written_and_s
 
 
 def test_a_step_by_hand_that_is_refused_leaves_nothing_behind():
-    svi = SVI(
-        kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
-    )
+    svi = SVI(kernels.regression, AutoDelta(kernels.regression), STILL, Trace_ELBO())
     im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
     with pytest.raises(DataError):
         im.train_on_batch(X[:B], Y[: B - 1], n_obs=N)
@@ -180,7 +175,7 @@ def test_a_step_by_hand_that_is_refused_leaves_nothing_behind():
 
 def weights_of_rows(batches, kernel=kernels.regression, **options):
     """By batch of a stream, the weight that the loss gives to the density of its rows."""
-    svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())
+    svi = SVI(kernel, AutoDelta(kernel), STILL, Trace_ELBO())
     im = ImpactModel(kernel, jax.random.key(1), svi=svi)
     im.fit(batches, num_samples=1, progress=False, **options)
     beta = np.asarray(im.vi_result.params["beta_auto_loc"], np.float64)
@@ -229,7 +224,7 @@ def test_a_kernel_that_scales_unequal_batches_of_unknown_number_is_warned_about(
 @pytest.mark.slow
 def test_the_same_short_batch_in_a_loop_by_hand_is_warned_about_once():
     kernel = kernels.regression
-    svi = SVI(kernel, AutoDelta(kernel), numpyro.optim.SGD(0.0), Trace_ELBO())
+    svi = SVI(kernel, AutoDelta(kernel), STILL, Trace_ELBO())
     im = ImpactModel(kernel, jax.random.key(1), svi=svi)
     for batch in EQUAL:
         im.train_on_batch(**batch, n_obs=N)
@@ -243,9 +238,7 @@ def test_the_same_short_batch_in_a_loop_by_hand_is_warned_about_once():
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"scale": "none"}, {"scale": 7.0}])
 def test_the_held_out_loss_of_the_training_rows_is_that_of_an_epoch(options):
-    svi = SVI(
-        kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
-    )
+    svi = SVI(kernels.regression, AutoDelta(kernels.regression), STILL, Trace_ELBO())
     im = ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
     im.fit(
         X[:80], Y[:80], batch_size=B, shuffle=False, validation=(X[:80], Y[:80]),

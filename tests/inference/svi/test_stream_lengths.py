@@ -6,7 +6,6 @@ import itertools
 import warnings
 
 import jax
-import numpyro
 import pytest
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoDelta
@@ -17,6 +16,7 @@ from aimz_lab.inference.feeds.first_pass import FirstPass, contradiction
 from aimz_lab.inference.run.events import Callback
 from aimz_lab.kernel.scaling import DataSize
 from tests import kernels
+from tests.runs import STILL
 
 BATCH = 10
 X, Y = kernels.regression_data(60, 2, seed=3)
@@ -33,9 +33,7 @@ def endless():
 
 @pytest.fixture(scope="module")
 def im():
-    svi = SVI(
-        kernels.regression, AutoDelta(kernels.regression), numpyro.optim.SGD(0.0), Trace_ELBO()
-    )
+    svi = SVI(kernels.regression, AutoDelta(kernels.regression), STILL, Trace_ELBO())
     return ImpactModel(kernels.regression, jax.random.key(1), svi=svi)
 
 

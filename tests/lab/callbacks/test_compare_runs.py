@@ -70,6 +70,13 @@ def test_scores_are_those_of_numpyro_and_of_diagnose(models):
     for name, im in models.items():
         facts = table[name]
         assert facts["held_out_elbo"] == pytest.approx(-im.last_run.validation[-1][1], abs=0.02)
+        by_key = [
+            lab.compare_runs(
+                [im], held_out=(NEW_X, NEW_Y), num_draws=400, rng_key=jax.random.key(i)
+            ).loc["held_out_elbo"].item()
+            for i in range(10, 26)
+        ]  # fmt: skip
+        assert 0.5 < np.std(by_key) / facts["held_out_elbo_se"] < 2
         new = im.log_likelihood(NEW_X, NEW_Y, store="memory", progress=False).log_likelihood.y
         density = np.log(np.exp(new.values.astype(float)).mean((0, 1))).mean()
         assert facts["held_out_lpd"] == pytest.approx(density, abs=1e-4)

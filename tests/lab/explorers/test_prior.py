@@ -19,6 +19,7 @@ from numpyro.infer.reparam import LocScaleReparam
 from aimz_lab import ImpactModel, TableSpec
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError, KernelError
 from aimz_lab.lab import explore_prior
+from aimz_lab.lab.explorers.moved_priors import MovedPriors
 from aimz_lab.lab.explorers.prior_sites import SURE
 from aimz_lab.lab.explorers.quantiles import quantile_with_error
 from aimz_lab.lab.explorers.remade import arguments_of, arrays_of, remade
@@ -103,6 +104,14 @@ def test_moved_priors_predict_and_train_as_priors_written_by_hand(moved):
     assert losses[0] == losses[1]
 
 
+def test_a_kernel_says_which_priors_it_has(moved):
+    new = [f"{site}.{name} = " for site, its in moved.moved.items() for name in its]
+    said = repr(moved.kernel)
+    assert said.startswith(f"<{moved.kernel.__name__} with {new[0]}")
+    assert all(one in said for one in new)
+    assert repr(MovedPriors(BY_HAND, {})) == f"<{BY_HAND.__name__} with its own priors>"
+
+
 def test_the_picture_is_of_the_priors_written_by_hand(moved):
     other = explore_prior(model(BY_HAND), X, Y, possible=(-5, 5))
     for column in ("mean", "sd", "5%", "95%", "impossible"):
@@ -141,7 +150,7 @@ def test_a_spread_that_rounding_hides_is_not_told(explorer):
     said = " ".join(explorer.set(**{"a.scale": 1e9}).sentences)
     assert "times as far" not in said
     assert re.search(r"within a draw is not known: .* rounding leaves steps of \d+", said)
-    assert repr(explorer.kernel) == "<kernel with a.scale = 1000000000.0>"
+    assert repr(explorer.kernel) == "<kernel with a.scale = 1e+09>"
     explorer.set(**{"a.scale": 1.0})
 
 

@@ -473,6 +473,14 @@ def test_an_impact_model_trained_by_hand_is_scaled_steered_and_fitted(key):
     assert watch.run.losses[-50:].mean() / 200 == pytest.approx(1.42, abs=0.15)
 
 
+def test_a_watch_is_shown_as_its_run_is():
+    watch = monitor([1.0, 2.0], model="demo", callbacks=[])
+    for batch in watch:
+        watch.step(batch)
+    assert repr(watch).startswith("<Watch demo (hand-written loop): completed, ")
+    assert watch._repr_html_() == watch.run._repr_html_()
+
+
 def test_a_loss_that_is_not_finite_is_told_once():
     watch = monitor([1.0, 1.0, np.nan, 1.0, np.nan], model="demo", callbacks=[])
 

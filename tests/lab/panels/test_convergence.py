@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels import ConvergencePanel, chain_statistics
+from aimz_lab.lab.panels import chains as chain_panels
 from aimz_lab.lab.panels.convergence import judge
+from aimz_lab.lab.pictures.summary import facts
 from tests.lab.runs import begun
 
 
@@ -124,6 +126,21 @@ def test_of_many_values_some_of_each_site_are_judged(most):
     assert {name for name, _ in asked} == {"a", "b"}
     if most:
         assert judged[0].name == "b[499]"
+
+
+def test_what_is_left_out_at_the_end_is_named_with_the_reason(monkeypatch):
+    run = begun(is_sampling=True)
+    run.chains, _ = record({"a": (), "b": (4,)})
+    monkeypatch.setattr(chain_panels, "_AT_THE_END", 80 * 3)
+    run.finish("completed", "")
+    assert facts(run)["judged"] == (
+        "3 of 5 values: b[1] and b[2] left out, as up to 240 draws are read to save time; "
+        "im.summary() has all values"
+    )
+    run.chains, _ = record({"a": (), "b": (500,)})
+    assert facts(run)["judged"].startswith("3 of 501 values: b[1], b[2], b[3] and 495 more left ")
+    run.chains, _ = record({"a": (), "b": (2,)})
+    assert "judged" not in facts(run)
 
 
 def test_of_many_draws_some_of_each_chain_are_judged():

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 from aimz_lab import lab
 from aimz_lab.errors import ArgumentError
-from aimz_lab.lab.pictures import ink
+from aimz_lab.lab.pictures import effect_plots, ink
 
 pytest.importorskip("arviz_plots")
 
@@ -197,13 +197,19 @@ def averages_by_group():
         lambda: lab.plot_effect(TREE, site="level"),
         lambda: lab.plot_effect(TREE, by=np.zeros(3)),
         lambda: lab.plot_effect(TREE, by=np.zeros(ROWS), over=np.zeros(ROWS)),
-        lambda: lab.plot_effect(TREE, by=np.arange(61)),
         lambda: lab.plot_prior_posterior(TREE, TREE),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(call):
     with pytest.raises(ArgumentError):
         call()
+
+
+def test_of_too_many_groups_it_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(effect_plots, "_MOST_GROUPS", 20)
+    said = r"30 groups of age, .* up to 20\. Put numbers into ranges.*by=df\.age // 10.*summarize_"
+    with pytest.raises(ArgumentError, match=said):
+        lab.plot_effect(TREE, by=pd.Series(np.arange(ROWS) % 30, name="age"))
 
 
 def test_an_average_effect_tells_its_interval():

@@ -331,7 +331,7 @@ def test_effect_in_one_pass_is_the_difference_of_two(axis):
 
 def test_labels_must_fit_the_rows():
     for n_labels in (1099, 1101):
-        with pytest.raises(DataError, match=f"values for {n_labels} rows"):
+        with pytest.raises(DataError, match=f"are for {n_labels} rows"):
             reduced(Mean(over="row", by=np.zeros(n_labels)))
 
 

@@ -200,7 +200,7 @@ export const convergencePanel = () => panel("Convergence", true, (frame, { headl
       frame.rows.map((r) => [h("code", {}, r.name), number(r.mean, 3), number(r.sd, 3), ratio(r.r_hat),
         count(r.ess_bulk), count(r.ess_tail)])),
     h("p", { class: "aimz-note" }, `After ${plural(frame.draws, "draw")} of each chain; ` +
-      (frame.judged < frame.total ? `${count(frame.judged)} of ${count(frame.total)} values were judged.`
+      (frame.judged < frame.total ? `${count(frame.judged)} of ${count(frame.total)} values were judged${frame.left_out ? `: ${frame.left_out}` : ""}.`
         : `${plural(frame.total, "value")} judged.`) +
       (frame.read ? ` While it runs, ${count(frame.read)} of the draws of all chains are read; the whole has a higher ESS, and it is known at the end.` : "")));
 });
