@@ -264,10 +264,10 @@ class RunHandle(Generic[Model]):
     def _way_on(self) -> str:
         """What to do with the handle now."""
         if not self._has_result:
-            # Right after the end too: a page that is loaded anew during the run keeps it.
+            # True after the end too: a page that is loaded anew during the run keeps it.
             return (
-                "handle.result() waits for the end of the run and returns the model, "
-                "handle.stop() ends it early and keeps the result"
+                "handle.result() is the model, once the run has ended; "
+                "while it goes on, handle.stop() ends it and keeps the result"
             )
         if self._error is not None:
             why = str(self._error).split("\n", 1)[0]

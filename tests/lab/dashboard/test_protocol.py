@@ -195,7 +195,7 @@ def test_a_handle_shows_the_facts_once_in_the_cell_of_its_display(page):
     page.run(HANDLE.replace("run, work)", "run, work, is_shown=True)"))
     shown = page.wait_for(lambda m: m["msg_type"] == "display_data")["content"]
     # A page that is loaded anew keeps these words after the end too.
-    assert "handle.result() waits for the end of the run" in shown["data"]["text/html"]
+    assert "handle.result() is the model, once the run has ended" in shown["data"]["text/html"]
     assert "<table" not in shown["data"]["text/html"]
     page.run("handle")
     later = page.wait_for(lambda m: m["msg_type"] == "display_data")["content"]
