@@ -20,6 +20,7 @@ import jax
 
 from aimz_lab.inference.compiling import compile_on_thread
 from aimz_lab.kernel.cache_keys import ById
+from aimz_lab.kernel.tracing import tracing_lock
 
 _KEPT = 128
 """Programs to keep. Each takes some hundred kilobytes."""
@@ -118,9 +119,11 @@ class SharedJit:
         leaves = jax.tree.leaves(arrays)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):  # within another trace
             return self._function(*arrays, **static)
-        if any(getattr(jax.config, name) for name in _DEBUGGING):
-            return self._jit(*arrays, **static)
-        trace = self.trace(*arrays, **static)
+        with tracing_lock:
+            if any(getattr(jax.config, name) for name in _DEBUGGING):
+                return self._jit(*arrays, **static)
+            trace = self.trace(*arrays, **static)
+        # Not under the lock: other runs go on while this one compiles.
         places = *map(_place_of, leaves), jax.config.jax_default_device
         at = ById(trace.jaxpr), places
         if at not in self._compiled:

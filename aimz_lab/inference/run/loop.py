@@ -76,13 +76,14 @@ class Lifecycle:
         """
         self.lap_began = time.monotonic()
         self.run.begin(self._called)
-        self._prepared_s = self.run.prepared_s
+        self._prepared_s = self.run.seconds_in.get("preparing", 0.0)
         self._live = enter(self.run, self.callbacks)
         self.callbacks.emit("on_fit_begin")
 
     def lap(self, now: float) -> float:
         """Return the seconds since the last lap, without pauses and compilations; begin another."""
-        prepared, self._prepared_s = self._prepared_s, self.run.prepared_s
+        prepared = self._prepared_s
+        self._prepared_s = self.run.seconds_in.get("preparing", 0.0)
         seconds, self.lap_began = now - self.lap_began, now
         return max(seconds - (self._prepared_s - prepared), 0.0)
 

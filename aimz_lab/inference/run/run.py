@@ -284,6 +284,8 @@ class Run:
     @property
     def prepared_s(self) -> float:
         """Wall time before the first step, and of compilations then and later."""
+        if self.step == self.resumed_at:
+            return max(self.elapsed_s - self.paused_s, 0.0)
         return self.seconds_in.get("preparing", 0.0)
 
     @property

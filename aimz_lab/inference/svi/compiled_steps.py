@@ -132,16 +132,15 @@ class StepEngine:
             size: How many rows a batch stands for.
             skip_bad: Leave bad steps out and go on, instead of ending before the first.
         """
-        with tracing_lock:
-            return self._run(
-                state,
-                dict(feed),
-                valid,
-                np.int32(steps),
-                dict(shared),
-                size.typed(),
-                skip_bad=skip_bad,
-            )
+        return self._run(
+            state,
+            dict(feed),
+            valid,
+            np.int32(steps),
+            dict(shared),
+            size.typed(),
+            skip_bad=skip_bad,
+        )
 
     def one(self, state: SVIState, batch: Batch) -> SingleStep:
         """Dispatch one step on one batch, without waiting for its end."""
@@ -150,8 +149,7 @@ class StepEngine:
 
     def loss(self, state: SVIState, key: RandomKey, batch: Batch) -> Float[jax.Array, ""]:
         """Return the loss of one batch in nats, with the noise of ``key``."""
-        with tracing_lock:
-            return self._loss(state, key, batch.typed())
+        return self._loss(state, key, batch.typed())
 
     def check_loss(self, state: SVIState, key: RandomKey, batch: Batch) -> None:
         """Trace :meth:`loss` without computing it; raise what the kernel or the guide raises."""

@@ -16,18 +16,18 @@ from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag, check_text
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import heading
+from aimz_lab.inference.run.run_words import heading, taken_at
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.panels.chains import ENERGY
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
 from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.curves import LOSS, Curve, curve_names, curve_of
-from aimz_lab.lab.pictures.encoding import png
+from aimz_lab.lab.pictures.encoding import image_tag, png
 from aimz_lab.lab.pictures.energies import draw_energies
 from aimz_lab.lab.pictures.rate_marks import draw_rate_changes
 from aimz_lab.lab.pictures.step_axis import set_steps
-from aimz_lab.lab.pictures.summary import WIDTH, Summary
+from aimz_lab.lab.pictures.summary import WIDTH, Summary, notice_html
 from aimz_lab.lab.pictures.vertical_axis import numbers, say_what_is_unseen, set_vertical
 from aimz_lab.lab.pictures.vertical_view import vertical_view
 from aimz_lab.lab.record import RunSource, run_of
@@ -284,7 +284,7 @@ def picture_bundle(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the final output of a run: picture, HTML and text, and their metadata.
 
-    Without matplotlib there is no picture.
+    Of a run that goes on, it says of when the picture is. Without matplotlib there is no picture.
 
     Args:
         source: A run, or an object with one.
@@ -301,9 +301,10 @@ def picture_bundle(
         return {"text/html": summary.html(), "text/plain": summary.text()}, {}
     figure = draw_choices([run, *others], choices or Choices())
     encoded = base64.b64encode(png(figure)).decode("ascii")
-    bundle = {
-        "image/png": encoded,
-        "text/html": summary.html(f"data:image/png;base64,{encoded}", figure.alt),
-        "text/plain": summary.text(),
-    }
+    if run.finished:
+        html = summary.html(f"data:image/png;base64,{encoded}", figure.alt)
+    else:  # a table would be of another moment than the picture
+        image = image_tag(f"data:image/png;base64,{encoded}", figure.alt, WIDTH)
+        html = f"<div>{image}{notice_html(taken_at(run))}</div>"
+    bundle = {"image/png": encoded, "text/html": html, "text/plain": summary.text()}
     return bundle, {"image/png": {"width": WIDTH, "alt": figure.alt}}

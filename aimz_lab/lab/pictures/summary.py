@@ -15,6 +15,7 @@ from aimz_lab.inference.run.run_words import (
     ended_words,
     heading,
     skipped,
+    taken_at,
     with_total,
 )
 from aimz_lab.lab import formatting
@@ -39,7 +40,8 @@ def facts(source: RunSource) -> dict[str, str]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    found = {"status": ended_words(run) if run.finished else formatting.STATUS_WORDS[run.status]}
+    status = formatting.STATUS_WORDS[run.status]
+    found = {"status": ended_words(run) if run.finished else f"{status}, {taken_at(run)}"}
     if run.info.is_sampling:
         return found | _chains(run) | {"time": formatting.time_words(run)}
     found |= _losses(run)

@@ -62,7 +62,7 @@ def test_a_pause_is_reported_and_ended_by_resume_and_no_stepping_time():
 
 def test_the_time_of_a_pause_is_told_apart_while_it_lasts_and_in_the_end():
     run = begun()
-    run._began -= 20.0  # as if it had trained for so long
+    feed(run, [1.0], seconds=20.0)
     run.begin_pause()
     run._paused_at -= 11.0
     assert run.paused_s == pytest.approx(11, abs=1)
@@ -73,6 +73,16 @@ def test_the_time_of_a_pause_is_told_apart_while_it_lasts_and_in_the_end():
     assert (run.status, run.paused_s) == ("completed", pytest.approx(11, abs=1))
     assert run.trained_s + run.paused_s == pytest.approx(run.elapsed_s)
     assert dict(run_facts(run))["time"].endswith(", and 0:11 paused")
+
+
+def test_no_time_of_training_goes_by_before_the_first_step():
+    run = begun()
+    run._began -= 9.0  # it compiles, on this thread or another one
+    assert (run.trained_s, run.prepared_s) == (0.0, pytest.approx(9, abs=1))
+    assert re.search(r"preparing, step 0.*, for 0\.0 s, and 9\.\d s to prepare", repr(run))
+    run.spend("preparing", 8.5)
+    feed(run, [1.0], seconds=1.0)
+    assert (run.trained_s, run.prepared_s) == (pytest.approx(1.5, abs=1), 8.5)
 
 
 def test_rates_are_steps_over_the_time_of_training_as_the_summary_and_the_comparison_tell_it():

@@ -118,6 +118,8 @@ class TestPictureView:
         view.show(run, {})
         assert "image/png" in outputs[0]
         assert "running" in outputs[0]["text/plain"]
+        assert "as of" in outputs[0]["text/html"]
+        assert "<table" not in outputs[0]["text/html"]  # it would be of another moment
         assert view.apart_s > 0
         run.finish("stopped", "Stop was clicked")
         view.close(run, {})
