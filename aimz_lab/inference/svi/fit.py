@@ -117,20 +117,25 @@ def read_fit_data(
     return FitData(data, held_out, spec, placement)
 
 
+_EQUAL_BY_CHANCE = 0.01
+"""Share of other rows that may be equal to trained ones, to the digits that are compared."""
+
+
 def _warn_of_trained_rows(
     held_out: Rows, data: TrainingData, output: str, earlier: TrainingFingerprint | None
 ) -> None:
     """Tell of held-out rows that are trained on, now or before, as far as that is known.
 
     Warns:
-        FitWarning: If there are some.
+        FitWarning: If there are some, and more than chance makes equal to 4 digits.
     """
     trained = TrainingFingerprint.of(data.rows, output) if data.in_memory else None
     trained = trained.after(earlier) if trained else earlier
     if trained is None or held_out.keys() != data.rows.keys():
         return
     n_rows = len(held_out[output])
-    if count := trained.count_of(held_out):
+    count = trained.count_of(held_out)
+    if count > _EQUAL_BY_CHANCE * n_rows:
         msg = (
             f"{count:,} of the {n_rows:,} rows in validation= are rows that the model is trained "
             "on, so that the held-out loss looks better than it is, and falls where the model "

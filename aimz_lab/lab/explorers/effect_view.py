@@ -388,6 +388,14 @@ def _sentences(answer: Answered) -> list[str]:
     return [*said, *(f"Note: {text}" for text in answer.told)]
 
 
+_PINNED_WORDS = {
+    "percent": ("effect", " percentage points"),
+    "ratio": ("ratio", ""),
+    "odds_ratio": ("odds ratio", ""),
+}
+"""What changed since the pin, and its unit, where it is no difference in the outcome's unit."""
+
+
 def _pin_sentences(answer: Answered, pinned: Effect) -> list[str]:
     before, after = answer.asked.pinned or ((), ())
     said = f"Pinned: {described(answer.inputs, after)}, against {described(answer.inputs, before)}."
@@ -397,8 +405,10 @@ def _pin_sentences(answer: Answered, pinned: Effect) -> list[str]:
     mean, low, high, p = (
         float(summary.sel(summary=each)) for each in ("mean", "hdi_low", "hdi_high", "p_greater")
     )
+    what, unit = _PINNED_WORDS.get(name_of(answer.asked.contrast), ("effect", ""))
+    more = "larger" if mean >= 0 else "smaller"
     return [
-        f"{said} The effect now is {number(abs(mean))} {'larger' if mean >= 0 else 'smaller'} "
+        f"{said} The {what} now is {number(abs(mean))}{unit} {more} "
         f"({answer.prob:.0%} interval of the difference {number(low)} to {number(high)}), and "
         f"larger with probability {percentage(p)}."
     ]

@@ -160,6 +160,13 @@ def _cost(reading: Reading, settings: Settings, plan: EpochPlan) -> tuple[int, i
     return each, plan.bytes_moved if settings.devices else 0
 
 
+def _rows_of_devices(first: int, count: int) -> str:
+    """Name every second device, from the first one on."""
+    each = [str(number) for number in range(first, count + 1, 2)]
+    listed = ", ".join(each if len(each) <= 3 else [*each[:2], "..."])
+    return f"rows of device{'s' if len(each) > 1 else ''} {listed}"
+
+
 def _strip(plan: EpochPlan, settings: Settings, batch: int) -> Chart:
     """Return the batches side by side, each a column of its rows from the top.
 
@@ -181,8 +188,8 @@ def _strip(plan: EpochPlan, settings: Settings, batch: int) -> Chart:
         title = f"Batches {names[0]} to {names[-1]} of {n_batches:,}"
     if settings.row_multiple > 1:
         kinds = [
-            ("rows of devices 1, 3, ...", "main"),
-            ("rows of devices 2, 4, ...", "second"),
+            (_rows_of_devices(1, settings.row_multiple), "main"),
+            (_rows_of_devices(2, settings.row_multiple), "second"),
             ("padding", "bad"),
         ]
     else:

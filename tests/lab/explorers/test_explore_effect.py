@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import numpy as np
 import numpyro
@@ -161,6 +163,11 @@ def test_arguments_sites_and_a_pinned_scenario(im):
     assert both["mean"]["now"] == pytest.approx(2.0, abs=1e-4)
     assert both["mean"]["now - pinned"] == pytest.approx(2 - 2 * lift.mean(), abs=1e-3)
     assert "smaller" in explorer.view.sentences[3]
+    ratio = explorer.set(contrast="ratio").sentences[3]
+    assert re.search(r"The ratio now is [\d.]+ (larger|smaller) \(", ratio)
+    percent = explorer.set(contrast="percent").sentences[3]
+    assert re.search(r"The effect now is [\d.]+ percentage points (larger|smaller)", percent)
+    explorer.set(contrast="difference")
     explorer.unpin()
     labels = {"dose": np.arange(N) % 2}
     own = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0, 1]}, by=labels, contrast=twice)

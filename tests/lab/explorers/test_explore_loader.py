@@ -62,6 +62,12 @@ def test_devices_that_are_not_there_are_planned_alike(devices):
     (cells,) = view.charts[0].layers
     assert isinstance(cells, Cells)
     assert (cells.values == 2).sum() == n_pad
+    of_devices = {
+        1: ["rows"],
+        3: ["rows of devices 1, 3", "rows of device 2"],
+        8: ["rows of devices 1, 3, ...", "rows of devices 2, 4, ..."],
+    }[devices]
+    assert [name for name, _ in cells.kinds][: len(of_devices)] == of_devices
     assert (cells.values >= 0).sum() == N + n_pad
 
 
