@@ -16,6 +16,10 @@ from aimz_lab.trust.report import Finding
 PATIENCE = 5
 """Windows without progress after which the loss has settled, as for ``EarlyStopping``."""
 
+_LEAST_WAITED, _FEW_WINDOWS = 2, 60
+"""In a run of few windows the test of the fall at the end has little power: there a loss that made
+progress in one of the last windows is not called settled."""
+
 _BAD_ENDS = {"diverged": "red", "failed": "red", "interrupted": "amber"}
 
 
@@ -98,6 +102,13 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         text = f"the loss still fell by {fall:.3g} nats per row in the last {steps:,} steps"
         advice = "Train on until it levels off: fit(..., callbacks=[lab.EarlyStopping()])."
         return Finding("loss", "amber", text, advice)
+    if trend.waited < _LEAST_WAITED and len(trend.windows) < _FEW_WINDOWS:
+        since = (trend.waited + 1) * trend.window
+        text = (
+            f"the loss was still making progress within the last {since:,} of {run.step:,} steps: "
+            "it is not known whether it settled"
+        )
+        return Finding("loss", unknown, text, "" if is_vouched else "Train on: call fit again.")
     waited = max(trend.waited, 1) * trend.window
     text = f"the loss settled: no progress beyond its noise in the last {waited:,} steps"
     return Finding("loss", "green", text)

@@ -33,7 +33,7 @@ from aimz_lab.errors import (
     TrustError,
 )
 from aimz_lab.inference.run.records import RateChange
-from aimz_lab.trust.loss_checks import loss_finding, loss_trend
+from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
 from aimz_lab.trust.predictive_checks import leave_one_out, p_value_finding
 from tests import kernels
 from tests.runs import compilations, tell, told_run
@@ -630,6 +630,22 @@ def test_a_report_shows_itself_and_its_verdict_in_the_summary_of_the_run(exact):
     assert "GREEN" in figure.get_suptitle()
     again = exact.diagnose(X, Y, rng_key=KEY)
     assert (again.log_ratios == report.log_ratios).all()
+
+
+@pytest.mark.parametrize(
+    ("windows", "waited", "vouched", "level"),
+    [(12, 0, False, "amber"), (12, 1, True, "unjudged"), (12, 2, False, "green"),
+     (90, 0, False, "green")],
+)  # fmt: skip
+def test_a_short_run_whose_loss_still_made_progress_has_not_settled(
+    rng, windows, waited, vouched, level
+):
+    run = told_run()
+    tell([], rng.normal(size=2_000), run, chunk=500)
+    run.finish("completed", "")
+    found = loss_finding(run, LossTrend(np.ones(windows), waited, 64), is_vouched=vouched)
+    assert found.level == level
+    assert ("still making progress within the last" in found.text) == (level != "green")
 
 
 def test_a_loss_at_a_new_learning_rate_is_not_judged_by_its_first_steps(rng):
