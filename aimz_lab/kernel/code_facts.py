@@ -5,15 +5,36 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import dis
+import enum
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping, Set, Sized
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    MutableSet,
+    Set,
+    Sized,
+)
 
 import jax
 import numpy as np
+from numpyro.primitives import Messenger
 
-from aimz_lab.kernel.name_uses import WHOLE, NameUses, Path, Step, name_uses, parts_read
+from aimz_lab.kernel.name_uses import (
+    CONTENT,
+    WHOLE,
+    NameUses,
+    Path,
+    Step,
+    name_uses,
+    parts_read,
+    steps_into,
+)
 from aimz_lab.kernel.read_code import (
     contents_of,
     functions_of,
@@ -88,13 +109,41 @@ def code_differences(there: Mapping, here: Mapping, what: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Use:
+    """How a function uses a value.
+
+    Attributes:
+        read: The parts that it reads.
+        changed: The parts that it changes.
+        stored: Attributes that it sets on objects that it has by no name from outside.
+        named: All attributes that it names.
+    """
+
+    read: Set[Path] = WHOLE
+    changed: Set[Path] = frozenset()
+    stored: Set[str] = frozenset()
+    named: Set[str] = frozenset()
+
+    def into(self, step: Step) -> _Use:
+        """Return how it uses a part of the value."""
+        read = WHOLE if () in self.read else steps_into(self.read, step) or WHOLE
+        changed = steps_into(self.changed, step)
+        if step.kind == "attribute" and step.name in self.stored:
+            changed.add(())
+        return dataclasses.replace(self, read=read, changed=changed)
+
+
+_AS_A_WHOLE = _Use()
+
+
 class _Facts:
-    """Follows the names that code reads, each function once."""
+    """Follows the names that code reads, each function once for each object that it belongs to."""
 
     def __init__(self) -> None:
         self.functions: dict[str, str | None] = {}
         self.constants: dict[str, str] = {}
-        self._seen: set[types.FunctionType] = set()
+        self._owners: dict[types.FunctionType, set[int]] = {}
         self._open: set[int] = set()
 
     def read_kernel(self, kernel: Callable | None) -> None:
@@ -103,121 +152,128 @@ class _Facts:
             self._read_function("", own)
         for decorator in decorators:
             self._read_function(decorator.__code__.co_name, decorator)
-        while isinstance(kernel, functools.partial):
-            for name, value in kernel.keywords.items():
-                self.read(name, value)
-            kernel = kernel.func
+        for name, value in _made_with(kernel):
+            self.read(str(name), value)
 
     def _read_function(self, name: str, function: types.FunctionType | types.MethodType) -> None:
         owner = getattr(function, "__self__", None)
         function = getattr(function, "__func__", function)
         if is_library_function(function):
-            for base in type(owner).__mro__:  # such as a user's kind of AutoGuide
-                self._read_class(base)
+            self._read_methods(type(owner))  # such as a user's kind of AutoGuide
             return
-        if function in self._seen:
+        owners = self._owners.setdefault(function, set())
+        if id(owner) in owners:
             return
-        self._seen.add(function)
-        self.functions[_free(name, self.functions)] = source_checksum(function)
+        is_new = not owners
+        owners.add(id(owner))
+        if is_new:
+            self.functions[_free(name, self.functions)] = source_checksum(function)
         tree = source_of(function)
-        uses = None if tree is None else name_uses(tree)
-        changed = _written(function.__code__) | (set() if uses is None else uses.changed)
-        paths = {} if uses is None else dict(uses.paths)
-        inside = _names_read(function)
-        if owner is not None:
-            members, within = self._members(owner, function.__code__, uses)
-            inside |= members
-            paths |= within
+        uses = NameUses() if tree is None else name_uses(tree)
+        inside = _names_read(function) if is_new else {}
+        code = function.__code__
+        own = code.co_varnames[0] if owner is not None and code.co_argcount else ""
+        use = _use_in(code, uses, {*inside, own} - {""}, known=tree is not None)
+        rebound = _written(code, "STORE_GLOBAL", "STORE_DEREF")
         for each, value in inside.items():
-            if each in changed or each.startswith("__"):
+            if each in rebound or each.startswith("__"):
                 continue
-            if uses is not None or not _may_change(value):
-                self.read(each, value, paths.get(each, WHOLE), changed)
+            if tree is not None or not _may_change(value):
+                self.read(each, value, _use_of(each, uses, use))
+        if owner is not None:
+            self._read_members(owner, code, _use_of(own, uses, use), known=tree is not None)
 
-    def _members(
-        self, owner: object, code: types.CodeType, uses: NameUses | None
-    ) -> tuple[dict[str, object], dict[str, set[Path]]]:
-        """Return what a method reads of its object, by name, and the paths into it."""
-        members = {each: _member(owner, each) for each in names_in(code)[2]}
-        found = {each: value for each, value in members.items() if value is not _ABSENT}
-        return found, uses.within(code.co_varnames[0]) if uses and code.co_argcount else {}
+    def _read_members(self, owner: object, code: types.CodeType, use: _Use, *, known: bool) -> None:
+        """Read what a method reads of its object, or of its class."""
+        paths = dataclasses.replace(use, read=use.read - {()})
+        for each in sorted(use.named):
+            value = _member(owner, each)
+            if value is not _ABSENT and (known or not _may_change(value)):
+                self.read(each, value, paths.into(Step("attribute", each)))
+        if "super" in names_in(code)[0]:
+            for base in _own_classes(owner if isinstance(owner, type) else type(owner)):
+                for each in sorted(use.named & vars(base).keys()):
+                    self._read_functions(each, _bound(vars(base)[each], owner))
 
-    def read(
-        self,
-        name: str,
-        value: object,
-        paths: Iterable[Path] = WHOLE,
-        changed: Set[str] = frozenset(),
-    ) -> None:
+    def read(self, name: str, value: object, use: _Use = _AS_A_WHOLE) -> None:
         """Read a value: as text if it can be written out, else its parts or its code.
 
         Args:
             name: Its name.
             value: The value.
-            paths: The parts of it that are read.
-            changed: Names of attributes that the code changes.
+            use: How the code uses it.
         """
-        if id(value) in self._open or len(self.constants) >= _MOST:
+        is_open = id(value) in self._open and not isinstance(value, types.FunctionType)
+        if is_open or len(self.constants) >= _MOST or _is_changed(value, use):
             return
         self._open.add(id(value))
         with contextlib.suppress(Exception):  # whatever an object of the user raises
-            self._read(name, value, parts_read(paths), changed)
+            self._read(name, value, use)
         self._open.discard(id(value))
 
-    def _read(
-        self, name: str, value: object, parts: Mapping[Step, set[Path]] | None, changed: Set[str]
-    ) -> None:
+    def _read(self, name: str, value: object, use: _Use) -> None:
+        parts = parts_read(use.read)
         if isinstance(value, types.ModuleType):
-            self._read_module(value, parts or {}, changed)
+            self._read_module(value, parts or {}, use)
+            return
+        if isinstance(value, type):
+            self._read_class(name, value, use)
             return
         inside = _parts_of(value, parts)
         if inside is not None and parts is not None and not parts.keys() <= inside.keys():
             parts = None  # a method, such as ``items``, may read all of it
-        text = plain_text(value) if parts is None or inside is None else None
+            use = dataclasses.replace(use, read=WHOLE)
+        changes = inside is not None and any(use.into(step).changed for step in inside)
+        text = plain_text(value) if (parts is None and not changes) or inside is None else None
         if text is not None and not (is_checksum(text) and _has_names(inside)):
             self._keep(name, text)
         elif inside is not None:
-            if parts is None:
+            if parts is None and not changes:
                 size = f" of {len(value)}" if isinstance(value, Sized) else ""
                 self._keep(name, f"{type(value).__name__}{size}")
             for step, part in inside.items():
-                if step.name not in changed:
-                    further = (parts or {}).get(step, WHOLE)
-                    self.read(f"{name}{_as_code(step)}", part, further, changed)
+                self.read(f"{name}{_as_code(step)}", part, use.into(step))
             self._read_functions(name, value)
-        elif isinstance(value, type):
-            self._keep(name, value.__name__)
-            self._read_class(value)
         else:
-            self._read_callable(name, value)
+            self._read_callable(name, value, use)
+        if isinstance(value, enum.Enum):
+            self._read_methods(type(value))
 
     def _keep(self, name: str, text: str) -> None:
         self.constants[_free(name, self.constants)] = text
 
-    def _read_module(
-        self, module: types.ModuleType, parts: Mapping[Step, set[Path]], changed: Set[str]
-    ) -> None:
+    def _read_module(self, module: types.ModuleType, steps: Iterable[Step], use: _Use) -> None:
         if is_library_module(module.__name__):
             return
-        for step, paths in parts.items():
+        for step in steps:
             value = vars(module).get(str(step.name), _ABSENT)
             if value is not _ABSENT:
-                self.read(str(step.name), value, paths, changed)
+                self.read(str(step.name), value, use.into(step))
 
-    def _read_class(self, kind: type) -> None:
-        if not is_library_module(kind.__module__):  # such as a module of Flax
-            for each, part in vars(kind).items():
+    def _read_class(self, name: str, kind: type, use: _Use) -> None:
+        self._keep(name, kind.__name__)
+        self._read_methods(kind)
+        named = use.named | {str(step.name) for step in parts_read(use.read) or ()}
+        if issubclass(kind, enum.Enum):
+            named |= kind.__members__.keys()
+        has = {each for base in _own_classes(kind) for each in vars(base)}
+        for each in sorted(named & has):
+            value = _member(kind, each)
+            if not callable(value) or isinstance(value, type):
+                self.read(f"{name}.{each}", value, use.into(Step("attribute", each)))
+
+    def _read_methods(self, kind: type) -> None:
+        for base in _own_classes(kind):  # such as a module of Flax
+            for each, part in vars(base).items():
                 with contextlib.suppress(Exception):
-                    self._read_functions(each, part)
+                    self._read_functions(each, _bound(part, kind))
 
-    def _read_callable(self, name: str, value: object) -> None:
-        if isinstance(value, functools.partial):
-            for i, part in enumerate(value.args):
-                self.read(f"{name}({i})", part)
-            for keyword, part in value.keywords.items():
-                self.read(f"{name}({keyword})", part)
-            self.read(name, value.func)
-            return
+    def _read_callable(self, name: str, value: object, use: _Use) -> None:
+        for keyword, part in _made_with(value):
+            self.read(f"{name}({keyword})", part)
+        for step in parts_read(use.read) or () if callable(value) else ():
+            if step.name in getattr(value, "__dict__", ()):  # an attribute of a function
+                self.read(f"{name}.{step.name}", vars(value)[step.name], use.into(step))
         functions = [*functions_of(value)]
         own = getattr(value, "__name__", None)
         if isinstance(own, str) and all(map(is_library_function, functions)):
@@ -245,15 +301,66 @@ def _names_read(function: types.FunctionType) -> dict[str, object]:
     return found | (function.__kwdefaults__ or {})
 
 
-def _written(code: types.CodeType) -> set[str]:
-    """Return the names outside of code that it writes.
+def _written(code: types.CodeType, *kinds: str) -> set[str]:
+    """Return the names that code writes by instructions of some kinds.
 
     What a kernel writes, such as the count of its calls, differs from one process to the next.
     """
-    kinds = ("STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR")
     found = {each.argval for each in dis.get_instructions(code) if each.opname in kinds}
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
-    return found.union(*map(_written, inner))
+    return found.union(*(_written(part, *kinds) for part in inner))
+
+
+def _use_in(code: types.CodeType, uses: NameUses, outer: Set[str], *, known: bool) -> _Use:
+    """Return what the uses of all values in a function have in common."""
+    stored = set() if known else _written(code, "STORE_ATTR")
+    for name, paths in uses.changed.items():
+        if name not in outer:
+            attributes = ([s for s in path if s.kind == "attribute"] for path in paths)
+            stored |= {str(steps[-1].name) for steps in attributes if steps}
+    return _Use(stored=stored, named=names_in(code)[2])
+
+
+def _use_of(name: str, uses: NameUses, use: _Use) -> _Use:
+    """Return how a function uses the value of a name."""
+    read, changed = uses.paths.get(name, WHOLE), uses.changed.get(name, frozenset())
+    return dataclasses.replace(use, read=read, changed=changed)
+
+
+def _is_changed(value: object, use: _Use) -> bool:
+    """Whether a function changes a value, such as a list that it appends to.
+
+    An object of another class may have a method ``add`` that changes nothing.
+    """
+    if () in use.changed:
+        return True
+    is_array = isinstance(value, np.ndarray) or type(value).__module__.startswith("pandas.")
+    if is_array:
+        return bool(use.changed)
+    containers = MutableMapping | MutableSequence | MutableSet  # also deques
+    return (CONTENT,) in use.changed and isinstance(value, containers)
+
+
+def _made_with(value: object) -> Iterator[tuple[str | int, object]]:
+    """Yield what partials and handlers hold beside their function, also below ``jit``, by name."""
+    seen: set[int] = set()
+    while value is not None and id(value) not in seen:
+        seen.add(id(value))
+        if isinstance(value, functools.partial):
+            yield from enumerate(value.args)
+            yield from value.keywords.items()
+            value = value.func
+            continue
+        if isinstance(value, Messenger):
+            names = vars(value).keys() - {"fn", "trace", "rng_key"}  # the last two change in a run
+            for name in sorted(name for name in names if not name.startswith("_")):
+                yield name, vars(value)[name]
+        value = getattr(value, "__wrapped__", None) or getattr(value, "fn", None)
+
+
+def _own_classes(kind: type) -> list[type]:
+    """Return a class and those that it inherits from, without those of libraries."""
+    return [base for base in kind.__mro__ if not is_library_module(base.__module__)]
 
 
 def _may_change(value: object) -> bool:
@@ -281,7 +388,7 @@ def _parts_of(value: object, parts: Mapping[Step, set[Path]] | None) -> dict[Ste
     elif isinstance(value, types.SimpleNamespace) or _is_tree(value):
         public = {name: part for name, part in vars(value).items() if not name.startswith("_")}
         found = {Step("attribute", name): part for name, part in public.items()}
-    elif parts and not isinstance(value, type) and not is_library_module(type(value).__module__):
+    elif parts and not isinstance(value, enum.Enum) and _own_classes(type(value)):
         named = {step: _member(value, str(step.name)) for step in parts}
         return {step: part for step, part in named.items() if part is not _ABSENT} or None
     else:
@@ -303,16 +410,25 @@ def _has_names(inside: Mapping[Step, object] | None) -> bool:
 
 
 def _member(owner: object, name: str) -> object:
-    """Return an attribute of an object, without running code; of a property its function."""
+    """Return an attribute of an object or a class, without running code."""
     value = inspect.getattr_static(owner, name, _ABSENT)
+    if isinstance(value, types.MemberDescriptorType) and not isinstance(owner, type):
+        return getattr(owner, name, _ABSENT)  # a slot
+    is_own = not isinstance(owner, type) and name in getattr(owner, "__dict__", ())
+    return value if is_own else _bound(value, owner)
+
+
+def _bound(value: object, owner: object) -> object:
+    """Return a part of a class as its object has it; of a property its function."""
     if isinstance(value, property):
         value = value.fget
     elif isinstance(value, functools.cached_property):
         value = value.func
-    elif isinstance(value, staticmethod | classmethod):
+    elif isinstance(value, staticmethod):
         return value.__func__
-    is_own = isinstance(value, types.FunctionType) and name not in getattr(owner, "__dict__", ())
-    return types.MethodType(value, owner) if is_own else value
+    elif isinstance(value, classmethod):
+        value, owner = value.__func__, owner if isinstance(owner, type) else type(owner)
+    return types.MethodType(value, owner) if isinstance(value, types.FunctionType) else value
 
 
 def _as_code(step: Step) -> str:
