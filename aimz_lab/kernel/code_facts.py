@@ -76,10 +76,12 @@ def code_facts(kernel: Callable | None, read: Iterable[tuple[str, object]] = ())
         >>> code_facts(prior)["constants"]
         {'sd': '0.5'}
     """
+    read = list(read)
     found = _Facts()
-    found.read_kernel(kernel)
-    for name, value in read:
-        found.read(name, value)
+    found.read_all(kernel, read)
+    if found.containers or found.counts:  # other functions may read what one changes
+        found = _Facts(found.containers, found.counts)
+        found.read_all(kernel, read)
     return {"functions": found.functions, "constants": found.constants}
 
 
@@ -138,15 +140,27 @@ _AS_A_WHOLE = _Use()
 
 
 class _Facts:
-    """Follows the names that code reads, each function once for each object that it belongs to."""
+    """Follows the names that code reads, each function once for each object that it belongs to.
 
-    def __init__(self) -> None:
+    Args:
+        containers: Of containers that code changes, by an earlier reading.
+        counts: Attributes of classes that code sets, by an earlier reading.
+    """
+
+    def __init__(self, containers: Set[int] = frozenset(), counts: Set[str] = frozenset()) -> None:
+        self.containers = set(containers)
+        self.counts = set(counts)
         self.functions: dict[str, str | None] = {}
         self.constants: dict[str, str] = {}
         self._owners: dict[types.FunctionType, set[int]] = {}
         self._open: set[int] = set()
 
-    def read_kernel(self, kernel: Callable | None) -> None:
+    def read_all(self, kernel: Callable | None, read: Iterable[tuple[str, object]]) -> None:
+        self._read_kernel(kernel)
+        for name, value in read:
+            self.read(name, value)
+
+    def _read_kernel(self, kernel: Callable | None) -> None:
         *decorators, own = [*functions_of(kernel)] or [None]
         if own is not None:  # the innermost
             self._read_function("", own)
@@ -174,6 +188,10 @@ class _Facts:
         code = function.__code__
         own = code.co_varnames[0] if owner is not None and code.co_argcount else ""
         use = _use_in(code, uses, {*inside, own} - {""}, known=tree is not None)
+        for each in inside:
+            if isinstance(inside[each], type):
+                self.counts |= {str(path[0].name) for path in uses.changed.get(each, ()) if path}
+        use = dataclasses.replace(use, stored=use.stored | self.counts)
         rebound = _written(code, "STORE_GLOBAL", "STORE_DEREF")
         for each, value in inside.items():
             if each in rebound or each.startswith("__"):
@@ -204,7 +222,11 @@ class _Facts:
             use: How the code uses it.
         """
         is_open = id(value) in self._open and not isinstance(value, types.FunctionType)
-        if is_open or len(self.constants) >= _MOST or _is_changed(value, use):
+        if is_open or len(self.constants) >= _MOST or id(value) in self.containers:
+            return
+        if _is_changed(value, use):
+            if isinstance(value, _CONTAINERS):
+                self.containers.add(id(value))
             return
         self._open.add(id(value))
         with contextlib.suppress(Exception):  # whatever an object of the user raises
@@ -253,14 +275,13 @@ class _Facts:
     def _read_class(self, name: str, kind: type, use: _Use) -> None:
         self._keep(name, kind.__name__)
         self._read_methods(kind)
-        named = use.named | {str(step.name) for step in parts_read(use.read) or ()}
-        if issubclass(kind, enum.Enum):
+        parts = parts_read(use.read)
+        named = use.named | {str(step.name) for step in parts or ()}
+        if parts is None and issubclass(kind, enum.Enum):
             named |= kind.__members__.keys()
         has = {each for base in _own_classes(kind) for each in vars(base)}
         for each in sorted(named & has):
-            value = _member(kind, each)
-            if not callable(value) or isinstance(value, type):
-                self.read(f"{name}.{each}", value, use.into(Step("attribute", each)))
+            self.read(f"{name}.{each}", _member(kind, each), use.into(Step("attribute", each)))
 
     def _read_methods(self, kind: type) -> None:
         for base in _own_classes(kind):  # such as a module of Flax
@@ -286,6 +307,7 @@ class _Facts:
 
 
 _ABSENT = object()
+_CONTAINERS = (MutableMapping, MutableSequence, MutableSet, np.ndarray)  # also deques
 _LEAF = jax.tree.structure(0)
 
 
@@ -337,8 +359,7 @@ def _is_changed(value: object, use: _Use) -> bool:
     is_array = isinstance(value, np.ndarray) or type(value).__module__.startswith("pandas.")
     if is_array:
         return bool(use.changed)
-    containers = MutableMapping | MutableSequence | MutableSet  # also deques
-    return (CONTENT,) in use.changed and isinstance(value, containers)
+    return (CONTENT,) in use.changed and isinstance(value, _CONTAINERS)
 
 
 def _made_with(value: object) -> Iterator[tuple[str | int, object]]:

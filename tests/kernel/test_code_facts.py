@@ -416,10 +416,18 @@ def test_functions_of_inherited_classes_are_compared():
     assert found == ["the source of scaled, which the kernel calls"]
 
 
+SEEN = []
+
+
+def remember(X):
+    SEEN.append(X)
+
+
 class Recorder:
-    count = 0
+    count = made = 0
 
     def __init__(self):
+        Recorder.made += 1
         self.seen, self.calls, self.by_name = [], 0, {}
 
     def add(self, X):
@@ -440,7 +448,16 @@ def test_what_code_changes_itself_is_not_compared(is_made_inside):
         log[0] += 1
         kernel.calls = getattr(kernel, "calls", 0) + 1
         shared = Recorder() if is_made_inside else recorder
-        return shared.add(X) + len(cache) + len(deque) + log.sum() + kernel.calls
+        remember(X)
+        return (
+            len(SEEN)
+            + shared.made
+            + shared.add(X)
+            + len(cache)
+            + len(deque)
+            + log.sum()
+            + kernel.calls
+        )
 
     before = code_facts(kernel)
     kernel(1.0)
