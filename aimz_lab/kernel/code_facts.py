@@ -6,13 +6,10 @@ import contextlib
 import dataclasses
 import dis
 import enum
-import functools
-import inspect
 import types
 from collections.abc import (
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     MutableMapping,
     MutableSequence,
@@ -21,19 +18,17 @@ from collections.abc import (
     Sized,
 )
 
-import jax
 import numpy as np
-from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.name_uses import (
+    AS_A_WHOLE,
     CONTENT,
     WHOLE,
     NameUses,
-    Path,
     Step,
+    Use,
     name_uses,
     parts_read,
-    steps_into,
 )
 from aimz_lab.kernel.read_code import (
     contents_of,
@@ -43,6 +38,15 @@ from aimz_lab.kernel.read_code import (
     names_in,
 )
 from aimz_lab.kernel.source_checksum import source_checksum, source_of
+from aimz_lab.kernel.value_parts import (
+    ABSENT,
+    bound,
+    made_with,
+    may_change,
+    member,
+    own_classes,
+    parts_of,
+)
 from aimz_lab.kernel.value_text import LONGEST, is_checksum, plain_text
 from aimz_lab.types import JsonObject
 
@@ -53,11 +57,17 @@ _MOST = 2_000
 def code_facts(kernel: Callable | None, read: Iterable[tuple[str, object]] = ()) -> JsonObject:
     """Describe a kernel's code and the user's functions and constants that it reads by name.
 
-    Not described are objects of classes that are neither data classes nor trees of JAX, beyond the
-    attributes that the code names; tables with several types of columns, and arrays of other
-    libraries than NumPy, JAX and pandas; what the code changes itself, such as a list that it
-    appends to; where the source is not at hand, all that could be changed; and what the code reads
-    while it runs, such as files and random numbers.
+    Equal descriptions do not prove that two kernels compute the same. Not described are:
+
+    - objects of own classes, other than data classes and trees of JAX, that the code reaches in
+      another way than by a name from outside and attributes after it: by a second name, in a loop,
+      as the argument of a helper, by ``getattr`` or by an operator such as ``*`` or ``[]``;
+    - what other libraries and extensions in C hold, such as SciPy, xarray, ``operator`` and
+      ``np.vectorize``, the masks of masked arrays, and the function of a ``defaultdict``;
+    - names that the code imports while it runs, files, environment variables and random numbers;
+    - what the code changes itself, such as a list that it appends to;
+    - where the source is not at hand, as of two lambdas in one line, neither it nor dicts, lists
+      and NumPy's arrays.
 
     Args:
         kernel: A kernel or a guide: a function, a method, a ``partial``, or an object that can be
@@ -111,40 +121,12 @@ def code_differences(there: Mapping, here: Mapping, what: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Use:
-    """How a function uses a value.
-
-    Attributes:
-        read: The parts that it reads.
-        changed: The parts that it changes.
-        stored: Attributes that it sets on objects that it has by no name from outside.
-        named: All attributes that it names.
-    """
-
-    read: Set[Path] = WHOLE
-    changed: Set[Path] = frozenset()
-    stored: Set[str] = frozenset()
-    named: Set[str] = frozenset()
-
-    def into(self, step: Step) -> _Use:
-        """Return how it uses a part of the value."""
-        read = WHOLE if () in self.read else steps_into(self.read, step) or WHOLE
-        changed = steps_into(self.changed, step)
-        if step.kind == "attribute" and step.name in self.stored:
-            changed.add(())
-        return dataclasses.replace(self, read=read, changed=changed)
-
-
-_AS_A_WHOLE = _Use()
-
-
 class _Facts:
     """Follows the names that code reads, each function once for each object that it belongs to.
 
     Args:
-        containers: Of containers that code changes, by an earlier reading.
-        counts: Attributes of classes that code sets, by an earlier reading.
+        containers: Containers, by ``id``, that an earlier reading found to be changed.
+        counts: Attributes of classes that an earlier reading found to be changed.
     """
 
     def __init__(self, containers: Set[int] = frozenset(), counts: Set[str] = frozenset()) -> None:
@@ -166,8 +148,8 @@ class _Facts:
             self._read_function("", own)
         for decorator in decorators:
             self._read_function(decorator.__code__.co_name, decorator)
-        for name, value in _made_with(kernel):
-            self.read(str(name), value)
+        for name, value in made_with(kernel):
+            self.read(name if isinstance(name, str) else f"argument {name}", value)
 
     def _read_function(self, name: str, function: types.FunctionType | types.MethodType) -> None:
         owner = getattr(function, "__self__", None)
@@ -196,24 +178,24 @@ class _Facts:
         for each, value in inside.items():
             if each in rebound or each.startswith("__"):
                 continue
-            if tree is not None or not _may_change(value):
+            if tree is not None or not may_change(value):
                 self.read(each, value, _use_of(each, uses, use))
         if owner is not None:
             self._read_members(owner, code, _use_of(own, uses, use), known=tree is not None)
 
-    def _read_members(self, owner: object, code: types.CodeType, use: _Use, *, known: bool) -> None:
+    def _read_members(self, owner: object, code: types.CodeType, use: Use, *, known: bool) -> None:
         """Read what a method reads of its object, or of its class."""
         paths = dataclasses.replace(use, read=use.read - {()})
         for each in sorted(use.named):
-            value = _member(owner, each)
-            if value is not _ABSENT and (known or not _may_change(value)):
+            value = member(owner, each)
+            if value is not ABSENT and (known or not may_change(value)):
                 self.read(each, value, paths.into(Step("attribute", each)))
         if "super" in names_in(code)[0]:
-            for base in _own_classes(owner if isinstance(owner, type) else type(owner)):
+            for base in own_classes(owner if isinstance(owner, type) else type(owner)):
                 for each in sorted(use.named & vars(base).keys()):
-                    self._read_functions(each, _bound(vars(base)[each], owner))
+                    self._read_functions(each, bound(vars(base)[each], owner))
 
-    def read(self, name: str, value: object, use: _Use = _AS_A_WHOLE) -> None:
+    def read(self, name: str, value: object, use: Use = AS_A_WHOLE) -> None:
         """Read a value: as text if it can be written out, else its parts or its code.
 
         Args:
@@ -225,7 +207,7 @@ class _Facts:
         if is_open or len(self.constants) >= _MOST or id(value) in self.containers:
             return
         if _is_changed(value, use):
-            if isinstance(value, _CONTAINERS):
+            if () not in use.changed and isinstance(value, _CONTAINERS):
                 self.containers.add(id(value))
             return
         self._open.add(id(value))
@@ -233,7 +215,7 @@ class _Facts:
             self._read(name, value, use)
         self._open.discard(id(value))
 
-    def _read(self, name: str, value: object, use: _Use) -> None:
+    def _read(self, name: str, value: object, use: Use) -> None:
         parts = parts_read(use.read)
         if isinstance(value, types.ModuleType):
             self._read_module(value, parts or {}, use)
@@ -241,7 +223,7 @@ class _Facts:
         if isinstance(value, type):
             self._read_class(name, value, use)
             return
-        inside = _parts_of(value, parts)
+        inside = parts_of(value, parts)
         if inside is not None and parts is not None and not parts.keys() <= inside.keys():
             parts = None  # a method, such as ``items``, may read all of it
             use = dataclasses.replace(use, read=WHOLE)
@@ -264,33 +246,33 @@ class _Facts:
     def _keep(self, name: str, text: str) -> None:
         self.constants[_free(name, self.constants)] = text
 
-    def _read_module(self, module: types.ModuleType, steps: Iterable[Step], use: _Use) -> None:
+    def _read_module(self, module: types.ModuleType, steps: Iterable[Step], use: Use) -> None:
         if is_library_module(module.__name__):
             return
         for step in steps:
-            value = vars(module).get(str(step.name), _ABSENT)
-            if value is not _ABSENT:
+            value = vars(module).get(str(step.name), ABSENT)
+            if value is not ABSENT:
                 self.read(str(step.name), value, use.into(step))
 
-    def _read_class(self, name: str, kind: type, use: _Use) -> None:
+    def _read_class(self, name: str, kind: type, use: Use) -> None:
         self._keep(name, kind.__name__)
         self._read_methods(kind)
         parts = parts_read(use.read)
         named = use.named | {str(step.name) for step in parts or ()}
         if parts is None and issubclass(kind, enum.Enum):
             named |= kind.__members__.keys()
-        has = {each for base in _own_classes(kind) for each in vars(base)}
+        has = {each for base in own_classes(kind) for each in vars(base)}
         for each in sorted(named & has):
-            self.read(f"{name}.{each}", _member(kind, each), use.into(Step("attribute", each)))
+            self.read(f"{name}.{each}", member(kind, each), use.into(Step("attribute", each)))
 
     def _read_methods(self, kind: type) -> None:
-        for base in _own_classes(kind):  # such as a module of Flax
+        for base in own_classes(kind):  # such as a module of Flax
             for each, part in vars(base).items():
                 with contextlib.suppress(Exception):
-                    self._read_functions(each, _bound(part, kind))
+                    self._read_functions(each, bound(part, kind))
 
-    def _read_callable(self, name: str, value: object, use: _Use) -> None:
-        for keyword, part in _made_with(value):
+    def _read_callable(self, name: str, value: object, use: Use) -> None:
+        for keyword, part in made_with(value):
             self.read(f"{name}({keyword})", part)
         for step in parts_read(use.read) or () if callable(value) else ():
             if step.name in getattr(value, "__dict__", ()):  # an attribute of a function
@@ -306,9 +288,7 @@ class _Facts:
             self._read_function(name, function)
 
 
-_ABSENT = object()
 _CONTAINERS = (MutableMapping, MutableSequence, MutableSet, np.ndarray)  # also deques
-_LEAF = jax.tree.structure(0)
 
 
 def _names_read(function: types.FunctionType) -> dict[str, object]:
@@ -333,123 +313,38 @@ def _written(code: types.CodeType, *kinds: str) -> set[str]:
     return found.union(*(_written(part, *kinds) for part in inner))
 
 
-def _use_in(code: types.CodeType, uses: NameUses, outer: Set[str], *, known: bool) -> _Use:
+def _use_in(code: types.CodeType, uses: NameUses, outer: Set[str], *, known: bool) -> Use:
     """Return what the uses of all values in a function have in common."""
     stored = set() if known else _written(code, "STORE_ATTR")
     for name, paths in uses.changed.items():
         if name not in outer:
             attributes = ([s for s in path if s.kind == "attribute"] for path in paths)
             stored |= {str(steps[-1].name) for steps in attributes if steps}
-    return _Use(stored=stored, named=names_in(code)[2])
+    return Use(stored=stored, named=names_in(code)[2])
 
 
-def _use_of(name: str, uses: NameUses, use: _Use) -> _Use:
+def _use_of(name: str, uses: NameUses, use: Use) -> Use:
     """Return how a function uses the value of a name."""
     read, changed = uses.paths.get(name, WHOLE), uses.changed.get(name, frozenset())
     return dataclasses.replace(use, read=read, changed=changed)
 
 
-def _is_changed(value: object, use: _Use) -> bool:
+def _is_changed(value: object, use: Use) -> bool:
     """Whether a function changes a value, such as a list that it appends to.
 
     An object of another class may have a method ``add`` that changes nothing.
     """
     if () in use.changed:
         return True
-    is_array = isinstance(value, np.ndarray) or type(value).__module__.startswith("pandas.")
-    if is_array:
+    if isinstance(value, np.ndarray) or type(value).__module__.partition(".")[0] == "pandas":
         return bool(use.changed)
+    if isinstance(value, MutableSequence):
+        return any(len(path) == 1 for path in use.changed)
     return (CONTENT,) in use.changed and isinstance(value, _CONTAINERS)
-
-
-def _made_with(value: object) -> Iterator[tuple[str | int, object]]:
-    """Yield what partials and handlers hold beside their function, also below ``jit``, by name."""
-    seen: set[int] = set()
-    while value is not None and id(value) not in seen:
-        seen.add(id(value))
-        if isinstance(value, functools.partial):
-            yield from enumerate(value.args)
-            yield from value.keywords.items()
-            value = value.func
-            continue
-        if isinstance(value, Messenger):
-            names = vars(value).keys() - {"fn", "trace", "rng_key"}  # the last two change in a run
-            for name in sorted(name for name in names if not name.startswith("_")):
-                yield name, vars(value)[name]
-        value = getattr(value, "__wrapped__", None) or getattr(value, "fn", None)
-
-
-def _own_classes(kind: type) -> list[type]:
-    """Return a class and those that it inherits from, without those of libraries."""
-    return [base for base in kind.__mro__ if not is_library_module(base.__module__)]
-
-
-def _may_change(value: object) -> bool:
-    """Whether a value has parts that code can change in place, such as a count of its calls."""
-    parts = _parts_of(value, None) or {}
-    return (bool(parts) and not isinstance(value, tuple)) or isinstance(value, np.ndarray)
-
-
-def _parts_of(value: object, parts: Mapping[Step, set[Path]] | None) -> dict[Step, object] | None:
-    """Return the parts that are read of a collection or an object; ``None`` if it has none.
-
-    Args:
-        value: The value.
-        parts: The steps by which code reads it; ``None`` if it reads all of it.
-    """
-    if isinstance(value, Mapping):
-        found = {Step("key", key): part for key, part in value.items()}
-    elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        found = {Step("key", i): part for i, part in enumerate(value)}
-    elif hasattr(value, "_fields") and isinstance(value, tuple):
-        found = {Step("attribute", name): getattr(value, name) for name in value._fields}
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [each.name for each in dataclasses.fields(value)]
-        found = {Step("attribute", name): getattr(value, name) for name in names}
-    elif isinstance(value, types.SimpleNamespace) or _is_tree(value):
-        public = {name: part for name, part in vars(value).items() if not name.startswith("_")}
-        found = {Step("attribute", name): part for name, part in public.items()}
-    elif parts and not isinstance(value, enum.Enum) and _own_classes(type(value)):
-        named = {step: _member(value, str(step.name)) for step in parts}
-        return {step: part for step, part in named.items() if part is not _ABSENT} or None
-    else:
-        return None
-    if parts is None or not parts.keys() <= found.keys():
-        return found
-    return {step: found[step] for step in parts}
-
-
-def _is_tree(value: object) -> bool:
-    """Whether JAX sees parts in an object with attributes, such as a distribution of NumPyro."""
-    with contextlib.suppress(Exception):  # as of any code of the user
-        return hasattr(value, "__dict__") and jax.tree.structure(value) != _LEAF
-    return False
 
 
 def _has_names(inside: Mapping[Step, object] | None) -> bool:
     return any(isinstance(step.name, str) for step in inside or ())
-
-
-def _member(owner: object, name: str) -> object:
-    """Return an attribute of an object or a class, without running code."""
-    value = inspect.getattr_static(owner, name, _ABSENT)
-    if isinstance(value, types.MemberDescriptorType) and not isinstance(owner, type):
-        return getattr(owner, name, _ABSENT)  # a slot
-    is_own = not isinstance(owner, type) and name in getattr(owner, "__dict__", ())
-    return value if is_own else _bound(value, owner)
-
-
-def _bound(value: object, owner: object) -> object:
-    """Return a part of a class as its object has it; of a property its function."""
-    if isinstance(value, property):
-        value = value.fget
-    elif isinstance(value, functools.cached_property):
-        value = value.func
-    elif isinstance(value, staticmethod):
-        return value.__func__
-    elif isinstance(value, classmethod):
-        value, owner = value.__func__, owner if isinstance(owner, type) else type(owner)
-    return types.MethodType(value, owner) if isinstance(value, types.FunctionType) else value
 
 
 def _as_code(step: Step) -> str:

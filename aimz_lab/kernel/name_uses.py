@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 _CHANGING = {
@@ -122,3 +122,31 @@ def parts_read(paths: Iterable[Path]) -> dict[Step, set[Path]] | None:
         return None
     firsts = sorted({path[0] for path in paths}, key=repr)  # in each process the same order
     return {step: steps_into(paths, step) for step in firsts}
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a function uses a value.
+
+    Attributes:
+        read: The parts that it reads.
+        changed: The parts that it changes.
+        stored: Attributes that it sets on objects that it has by no name from outside.
+        named: All attributes that it names.
+    """
+
+    read: Set[Path] = WHOLE
+    changed: Set[Path] = frozenset()
+    stored: Set[str] = frozenset()
+    named: Set[str] = frozenset()
+
+    def into(self, step: Step) -> Use:
+        """Return how it uses a part of the value."""
+        read = WHOLE if () in self.read else steps_into(self.read, step) or WHOLE
+        changed = steps_into(self.changed, step)
+        if step.kind == "attribute" and step.name in self.stored:
+            changed.add(())
+        return replace(self, read=read, changed=changed)
+
+
+AS_A_WHOLE = Use()

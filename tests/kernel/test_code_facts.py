@@ -441,11 +441,13 @@ class Recorder:
 @pytest.mark.parametrize("is_made_inside", [False, True])
 def test_what_code_changes_itself_is_not_compared(is_made_inside):
     recorder, cache, deque, log = Recorder(), {}, collections.deque(), np.zeros(3)
+    numbers = [0] * 3
 
     def kernel(X, y=None):
         cache[len(cache)] = X
         deque.append(X)
         log[0] += 1
+        numbers[0] += 1
         kernel.calls = getattr(kernel, "calls", 0) + 1
         shared = Recorder() if is_made_inside else recorder
         remember(X)
@@ -456,6 +458,7 @@ def test_what_code_changes_itself_is_not_compared(is_made_inside):
             + len(cache)
             + len(deque)
             + log.sum()
+            + sum(numbers)
             + kernel.calls
         )
 
