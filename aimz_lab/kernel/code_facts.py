@@ -267,7 +267,7 @@ class _Facts:
 
     def _read_methods(self, kind: type) -> None:
         for base in own_classes(kind):  # such as a module of Flax
-            for each, part in vars(base).items():
+            for each, part in sorted(vars(base).items()):  # in whatever order they were written
                 with contextlib.suppress(Exception):
                     self._read_functions(each, bound(part, kind))
 

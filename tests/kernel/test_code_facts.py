@@ -416,6 +416,24 @@ def test_functions_of_inherited_classes_are_compared():
     assert found == ["the source of scaled, which the kernel calls"]
 
 
+def test_the_order_of_methods_may_be_another():
+    def first(self, X):
+        return helper(X)
+
+    def method():
+        def helper(X):
+            return X
+
+        return lambda self, X: helper(X)
+
+    def made(*parts):
+        C = type("C", (), dict(parts))
+        return lambda X, y=None: C().first(X) + C().second(X)
+
+    parts = ("first", first), ("second", method())
+    assert code_facts(made(*parts)) == code_facts(made(*reversed(parts)))
+
+
 SEEN = []
 
 
