@@ -2376,11 +2376,14 @@ class ImpactModel:
             path: The directory.
             kernel: The kernel of the saved model. Its source, that of the functions it calls, and
                 the values that it reads from outside are compared with the saved ones: numbers,
-                text, arrays, distributions, and of dicts, lists and data classes the parts that it
-                reads. Comments, annotations and layout may differ. Not compared are other objects
-                beyond the attributes that the source names, what the kernel changes itself, and
-                what it reads from files while it runs; and where its source is not at hand, here or
-                at the save, neither this nor dicts, lists and NumPy's arrays.
+                text, dates, arrays, tables, distributions, and of dicts, lists, objects and classes
+                the parts that it reads. Comments, annotations and layout may differ. This finds
+                ordinary changes and does not prove that nothing changed. Not compared are objects
+                of your own classes that the code reaches by a second name, in a loop, as the
+                argument of a helper, by ``getattr`` or by an operator; what SciPy, xarray,
+                ``operator`` and extensions in C hold; what it imports or reads from files while it
+                runs; and what it changes itself. Where its source is not at hand, here or at the
+                save, neither this nor dicts, lists and NumPy's arrays are compared.
             inference: Its inference object, built in the same way; or use ``svi``. The source of a
                 guide of your own is compared too, and the class and the options of an autoguide,
                 except those that only say where a training begins, such as ``init_scale``. With the

@@ -5,15 +5,31 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import dis
-import functools
-import inspect
+import enum
 import types
-from collections.abc import Callable, Iterable, Mapping, Set, Sized
+from collections.abc import (
+    Callable,
+    Iterable,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    MutableSet,
+    Set,
+    Sized,
+)
 
-import jax
 import numpy as np
 
-from aimz_lab.kernel.name_uses import WHOLE, NameUses, Path, Step, name_uses, parts_read
+from aimz_lab.kernel.name_uses import (
+    AS_A_WHOLE,
+    CONTENT,
+    WHOLE,
+    NameUses,
+    Step,
+    Use,
+    name_uses,
+    parts_read,
+)
 from aimz_lab.kernel.read_code import (
     contents_of,
     functions_of,
@@ -22,6 +38,15 @@ from aimz_lab.kernel.read_code import (
     names_in,
 )
 from aimz_lab.kernel.source_checksum import source_checksum, source_of
+from aimz_lab.kernel.value_parts import (
+    ABSENT,
+    bound,
+    made_with,
+    may_change,
+    member,
+    own_classes,
+    parts_of,
+)
 from aimz_lab.kernel.value_text import LONGEST, is_checksum, plain_text
 from aimz_lab.types import JsonObject
 
@@ -32,11 +57,17 @@ _MOST = 2_000
 def code_facts(kernel: Callable | None, read: Iterable[tuple[str, object]] = ()) -> JsonObject:
     """Describe a kernel's code and the user's functions and constants that it reads by name.
 
-    Not described are objects of classes that are neither data classes nor trees of JAX, beyond the
-    attributes that the code names; tables with several types of columns, and arrays of other
-    libraries than NumPy, JAX and pandas; what the code changes itself, such as a list that it
-    appends to; where the source is not at hand, all that could be changed; and what the code reads
-    while it runs, such as files and random numbers.
+    Equal descriptions do not prove that two kernels compute the same. Not described are:
+
+    - objects of own classes, other than data classes and trees of JAX, that the code reaches in
+      another way than by a name from outside and attributes after it: by a second name, in a loop,
+      as the argument of a helper, by ``getattr`` or by an operator such as ``*`` or ``[]``;
+    - what other libraries and extensions in C hold, such as SciPy, xarray, ``operator`` and
+      ``np.vectorize``, the masks of masked arrays, and the function of a ``defaultdict``;
+    - names that the code imports while it runs, files, environment variables and random numbers;
+    - what the code changes itself, such as a list that it appends to;
+    - where the source is not at hand, as of two lambdas in one line, neither it nor dicts, lists
+      and NumPy's arrays.
 
     Args:
         kernel: A kernel or a guide: a function, a method, a ``partial``, or an object that can be
@@ -55,10 +86,12 @@ def code_facts(kernel: Callable | None, read: Iterable[tuple[str, object]] = ())
         >>> code_facts(prior)["constants"]
         {'sd': '0.5'}
     """
+    read = list(read)
     found = _Facts()
-    found.read_kernel(kernel)
-    for name, value in read:
-        found.read(name, value)
+    found.read_all(kernel, read)
+    if found.containers or found.counts:  # other functions may read what one changes
+        found = _Facts(found.containers, found.counts)
+        found.read_all(kernel, read)
     return {"functions": found.functions, "constants": found.constants}
 
 
@@ -89,135 +122,161 @@ def code_differences(there: Mapping, here: Mapping, what: str) -> list[str]:
 
 
 class _Facts:
-    """Follows the names that code reads, each function once."""
+    """Follows the names that code reads, each function once for each object that it belongs to.
 
-    def __init__(self) -> None:
+    Args:
+        containers: Containers, by ``id``, that an earlier reading found to be changed.
+        counts: Attributes of classes that an earlier reading found to be changed.
+    """
+
+    def __init__(self, containers: Set[int] = frozenset(), counts: Set[str] = frozenset()) -> None:
+        self.containers = set(containers)
+        self.counts = set(counts)
         self.functions: dict[str, str | None] = {}
         self.constants: dict[str, str] = {}
-        self._seen: set[types.FunctionType] = set()
+        self._owners: dict[types.FunctionType, set[int]] = {}
         self._open: set[int] = set()
 
-    def read_kernel(self, kernel: Callable | None) -> None:
+    def read_all(self, kernel: Callable | None, read: Iterable[tuple[str, object]]) -> None:
+        self._read_kernel(kernel)
+        for name, value in read:
+            self.read(name, value)
+
+    def _read_kernel(self, kernel: Callable | None) -> None:
         *decorators, own = [*functions_of(kernel)] or [None]
         if own is not None:  # the innermost
             self._read_function("", own)
         for decorator in decorators:
             self._read_function(decorator.__code__.co_name, decorator)
-        while isinstance(kernel, functools.partial):
-            for name, value in kernel.keywords.items():
-                self.read(name, value)
-            kernel = kernel.func
+        for name, value in made_with(kernel):
+            self.read(name if isinstance(name, str) else f"argument {name}", value)
 
     def _read_function(self, name: str, function: types.FunctionType | types.MethodType) -> None:
         owner = getattr(function, "__self__", None)
         function = getattr(function, "__func__", function)
         if is_library_function(function):
-            for base in type(owner).__mro__:  # such as a user's kind of AutoGuide
-                self._read_class(base)
+            self._read_methods(type(owner))  # such as a user's kind of AutoGuide
             return
-        if function in self._seen:
+        owners = self._owners.setdefault(function, set())
+        if id(owner) in owners:
             return
-        self._seen.add(function)
-        self.functions[_free(name, self.functions)] = source_checksum(function)
+        is_new = not owners
+        owners.add(id(owner))
+        if is_new:
+            self.functions[_free(name, self.functions)] = source_checksum(function)
         tree = source_of(function)
-        uses = None if tree is None else name_uses(tree)
-        changed = _written(function.__code__) | (set() if uses is None else uses.changed)
-        paths = {} if uses is None else dict(uses.paths)
-        inside = _names_read(function)
-        if owner is not None:
-            members, within = self._members(owner, function.__code__, uses)
-            inside |= members
-            paths |= within
+        uses = NameUses() if tree is None else name_uses(tree)
+        inside = _names_read(function) if is_new else {}
+        code = function.__code__
+        own = code.co_varnames[0] if owner is not None and code.co_argcount else ""
+        use = _use_in(code, uses, {*inside, own} - {""}, known=tree is not None)
+        for each in inside:
+            if isinstance(inside[each], type):
+                self.counts |= {str(path[0].name) for path in uses.changed.get(each, ()) if path}
+        use = dataclasses.replace(use, stored=use.stored | self.counts)
+        rebound = _written(code, "STORE_GLOBAL", "STORE_DEREF")
         for each, value in inside.items():
-            if each in changed or each.startswith("__"):
+            if each in rebound or each.startswith("__"):
                 continue
-            if uses is not None or not _may_change(value):
-                self.read(each, value, paths.get(each, WHOLE), changed)
+            if tree is not None or not may_change(value):
+                self.read(each, value, _use_of(each, uses, use))
+        if owner is not None:
+            self._read_members(owner, code, _use_of(own, uses, use), known=tree is not None)
 
-    def _members(
-        self, owner: object, code: types.CodeType, uses: NameUses | None
-    ) -> tuple[dict[str, object], dict[str, set[Path]]]:
-        """Return what a method reads of its object, by name, and the paths into it."""
-        members = {each: _member(owner, each) for each in names_in(code)[2]}
-        found = {each: value for each, value in members.items() if value is not _ABSENT}
-        return found, uses.within(code.co_varnames[0]) if uses and code.co_argcount else {}
+    def _read_members(self, owner: object, code: types.CodeType, use: Use, *, known: bool) -> None:
+        """Read what a method reads of its object, or of its class."""
+        paths = dataclasses.replace(use, read=use.read - {()})
+        for each in sorted(use.named):
+            value = member(owner, each)
+            if value is not ABSENT and (known or not may_change(value)):
+                self.read(each, value, paths.into(Step("attribute", each)))
+        if "super" in names_in(code)[0]:
+            for base in own_classes(owner if isinstance(owner, type) else type(owner)):
+                for each in sorted(use.named & vars(base).keys()):
+                    self._read_functions(each, bound(vars(base)[each], owner))
 
-    def read(
-        self,
-        name: str,
-        value: object,
-        paths: Iterable[Path] = WHOLE,
-        changed: Set[str] = frozenset(),
-    ) -> None:
+    def read(self, name: str, value: object, use: Use = AS_A_WHOLE) -> None:
         """Read a value: as text if it can be written out, else its parts or its code.
 
         Args:
             name: Its name.
             value: The value.
-            paths: The parts of it that are read.
-            changed: Names of attributes that the code changes.
+            use: How the code uses it.
         """
-        if id(value) in self._open or len(self.constants) >= _MOST:
+        is_open = id(value) in self._open and not isinstance(value, types.FunctionType)
+        if is_open or len(self.constants) >= _MOST or id(value) in self.containers:
+            return
+        if _is_changed(value, use):
+            if () not in use.changed and isinstance(value, _CONTAINERS):
+                self.containers.add(id(value))
             return
         self._open.add(id(value))
         with contextlib.suppress(Exception):  # whatever an object of the user raises
-            self._read(name, value, parts_read(paths), changed)
+            self._read(name, value, use)
         self._open.discard(id(value))
 
-    def _read(
-        self, name: str, value: object, parts: Mapping[Step, set[Path]] | None, changed: Set[str]
-    ) -> None:
+    def _read(self, name: str, value: object, use: Use) -> None:
+        parts = parts_read(use.read)
         if isinstance(value, types.ModuleType):
-            self._read_module(value, parts or {}, changed)
+            self._read_module(value, parts or {}, use)
             return
-        inside = _parts_of(value, parts)
+        if isinstance(value, type):
+            self._read_class(name, value, use)
+            return
+        inside = parts_of(value, parts)
         if inside is not None and parts is not None and not parts.keys() <= inside.keys():
             parts = None  # a method, such as ``items``, may read all of it
-        text = plain_text(value) if parts is None or inside is None else None
+            use = dataclasses.replace(use, read=WHOLE)
+        changes = inside is not None and any(use.into(step).changed for step in inside)
+        text = plain_text(value) if (parts is None and not changes) or inside is None else None
         if text is not None and not (is_checksum(text) and _has_names(inside)):
             self._keep(name, text)
         elif inside is not None:
-            if parts is None:
+            if parts is None and not changes:
                 size = f" of {len(value)}" if isinstance(value, Sized) else ""
                 self._keep(name, f"{type(value).__name__}{size}")
             for step, part in inside.items():
-                if step.name not in changed:
-                    further = (parts or {}).get(step, WHOLE)
-                    self.read(f"{name}{_as_code(step)}", part, further, changed)
+                self.read(f"{name}{_as_code(step)}", part, use.into(step))
             self._read_functions(name, value)
-        elif isinstance(value, type):
-            self._keep(name, value.__name__)
-            self._read_class(value)
         else:
-            self._read_callable(name, value)
+            self._read_callable(name, value, use)
+        if isinstance(value, enum.Enum):
+            self._read_methods(type(value))
 
     def _keep(self, name: str, text: str) -> None:
         self.constants[_free(name, self.constants)] = text
 
-    def _read_module(
-        self, module: types.ModuleType, parts: Mapping[Step, set[Path]], changed: Set[str]
-    ) -> None:
+    def _read_module(self, module: types.ModuleType, steps: Iterable[Step], use: Use) -> None:
         if is_library_module(module.__name__):
             return
-        for step, paths in parts.items():
-            value = vars(module).get(str(step.name), _ABSENT)
-            if value is not _ABSENT:
-                self.read(str(step.name), value, paths, changed)
+        for step in steps:
+            value = vars(module).get(str(step.name), ABSENT)
+            if value is not ABSENT:
+                self.read(str(step.name), value, use.into(step))
 
-    def _read_class(self, kind: type) -> None:
-        if not is_library_module(kind.__module__):  # such as a module of Flax
-            for each, part in vars(kind).items():
+    def _read_class(self, name: str, kind: type, use: Use) -> None:
+        self._keep(name, kind.__name__)
+        self._read_methods(kind)
+        parts = parts_read(use.read)
+        named = use.named | {str(step.name) for step in parts or ()}
+        if parts is None and issubclass(kind, enum.Enum):
+            named |= kind.__members__.keys()
+        has = {each for base in own_classes(kind) for each in vars(base)}
+        for each in sorted(named & has):
+            self.read(f"{name}.{each}", member(kind, each), use.into(Step("attribute", each)))
+
+    def _read_methods(self, kind: type) -> None:
+        for base in own_classes(kind):  # such as a module of Flax
+            for each, part in sorted(vars(base).items()):  # in whatever order they were written
                 with contextlib.suppress(Exception):
-                    self._read_functions(each, part)
+                    self._read_functions(each, bound(part, kind))
 
-    def _read_callable(self, name: str, value: object) -> None:
-        if isinstance(value, functools.partial):
-            for i, part in enumerate(value.args):
-                self.read(f"{name}({i})", part)
-            for keyword, part in value.keywords.items():
-                self.read(f"{name}({keyword})", part)
-            self.read(name, value.func)
-            return
+    def _read_callable(self, name: str, value: object, use: Use) -> None:
+        for keyword, part in made_with(value):
+            self.read(f"{name}({keyword})", part)
+        for step in parts_read(use.read) or () if callable(value) else ():
+            if step.name in getattr(value, "__dict__", ()):  # an attribute of a function
+                self.read(f"{name}.{step.name}", vars(value)[step.name], use.into(step))
         functions = [*functions_of(value)]
         own = getattr(value, "__name__", None)
         if isinstance(own, str) and all(map(is_library_function, functions)):
@@ -229,8 +288,7 @@ class _Facts:
             self._read_function(name, function)
 
 
-_ABSENT = object()
-_LEAF = jax.tree.structure(0)
+_CONTAINERS = (MutableMapping, MutableSequence, MutableSet, np.ndarray)  # also deques
 
 
 def _names_read(function: types.FunctionType) -> dict[str, object]:
@@ -245,74 +303,48 @@ def _names_read(function: types.FunctionType) -> dict[str, object]:
     return found | (function.__kwdefaults__ or {})
 
 
-def _written(code: types.CodeType) -> set[str]:
-    """Return the names outside of code that it writes.
+def _written(code: types.CodeType, *kinds: str) -> set[str]:
+    """Return the names that code writes by instructions of some kinds.
 
     What a kernel writes, such as the count of its calls, differs from one process to the next.
     """
-    kinds = ("STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR")
     found = {each.argval for each in dis.get_instructions(code) if each.opname in kinds}
     inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
-    return found.union(*map(_written, inner))
+    return found.union(*(_written(part, *kinds) for part in inner))
 
 
-def _may_change(value: object) -> bool:
-    """Whether a value has parts that code can change in place, such as a count of its calls."""
-    parts = _parts_of(value, None) or {}
-    return (bool(parts) and not isinstance(value, tuple)) or isinstance(value, np.ndarray)
+def _use_in(code: types.CodeType, uses: NameUses, outer: Set[str], *, known: bool) -> Use:
+    """Return what the uses of all values in a function have in common."""
+    stored = set() if known else _written(code, "STORE_ATTR")
+    for name, paths in uses.changed.items():
+        if name not in outer:
+            attributes = ([s for s in path if s.kind == "attribute"] for path in paths)
+            stored |= {str(steps[-1].name) for steps in attributes if steps}
+    return Use(stored=stored, named=names_in(code)[2])
 
 
-def _parts_of(value: object, parts: Mapping[Step, set[Path]] | None) -> dict[Step, object] | None:
-    """Return the parts that are read of a collection or an object; ``None`` if it has none.
+def _use_of(name: str, uses: NameUses, use: Use) -> Use:
+    """Return how a function uses the value of a name."""
+    read, changed = uses.paths.get(name, WHOLE), uses.changed.get(name, frozenset())
+    return dataclasses.replace(use, read=read, changed=changed)
 
-    Args:
-        value: The value.
-        parts: The steps by which code reads it; ``None`` if it reads all of it.
+
+def _is_changed(value: object, use: Use) -> bool:
+    """Whether a function changes a value, such as a list that it appends to.
+
+    An object of another class may have a method ``add`` that changes nothing.
     """
-    if isinstance(value, Mapping):
-        found = {Step("key", key): part for key, part in value.items()}
-    elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        found = {Step("key", i): part for i, part in enumerate(value)}
-    elif hasattr(value, "_fields") and isinstance(value, tuple):
-        found = {Step("attribute", name): getattr(value, name) for name in value._fields}
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [each.name for each in dataclasses.fields(value)]
-        found = {Step("attribute", name): getattr(value, name) for name in names}
-    elif isinstance(value, types.SimpleNamespace) or _is_tree(value):
-        public = {name: part for name, part in vars(value).items() if not name.startswith("_")}
-        found = {Step("attribute", name): part for name, part in public.items()}
-    elif parts and not isinstance(value, type) and not is_library_module(type(value).__module__):
-        named = {step: _member(value, str(step.name)) for step in parts}
-        return {step: part for step, part in named.items() if part is not _ABSENT} or None
-    else:
-        return None
-    if parts is None or not parts.keys() <= found.keys():
-        return found
-    return {step: found[step] for step in parts}
-
-
-def _is_tree(value: object) -> bool:
-    """Whether JAX sees parts in an object with attributes, such as a distribution of NumPyro."""
-    with contextlib.suppress(Exception):  # as of any code of the user
-        return hasattr(value, "__dict__") and jax.tree.structure(value) != _LEAF
-    return False
+    if () in use.changed:
+        return True
+    if isinstance(value, np.ndarray) or type(value).__module__.partition(".")[0] == "pandas":
+        return bool(use.changed)
+    if isinstance(value, MutableSequence):
+        return any(len(path) == 1 for path in use.changed)
+    return (CONTENT,) in use.changed and isinstance(value, _CONTAINERS)
 
 
 def _has_names(inside: Mapping[Step, object] | None) -> bool:
     return any(isinstance(step.name, str) for step in inside or ())
-
-
-def _member(owner: object, name: str) -> object:
-    """Return an attribute of an object, without running code; of a property its function."""
-    value = inspect.getattr_static(owner, name, _ABSENT)
-    if isinstance(value, property):
-        value = value.fget
-    elif isinstance(value, functools.cached_property):
-        value = value.func
-    elif isinstance(value, staticmethod | classmethod):
-        return value.__func__
-    is_own = isinstance(value, types.FunctionType) and name not in getattr(owner, "__dict__", ())
-    return types.MethodType(value, owner) if is_own else value
 
 
 def _as_code(step: Step) -> str:

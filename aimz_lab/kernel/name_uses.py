@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 _CHANGING = {
@@ -18,13 +18,15 @@ class Step(NamedTuple):
     """One step into a value: to an attribute, or to what stands under a key.
 
     Attributes:
-        kind: Which of both.
+        kind: Which of both; ``content`` for what is in a container, under whatever key.
         name: The attribute or the key.
     """
 
-    kind: Literal["attribute", "key"]
+    kind: Literal["attribute", "key", "content"]
     name: str | int
 
+
+CONTENT = Step("content", "")
 
 Path = tuple[Step, ...]
 """Steps into a value, from outside in; empty for all of it."""
@@ -40,23 +42,12 @@ class NameUses:
     Attributes:
         paths: The parts of each name's value that are read. ``CFG["sd"]`` reads a part of ``CFG``;
             ``dict(CFG)`` and ``CFG.items()`` read all of it.
-        changed: Names of variables and attributes whose values the function changes in place.
+        changed: The parts of each name's value that the function changes in place, under ``""``
+            those of values without a name.
     """
 
     paths: dict[str, set[Path]] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
-
-    def within(self, name: str) -> dict[str, set[Path]]:
-        """Return the paths of the attributes that are read of a name's value, such as of ``self``.
-
-        Args:
-            name: The name.
-        """
-        found: dict[str, set[Path]] = {}
-        for path in self.paths.get(name, ()):
-            if path and path[0].kind == "attribute":
-                found.setdefault(str(path[0].name), set()).add(path[1:])
-        return found
+    changed: dict[str, set[Path]] = field(default_factory=dict)
 
 
 def name_uses(function: ast.AST) -> NameUses:
@@ -67,43 +58,57 @@ def name_uses(function: ast.AST) -> NameUses:
 
     Example:
         >>> uses = name_uses(ast.parse("def f(): SEEN.append(CFG['prior'].sd)"))
-        >>> uses.paths["CFG"], uses.changed
-        ({(Step(kind='key', name='prior'), Step(kind='attribute', name='sd'))}, {'SEEN'})
+        >>> uses.paths["CFG"]
+        {(Step(kind='key', name='prior'), Step(kind='attribute', name='sd'))}
+        >>> uses.changed
+        {'SEEN': {(Step(kind='content', name=''),)}}
     """
     found = NameUses()
-    parents = {child: node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name):
-            found.paths.setdefault(node.id, set()).add(tuple(_steps(node, parents)))
-        elif isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
-            found.changed |= _last_name(node.value if isinstance(node, ast.Subscript) else node)
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) in _CHANGING:
-            found.changed |= _last_name(node.func.value)
+    nodes = list(ast.walk(function))
+    inner = {node.value for node in nodes if isinstance(node, ast.Attribute | ast.Subscript)}
+    for node in nodes:
+        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and node not in inner:
+            name, path = _path_of(node)
+            known = path[: path.index(CONTENT)] if CONTENT in path else path
+            found.paths.setdefault(name, set()).add(known)
+            if path and not isinstance(node.ctx, ast.Load):
+                _add_change(found, name, path)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", None) in _CHANGING:
+            name, path = _path_of(node.func.value)
+            _add_change(found, name, (*path, CONTENT))
     return found
 
 
-def _steps(node: ast.expr, parents: dict[ast.AST, ast.AST]) -> Iterator[Step]:
-    while True:
-        parent = parents.get(node)
-        if isinstance(parent, ast.Attribute):
-            yield Step("attribute", parent.attr)
-        elif isinstance(parent, ast.Subscript) and parent.value is node:
-            key = parent.slice
-            if not isinstance(key, ast.Constant) or not isinstance(key.value, str | int):
-                return
-            yield Step("key", key.value)
+def _path_of(node: ast.expr) -> tuple[str, Path]:
+    """Return the name that an expression begins with, ``""`` if none, and the steps from there."""
+    path: list[Step] = []
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        if isinstance(node, ast.Attribute):
+            path.append(Step("attribute", node.attr))
         else:
-            return
-        node = parent
-
-
-def _last_name(node: ast.expr) -> set[str]:
-    """Return the name next to what is changed: ``seen`` of ``self.seen[0]``."""
-    while isinstance(node, ast.Subscript):
+            key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+            path.append(Step("key", key) if isinstance(key, str | int) else CONTENT)
         node = node.value
-    if isinstance(node, ast.Attribute):
-        return {node.attr}
-    return {node.id} if isinstance(node, ast.Name) else set()
+    return node.id if isinstance(node, ast.Name) else "", tuple(reversed(path))
+
+
+def _add_change(uses: NameUses, name: str, path: Path) -> None:
+    """Add a change; of ``parts[i].n`` it is any ``n``, as which part is not known."""
+    if CONTENT in path:
+        known, rest = path[: path.index(CONTENT) + 1], path[path.index(CONTENT) + 1 :]
+        is_inside = any(step.kind == "attribute" for step in rest)
+        name, path = ("", rest) if is_inside else (name, known)
+    uses.changed.setdefault(name, set()).add(path)
+
+
+def steps_into(paths: Iterable[Path], step: Step) -> set[Path]:
+    """Return the paths that go on after a step.
+
+    Args:
+        paths: The paths into a value.
+        step: A step into it.
+    """
+    return {path[1:] for path in paths if path and path[0] == step}
 
 
 def parts_read(paths: Iterable[Path]) -> dict[Step, set[Path]] | None:
@@ -112,9 +117,36 @@ def parts_read(paths: Iterable[Path]) -> dict[Step, set[Path]] | None:
     Args:
         paths: The paths into a value.
     """
-    found: dict[Step, set[Path]] = {}
-    for path in paths:
-        if not path:
-            return None
-        found.setdefault(path[0], set()).add(path[1:])
-    return found or None
+    paths = set(paths)
+    if () in paths or not paths:
+        return None
+    firsts = sorted({path[0] for path in paths}, key=repr)  # in each process the same order
+    return {step: steps_into(paths, step) for step in firsts}
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a function uses a value.
+
+    Attributes:
+        read: The parts that it reads.
+        changed: The parts that it changes.
+        stored: Attributes that it sets on objects that it has by no name from outside.
+        named: All attributes that it names.
+    """
+
+    read: Set[Path] = WHOLE
+    changed: Set[Path] = frozenset()
+    stored: Set[str] = frozenset()
+    named: Set[str] = frozenset()
+
+    def into(self, step: Step) -> Use:
+        """Return how it uses a part of the value."""
+        read = WHOLE if () in self.read else steps_into(self.read, step) or WHOLE
+        changed = steps_into(self.changed, step)
+        if step.kind == "attribute" and step.name in self.stored:
+            changed.add(())
+        return replace(self, read=read, changed=changed)
+
+
+AS_A_WHOLE = Use()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
+import numbers
 import re
 import zlib
 from collections.abc import Mapping, Sized
+from typing import Any
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
+
+from aimz_lab.system.lazy_modules import pd
 
 LONGEST = 80
 """Longer text is compared by a checksum."""
@@ -44,7 +49,8 @@ def is_checksum(text: str) -> bool:
 
 def _written(value: object) -> str | None:
     if isinstance(value, enum.Enum):
-        return f"{type(value).__name__}.{value.name}"
+        text = _written(value.value)
+        return f"{type(value).__name__}.{value.name}{f'={text}' if text else ''}"
     if isinstance(value, np.generic) and value.dtype.kind in "biufcSU":
         value = value.item()
     if value is None or isinstance(value, int | complex | range | slice | np.dtype):
@@ -53,6 +59,8 @@ def _written(value: object) -> str | None:
         return f"{value:.9g}"
     if isinstance(value, str | bytes):
         return ascii(value)
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta | numbers.Rational):
+        return str(value)
     if isinstance(value, Mapping):
         pairs = sorted((_written(key), _written(part)) for key, part in value.items())
         return _joined([None if None in pair else ": ".join(pair) for pair in pairs], "{}")
@@ -61,14 +69,25 @@ def _written(value: object) -> str | None:
     if isinstance(value, set | frozenset):
         parts = [_written(part) for part in value]
         return _joined(parts if None in parts else sorted(map(str, parts)), "{}")
-    in_memory = isinstance(value, np.ndarray | np.generic | jax.Array)
-    if in_memory or type(value).__module__.partition(".")[0] == "pandas":
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
         return _array(value)
+    if type(value).__module__.partition(".")[0] == "pandas":
+        return _table(value)
     return None  # also arrays of other libraries, which may lie on a disk
 
 
 def _joined(parts: list[str | None], around: str) -> str | None:
     return None if None in parts else f"{around[0]}{', '.join(map(str, parts))}{around[1]}"
+
+
+def _table(value: Any) -> str | None:
+    """Describe a table by its columns and their labels, a column by its values and their labels."""
+    if isinstance(value, pd.DataFrame):
+        parts = [_joined([_written(name), _table(column)], "()") for name, column in value.items()]
+        return _joined(parts, "{}")
+    if isinstance(value, pd.Series):
+        return _joined([_array(value), _array(value.index)], "()")
+    return _array(value)
 
 
 def _array(value: ArrayLike) -> str | None:
@@ -78,8 +97,8 @@ def _array(value: ArrayLike) -> str | None:
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     array = np.asarray(value)
-    if array.dtype.hasobject:
-        return None
+    if array.dtype.hasobject:  # such as text
+        return _written(array.tolist()) if array.ndim else None
     if array.ndim == 0 and array.dtype.kind in "biufc":
         return _written(array.item())
     found, flat = 0, array.reshape(-1)

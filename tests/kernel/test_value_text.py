@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from datetime import date, datetime, timedelta
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,9 @@ class Way(enum.Enum):
     DOWN = 2
 
 
+TABLE = pd.DataFrame({"dose": [1.0, 2.0], "group": ["a", "b"]})
+
+
 @pytest.mark.parametrize(
     ("one", "alike", "other"),
     [
@@ -28,6 +33,7 @@ class Way(enum.Enum):
         ({"a": 1, "b": [2]}, {"b": [2], "a": 1}, {"a": 1, "b": [3]}),
         ({3, 1, 2}, {1, 2, 3}, {1, 2}),
         (Way.UP, Way.UP, Way.DOWN),
+        (Way.UP, Way(1), enum.Enum("Way", {"UP": 2}).UP),
         (np.arange(3.0), np.arange(3.0) * (1 + 1e-15), np.arange(3.0) * (1 + 1e-6)),
         (np.ones(3), np.ones(3), np.ones((3, 1))),
         (np.ones(3), np.ones(3), np.ones(3, np.int32)),
@@ -36,6 +42,18 @@ class Way(enum.Enum):
         (np.arange(2**21), np.arange(2**21), np.arange(2**21) ^ 1),
         (jax.random.key(1), jax.random.key(1), jax.random.key(2)),
         (pd.Series([1.0, 2.0]), pd.Series([1.0, 2.0]), pd.Series([1.0, 3.0])),
+        (
+            pd.Series([1, 2], ["a", "b"]),
+            pd.Series([1, 2], ["a", "b"]),
+            pd.Series([1, 2], ["b", "a"]),
+        ),
+        (pd.Series(["a", None]), pd.Series(["a", None]), pd.Series(["b", None])),
+        (TABLE, TABLE.copy(), TABLE.rename(columns={"group": "kind"})),
+        (TABLE, TABLE.copy(), TABLE.assign(dose=[1.0, 3.0])),
+        (date(2020, 1, 1), date(2020, 1, 1), date(2020, 1, 2)),
+        (timedelta(days=1), timedelta(hours=24), timedelta(days=2)),
+        (pd.Timestamp("2020-01-01"), datetime(2020, 1, 1), datetime(2020, 1, 1, 1)),
+        (Fraction(1, 2), Fraction(2, 4), Fraction(1, 4)),
     ],
 )
 def test_equal_values_have_one_text(one, alike, other):
@@ -46,7 +64,7 @@ def test_equal_values_have_one_text(one, alike, other):
 
 @pytest.mark.parametrize(
     "value",
-    [object(), np.sum, jnp, {"a": object()}, np.array([object()]), pd.Index(["a", "b"])],
+    [object(), np.sum, jnp, {"a": object()}, np.array([object()]), pd.Series([object()])],
 )
 def test_what_cannot_be_written_out_has_no_text(value):
     assert plain_text(value) is None
