@@ -204,6 +204,23 @@ def test_a_rate_that_is_asked_for_stays_in_its_field_until_the_run_has_it(page):
     assert not notice.is_visible()
 
 
+def test_a_rate_that_was_asked_back_is_asked_back_again_after_another_entry(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.render() }")
+    page.clock.run_for(300)
+    rate = page.locator("input.aimz-rate")
+    for entry in ("200000", "", "200000"):
+        rate.fill(entry)
+        rate.press("Enter")
+        if entry:
+            page.evaluate("() => { a.emit('msg:custom', { kind: 'doubted', why: 'Sure?' }) }")
+        page.clock.run_for(300)
+    assert page.evaluate("() => a.sent").count("learning_rate") == 2
+    assert "sure_learning_rate" not in page.evaluate("() => a.sent")
+    rate.press("Enter")
+    assert "sure_learning_rate" in page.evaluate("() => a.sent")
+
+
 def test_a_rate_that_is_left_without_enter_is_not_set(page):
     make(page, "a", frames("a"))
     page.evaluate("() => { a.put('progress', { learning_rate: 0.01 }); a.render() }")
@@ -255,6 +272,11 @@ def test_the_table_of_runs_of_a_kernel_that_is_gone_has_no_buttons(page):
     assert page.get_by_role("button", name="Stop").count() == 1
     page.clock.run_for(4_000)  # no answer
     assert "as they were last heard of" in page.locator(".aimz-notice").inner_text()
+    assert page.get_by_text("no answer · was running").is_visible()
+    assert page.get_by_role("button").count() == 0
+    page.evaluate("() => { a.emit('msg:custom', { kind: 'heard' }) }")
+    page.clock.run_for(2_000)
+    assert page.get_by_role("button", name="Stop").count() == 1
     page.evaluate("() => { a.emit('comm_live_update') }")
     page.clock.run_for(2_000)
     assert page.get_by_role("button").count() == 0

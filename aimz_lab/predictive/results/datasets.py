@@ -154,7 +154,11 @@ def posterior_dataset(
         {'chain': 2, 'draw': 4, 'b_dim_0': 3}
     """
     arrays = {name: np.asarray(values) for name, values in draws.items()}
-    return sample_dataset(arrays, posterior_dims(draws, spec, dims), num_chains, coords, attrs)
+    found = sample_dataset(arrays, posterior_dims(draws, spec, dims), num_chains, coords, attrs)
+    # The rows of the training have labels of their own, which are not known here. Numbers would
+    # be taken for them, and other rows for those of a prediction.
+    rows = spec.row_dim if spec is not None else None
+    return found if rows in (coords or {}) else found.drop_vars(rows, errors="ignore")
 
 
 def posterior_dims(

@@ -291,6 +291,7 @@ class View {
   setRate() {
     const why = this.refusal();
     if (why) {
+      this.doubted = null; // another entry: a rate that was asked back is asked back again
       this.say(why);
       setAttribute(this.rate, "aria-invalid", "true");
       return;

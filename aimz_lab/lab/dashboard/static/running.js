@@ -51,6 +51,10 @@ class RunsTable {
   ask(kind, value = null) {
     this.model.send({ kind, value });
     const isUnheard = performance.now() - this.heard > PATIENCE_MS;
+    if (isUnheard !== this.unheard) {
+      this.unheard = isUnheard;
+      this.draw();
+    }
     setFlag(this.notice, "hidden", !isUnheard);
     setText(this.notice, isUnheard ? UNHEARD : "");
   }
@@ -65,11 +69,13 @@ class RunsTable {
   }
 
   position(row) {
-    return this.lost ? `no longer connected · was ${row.position}` : `${awaited(row)}${row.position}`;
+    if (this.lost) return `no longer connected · was ${row.position}`;
+    if (this.unheard && !row.is_over) return `no answer · was ${row.position}`;
+    return `${awaited(row)}${row.position}`;
   }
 
   draw() {
-    const rows = this.model.get("rows").map((row) => ({ ...row, position: this.position(row), isOver: row.is_over || this.lost }));
+    const rows = this.model.get("rows").map((row) => ({ ...row, position: this.position(row), isOver: row.is_over || this.lost || this.unheard }));
     const key = JSON.stringify(rows.map((row) => ({ ...row, position: "" })));
     if (key === this.shown) { // the buttons stay, and with them the focus
       rows.forEach((row, i) => setText(this.body.children[i].children[2], row.position));
