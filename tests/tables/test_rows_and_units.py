@@ -461,3 +461,26 @@ def test_placebo_outcomes_have_a_scale_of_their_own(table):
     )
     assert found.table.loc["real", "mean"] == pytest.approx(20, abs=3)
     assert found.table.loc["large", "mean"] == pytest.approx(500, abs=25)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:5 of 60 rows were left out")
+def test_the_rows_of_a_posterior_are_never_other_rows_of_a_prediction(table):
+    """Where rows are left out, positions of the training are no labels of the table."""
+
+    def by_row(features, weight=1.0, pay=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        with numpyro.plate("row", features.shape[0]):
+            own = numpyro.sample("own", dist.Normal(0, 1))
+            numpyro.sample("pay", dist.Normal(features * slope + own, 0.5), obs=pay)
+
+    gaps = table.assign(pay=table.pay.mask(table.index < 5))
+    spec = TableSpec(features="scale(age)", pay="scale(pay)", missing="drop")
+    im = model(by_row, spec).fit_on_batch(gaps, num_steps=50, num_samples=9, progress=False)
+    tree = in_memory(im, gaps.dropna(), return_sites=["own", "pay"])
+    own = tree.posterior_predictive.own
+    assert own.row.values.tolist() == list(range(5, N))
+    apart = own - tree.posterior.own
+    assert apart.sizes["row"] == N - 5
+    assert float(abs(apart).max()) == 0
+    assert "row" not in im.sample().posterior.coords

@@ -75,6 +75,23 @@ def _is_confirmed_at_end(run: ReadRun, state: Best, averaged: int) -> bool:
     return _is_confirmed(run, state, averaged, after)
 
 
+def _was_lower(run: ReadRun, state: Best, averaged: int) -> bool:
+    """Whether the loss had been lower, by more than noise: a short run keeps no state of then.
+
+    Args:
+        run: The run.
+        state: A state of its end.
+        averaged: Steps of the mean that is its value.
+    """
+    before = losses_of(run, 0, state.step - averaged)
+    means = [before[i : i + averaged] for i in range(0, len(before) - averaged + 1, averaged)]
+    return any(
+        block.mean() + _TO_COMPARE * _noise(block) / averaged**0.5 < state.value
+        for block in means
+        if np.isfinite(block).all()
+    )
+
+
 def _is_confirmed(
     run: ReadRun, state: Best, averaged: int, after: Float[np.ndarray, " step"]
 ) -> bool:
@@ -96,7 +113,10 @@ def _is_confirmed(
 
 def _deviation(run: ReadRun, step: int, averaged: int) -> float:
     """Return the standard deviation of the loss of a step, from neighbours: trends cancel."""
-    losses = losses_of(run, max(step - max(averaged, _LEAST_STEPS), 0), step)
+    return _noise(losses_of(run, max(step - max(averaged, _LEAST_STEPS), 0), step))
+
+
+def _noise(losses: Float[np.ndarray, " step"]) -> float:
     apart = np.diff(losses[np.isfinite(losses)])
     return float(np.sqrt(np.mean(apart**2) / 2)) if len(apart) else 0.0
 
@@ -218,10 +238,20 @@ class BestSoFar:
             last = None if self._has_held_out else self._present(run)
             if last is not None and not (self._is_level(last) or self._is_lower(run, last)):
                 last = None
+            if (
+                last is not None
+                and self._best is None
+                and _was_lower(run, last, _averaged(run, last))
+            ):
+                last = None
             states = [one for one in (last, run.candidates.get(TRAINING)) if one is not None]
             states.sort(key=lambda state: state.value)
-            sure = (one for one in states if _is_confirmed_at_end(run, one, _averaged(run, one)))
-            return next(sure, None)
+            for one in states:
+                averaged = _averaged(run, one)
+                has_better = self._best is None and _was_lower(run, one, averaged)
+                if not has_better and _is_confirmed_at_end(run, one, averaged):
+                    return one
+            return None
 
     @staticmethod
     def _bound_of(run: ReadRun, best: Best) -> float:
@@ -278,9 +308,11 @@ def offer_last(run: ReadRun, readings: MonitorWindows) -> Best | None:
         last = _present(run, readings) if run.step >= window else None
         states = [one for one in (last, run.candidates.get(name)) if one is not None]
         states.sort(key=lambda state: state.value)
-        sure = (one for one in states if _is_confirmed_at_end(run, one, window))
-        if (best := next(sure, None)) is not None:
-            run.end_best[name] = best
+        for one in states:
+            has_better = name not in run.best and _was_lower(run, one, window)
+            if not has_better and _is_confirmed_at_end(run, one, window):
+                run.end_best[name] = one
+                break
     return run.end_best.get(name) or run.best.get(name)
 
 

@@ -78,3 +78,12 @@ def test_where_noise_leaves_it_open_the_last_state_is_the_best(rng):
     run.end_best.clear()
     run.judge_last(losses[-8:] + 1.0)  # what follows does not confirm it
     assert not run.end_best
+
+
+def test_a_short_run_that_rose_at_its_end_has_no_best_state(rng):
+    """One report at the end: no state was kept of the time before, and the last one is worse."""
+    losses = np.r_[3.0 + 0.1 * rng.normal(size=740), 3.6 + 0.9 * rng.normal(size=60)]
+    run = tell([], losses, told_run(steps_per_epoch=1), chunk=800)
+    run.judge_last(losses[-8:])
+    assert run.best_so_far is None
+    assert not run.end_best
