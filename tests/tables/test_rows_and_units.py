@@ -464,6 +464,7 @@ def test_placebo_outcomes_have_a_scale_of_their_own(table):
 
 
 @pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 @pytest.mark.filterwarnings("ignore:5 of 60 rows were left out")
 def test_the_rows_of_a_posterior_are_never_other_rows_of_a_prediction(table):
     """Where rows are left out, positions of the training are no labels of the table."""
