@@ -478,7 +478,7 @@ def test_the_rows_of_a_posterior_are_never_other_rows_of_a_prediction(table):
     gaps = table.assign(pay=table.pay.mask(table.index < 5))
     spec = TableSpec(features="scale(age)", pay="scale(pay)", missing="drop")
     im = model(by_row, spec).fit_on_batch(gaps, num_steps=50, num_samples=9, progress=False)
-    tree = in_memory(im, gaps.dropna(), return_sites=["own", "pay"])
+    tree = in_memory(im, gaps.dropna(), return_sites=["own", "pay"], shard_axis="draw")
     own = tree.posterior_predictive.own
     assert own.row.values.tolist() == list(range(5, N))
     apart = own - tree.posterior.own
