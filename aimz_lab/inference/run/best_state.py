@@ -15,7 +15,8 @@ training loss:
 One candidate waits at a time, so that a run keeps two more states in memory. At the end of a run,
 the steps that there are judge it; and the last state is judged by up to 16 steps that are computed
 and not taken. A last state whose value is not above the best one's is the best, without the four
-standard errors: where noise leaves open which is lower, the model ends as it was trained.
+standard errors: where noise leaves open which is lower, the model ends as it was trained. Where the
+loss had been lower by more than noise, and no state of then was kept, there is no best one.
 
 A held-out loss is that of the state itself, and the lowest one is the best.
 """
@@ -237,12 +238,6 @@ class BestSoFar:
         with self._lock:
             last = None if self._has_held_out else self._present(run)
             if last is not None and not (self._is_level(last) or self._is_lower(run, last)):
-                last = None
-            if (
-                last is not None
-                and self._best is None
-                and _was_lower(run, last, _averaged(run, last))
-            ):
                 last = None
             states = [one for one in (last, run.candidates.get(TRAINING)) if one is not None]
             states.sort(key=lambda state: state.value)
