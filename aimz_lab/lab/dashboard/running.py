@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Iterator
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from aimz_lab.calls import public
+from aimz_lab.data.html import html_table
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
@@ -173,13 +173,10 @@ def _text(listed: list[LiveRun]) -> str:
 def _html(listed: list[LiveRun]) -> str:
     if not listed:
         return f"<p>{_text(listed)}</p>"
-    cells = [
-        f"<tr><td>{one.number}</td><td>{escape(one.run.info.model)}</td>"
-        f"<td>{escape(_position(one.run))}</td><td>{taken_at(one.run)}</td></tr>"
-        for one in listed
+    rows = [
+        (one.number, one.run.info.model, _position(one.run), taken_at(one.run)) for one in listed
     ]
-    head = "<tr><th>run</th><th>kernel</th><th></th><th></th></tr>"
-    return f"<table>{head}{''.join(cells)}</table>"
+    return html_table("", ("run", "kernel", "", ""), rows, n_labels=4)
 
 
 @functools.cache

@@ -136,7 +136,7 @@ def shown_as(figure):
 def test_a_narrow_page_scrolls_a_picture_before_its_text_is_too_small_to_read():
     html, wide, least = shown_as(figure_of_axes(5, 3, dpi=100))
     assert html.startswith('<div style="overflow-x:auto"><img ')
-    assert (wide, least) == (500, 375)
+    assert (wide, least) == (500, 325)
     figure = of_a_run()
     html, wide, least = shown_as(figure)
     assert f"width:{wide}px" in lab.summary_html(finished(), picture="data:,")
