@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Bundle = tuple[dict[str, str], dict[str, Any]]
 """The parts of an output by their MIME type, and their metadata."""
 
-LEAST_SCALE = 0.65
+LEAST_SCALE = 0.7
 """A picture is made smaller where the page is narrow, up to where its text can still be read."""
 
 _FOLLOWING = "aimz-following"

@@ -136,12 +136,12 @@ def shown_as(figure):
 def test_a_narrow_page_scrolls_a_picture_before_its_text_is_too_small_to_read():
     html, wide, least = shown_as(figure_of_axes(5, 3, dpi=100))
     assert html.startswith('<div style="overflow-x:auto"><img ')
-    assert (wide, least) == (500, 325)
+    assert (wide, least) == (500, 350)
     figure = of_a_run()
     html, wide, least = shown_as(figure)
     assert f"width:{wide}px" in lab.summary_html(finished(), picture="data:,")
     sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
-    assert min(sizes) / 72 / figure.get_figwidth() * least >= 9
+    assert min(sizes) / 72 / figure.get_figwidth() * least >= 8.5
 
 
 def test_colours_that_a_user_chose_stay():
