@@ -105,7 +105,7 @@ def test_a_slider_and_a_handle_move_the_number_and_a_pin_compares(notebook):
     pinned.first.wait_for()  # its words move the curve down
     drag(nb, "intervention", 2000)
     wait_for_effect(nb, 8.7, 9.3)  # as far as the slider goes
-    nb.page.locator(".aimz-explorer", has_text="larger with probability 100.0%").wait_for()
+    nb.page.locator(".aimz-explorer", has_text="larger with probability 100%").wait_for()
     picture(nb).get_by_role("button", name="Code").click()
     code = picture(nb).locator("textarea").input_value()
     assert "np.full(dose.shape, 3.0, dose.dtype)" in code

@@ -76,7 +76,7 @@ def test_a_cell_says_at_once_what_it_prepares_and_at_the_end_what_came_out(noteb
         run(nb, i)
     comparison = nb.cell(4).locator(".jp-OutputArea")
     assert "Losses over the steps: svi ends at" in comparison.locator("img").get_attribute("alt")
-    assert "linear 2" in comparison.inner_text()
+    assert "linear · run 2" in comparison.inner_text()
     assert nb.cell(5).locator(".jp-OutputArea th").all_inner_texts()[:3] == ["obs", "mean", "sd"]
     refused = nb.cell(6).locator(".jp-OutputArea").inner_text()
     assert "DataError" in refused
