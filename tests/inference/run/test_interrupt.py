@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -117,9 +118,16 @@ def test_a_signal_from_elsewhere_ends_a_long_run_between_two_chunks(model):
 
 
 def test_an_interrupt_ends_a_pause(model):
+    def interrupt(run):
+        time.sleep(0.1)
+        # Python drops one that falls into a callback of its garbage collector: a user asks again.
+        while not run.finished:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(2)
+
     def pause_then_interrupt(run):
         run.control.pause()
-        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        threading.Thread(target=interrupt, args=(run,), daemon=True).start()
 
     with pytest.warns(FitWarning, match="interrupted after step 6"):
         refit(model, X, Y, callbacks=[AtStep(6, pause_then_interrupt)], steps_per_call=3)
