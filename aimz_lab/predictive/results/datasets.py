@@ -147,7 +147,7 @@ def posterior_dataset(
         attrs: Attributes.
 
     Returns:
-        The dataset, in host memory.
+        The dataset, in host memory. Rows have labels only if ``coords`` has them.
 
     Example:
         >>> dict(posterior_dataset({"b": np.zeros((8, 3))}, num_chains=2).sizes)
@@ -155,10 +155,10 @@ def posterior_dataset(
     """
     arrays = {name: np.asarray(values) for name, values in draws.items()}
     found = sample_dataset(arrays, posterior_dims(draws, spec, dims), num_chains, coords, attrs)
-    # The rows of the training have labels of their own, which are not known here. Numbers would
-    # be taken for them, and other rows for those of a prediction.
-    rows = spec.row_dim if spec is not None else None
-    return found if rows in (coords or {}) else found.drop_vars(rows, errors="ignore")
+    if spec is None or spec.row_dim in (coords or {}):
+        return found
+    # Numbers in place of the training rows' labels would be taken for those of a prediction.
+    return found.drop_vars(spec.row_dim, errors="ignore")
 
 
 def posterior_dims(
