@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.errors import ArgumentError, OptionalDependencyError, SiteError
+from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -51,24 +52,35 @@ def summary_table(
     if unknown:
         msg = f"The posterior has no draws of {', '.join(map(repr, unknown))}; it has {have}."
         raise SiteError(msg)
+    posterior = tree["posterior"].to_dataset()[names].astype(np.float64)  # also of booleans
     table = arviz_stats.summary(
-        tree,
-        var_names=names,
+        xr.DataTree.from_dict({"posterior": posterior}),
         kind="all" if are_chains else "stats",
-        ci_kind="hdi",
-        ci_prob=prob,
         round_to="none",
     )
-    low, high = (name for name in table.columns if name.startswith("hdi"))
-    table = table.rename(columns={low: "hdi_low", high: "hdi_high"})
+    sites = [posterior[name].transpose(*SAMPLE_DIMS, ...).values for name in names]
+    spreads = np.concatenate([_spread(draws, prob) for draws in sites], axis=1)
+    table["sd"], table["hdi_low"], table["hdi_high"] = spreads
     if are_chains:
-        sites = [tree["posterior"][name].transpose(*SAMPLE_DIMS, ...).values for name in names]
         table["r_hat"] = np.concatenate([np.ravel(r_hat(draws)) for draws in sites])
         tails = [arviz_stats.ess(draws, method="tail", prob=TAIL) for draws in sites]
         table["ess_tail"] = np.concatenate([np.ravel(tail) for tail in tails])
     columns = ["mean", "sd", "hdi_low", "hdi_high", *(_DIAGNOSTICS if are_chains else [])]
     summary = late_import("aimz_lab.predictive.results.posterior_summary")
     return summary.PosteriorSummary(table[columns].astype(float))
+
+
+def _spread(
+    draws: Float[np.ndarray, "chain draw ..."], prob: float
+) -> Float[np.ndarray, "3 entry"]:
+    """Standard deviation and ends of the highest-density interval of each entry.
+
+    arviz-stats 0.8 divides by the number of draws, and its summary has the equal-tailed interval,
+    also where it is asked for the other one.
+    """
+    draws = draws.reshape(draws.shape[0] * draws.shape[1], -1)
+    sd = draws.std(0, ddof=1) if len(draws) > 1 else np.full(draws.shape[1], np.nan)
+    return np.stack([sd, *narrowest_interval(np.sort(draws.T), prob)])
 
 
 def r_hat(draws: Float[np.ndarray, "chain draw ..."]) -> Float[np.ndarray, " ..."]:
