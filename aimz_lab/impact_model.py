@@ -550,10 +550,9 @@ class ImpactModel:
             FitWarning: If the run was interrupted, diverged or skipped steps. If the number of rows
                 is unknown, an epoch of a stream does not have ``n_obs`` rows, a weight or a plate
                 of the kernel may be meant otherwise, or all rows are trained on at once because the
-                default batches would not do. If rows in ``validation`` are trained on. If this
-                table would be encoded otherwise without the first one. If the learning rate is 0,
-                or 1,000 or more. If a resumed run has other settings of optimizer or loss than
-                before.
+                default batches would not do. If rows in ``validation`` are trained on. If a table
+                alone would be encoded otherwise than the first. If the learning rate is 0, or
+                1,000 or more. If a resumed run has other settings of optimizer or loss than before.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step

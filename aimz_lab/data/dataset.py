@@ -129,7 +129,7 @@ class ArrayDataset:
 
     @property
     def row_labels(self) -> AxisLabels | None:
-        """Row labels to compare with others: those of ``row_coord``, or an index that only counts."""
+        """Row labels to compare with others: those of ``row_coord``, or an index that counts."""
         return self._row_labels
 
     @property
