@@ -78,7 +78,7 @@ class CopyError(AimzLabError, TypeError):
 
 
 class NotFittedError(AimzLabError, RuntimeError, ValueError, AttributeError):
-    """The model has no posterior yet, or none that may be used: its training diverged.
+    """The model has no posterior yet, or none that may be used because its training diverged.
 
     It is a ``ValueError`` and an ``AttributeError`` too, as in scikit-learn and in aimz.
     """

@@ -181,14 +181,14 @@ class ImpactModel:
         param_input: Name of the kernel's parameter for the input.
         param_output: Name of the kernel's parameter, and of its site, for the output.
         device: A ``jax.Device``, or a ``NamedSharding`` of the rows. It overrides a loader's own.
-            ``None`` spreads the rows over all local devices, or takes the one that
-            ``jax.default_device`` sets.
+            ``None`` spreads the rows over all local devices, unless ``jax.default_device`` names
+            one.
         table: How a data frame becomes the kernel's arguments, a :class:`~aimz_lab.TableSpec`. Then
             ``fit``, ``predict``, ``log_likelihood`` and ``estimate_effect`` take the frame itself.
 
     Raises:
-        InferenceError: If there is not exactly one inference object, or it is of another kind, or
-            it or its guide was made for another kernel.
+        InferenceError: If there is no inference object, or more than one; if it is neither an SVI
+            nor an MCMC; or if it, or its guide, was made for another kernel.
         ArgumentError: If ``param_input`` or ``param_output`` is no text, or the SVI object has
             static arguments.
         KernelError: If the kernel does not take the input and ``output=None`` by keyword.
@@ -306,8 +306,8 @@ class ImpactModel:
     def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
         """Posterior draws by site, chain by chain on the leading axis; or ``None``.
 
-        Those of a fit in the background come at its end; :attr:`posterior_tree` has those of its
-        present state before.
+        A fit in the background sets them at its end; until then, :attr:`posterior_tree` has the
+        draws of its present state.
         """
         posterior = self._trained.posterior
         return dict(posterior.draws) if posterior else None
@@ -318,8 +318,7 @@ class ImpactModel:
 
         The group is ``posterior``, with ``sample_stats`` beside it for chains. With a table, axes
         that run over columns or levels have their names. While a fit goes on in the background, the
-        draws are those of its guide as of the last report, and the attribute ``fit_step`` has its
-        step.
+        draws are from its guide at the last report; the attribute ``fit_step`` gives the step.
 
         Raises:
             NotFittedError: If there is no posterior that may be used.
@@ -392,8 +391,8 @@ class ImpactModel:
     def is_fitted(self) -> bool:
         """Whether there are posterior draws to predict with.
 
-        Those of a fit that goes on count; those of a fit that diverged do not, if it had no good
-        state to go back to.
+        The draws of a fit that goes on count. Those of a fit that diverged count only if it had a
+        good state to go back to.
 
         Example:
             >>> im.is_fitted()
@@ -436,23 +435,25 @@ class ImpactModel:
 
         The ELBO of a batch is scaled to all rows, so that the posterior has the right width.
         Training continues from the state of the model. A learning rate that is set during a run
-        holds for that run, and for one that resumes it; the next one begins with the optimizer's
-        own, and its notes say so. An interrupt and a stop keep the last state,
-        the losses and a posterior from it. At a loss that is not finite the model goes back to the
-        best state of the run (:attr:`Run.best_so_far`), or else to the state of before the fit.
-        Without either, the state is not to be used: calls that need a posterior are refused, except
-        :meth:`diagnose`, and the next training begins anew. :attr:`posterior` has the draws all the
-        same, and setting them by :meth:`set_posterior_sample` says that you want to use them.
+        holds for that run and for one that resumes it; the next run begins with the optimizer's own
+        rate, and its notes say so.
 
-        One call at a time changes a model, on all threads. Predictions go on meanwhile, each from
-        one state. During a fit in the background they come from the guide as it is after the last
-        report, and draw its posterior with the key of the fit; the attributes ``fit_status`` and
-        ``fit_step`` of the result say so. In callbacks, and beside chains, they come from the
-        posterior of before. The posterior is replaced as a whole at the end. A fit that is refused,
-        also by a callback before the first step, leaves everything as it was.
+        An interrupt and a stop keep the last state, the losses, and posterior draws from that
+        state. If the loss becomes NaN or infinite, the model goes back to the best state of the run
+        (:attr:`Run.best_so_far`), or else to its state before the fit. If there is neither, calls
+        that need a posterior are refused, except :meth:`diagnose`, and the next training begins
+        anew. :attr:`posterior` still has the draws; pass them to :meth:`set_posterior_sample` if
+        you want to use them.
 
-        With a table, what the first one teaches (means, scales, levels) encodes the later ones too,
-        because training goes on from its parameters.
+        Only one call at a time may change a model, on whatever thread. You can predict meanwhile,
+        and each prediction reads one state. During a fit in the background, predictions draw from
+        the guide as of the last report, with the key of the fit; the attributes ``fit_status`` and
+        ``fit_step`` of the result say so. In callbacks, and while chains run, they use the
+        posterior from before the fit, which is replaced as a whole at the end. A fit that is
+        refused leaves everything as it was, also if a callback refuses it before the first step.
+
+        The means, scales and levels of the first table encode later tables too, because training
+        continues from its parameters.
 
         Args:
             X: Input array, rows first; or an ``ArrayDataset``, an ``ArrayLoader``, or any source of
@@ -465,52 +466,53 @@ class ImpactModel:
             batch_size: Rows of a batch; by default all rows up to 1,024, else 256. A loader has its
                 own.
             epochs: Passes over the data.
-            shuffle: Whether each epoch has a new order of rows; by default yes. A loader, and any
-                other source of batches, has its own, and another one is refused.
+            shuffle: Whether each epoch has a new order of rows; by default it has. A loader or
+                another source of batches has an order of its own, and a ``shuffle`` that
+                contradicts it is refused.
             callbacks: Instances of :class:`aimz_lab.Callback`.
             validation: Held-out data for a loss per row: ``(X, y)``; or, if the kernel takes other
                 arrays by row, ``{"X": X, "y": y, "treat": treat}``, an ``ArrayDataset``, a loader
                 or another source of batches; or, with a ``TableSpec``, a data frame. A warning says
                 how many of these rows are training rows, of this fit or of those that it continues.
                 The loss is estimated from as many draws of the guide as the SVI's loss has
-                particles, usually one, with the same noise at each evaluation. A run with another
-                key has other noise: :func:`aimz_lab.lab.compare_runs` compares by more draws.
+                particles, usually one. Its noise is the same at each evaluation of a run, but
+                differs between runs with different keys; to compare runs,
+                :func:`aimz_lab.lab.compare_runs` uses more draws.
             validation_every: Epochs between two evaluations.
-            scale: Weight of a batch's rows. With ``"auto"`` a batch in a random order stands for
-                all N rows; in a fixed order and in a stream each row weighs as many times as an
-                epoch has batches, also in a short last one. ``"none"`` trains the kernel as it is
-                written. A number is the weight of each row, except of sites that the kernel scales
-                by its rows.
+            scale: Weight of a batch's rows. With ``"auto"``, a batch in random order stands for all
+                N rows. In a fixed order and in a stream, the weight of each row is the number of
+                batches in an epoch, also in a short last batch. ``"none"`` trains the kernel as it
+                is written. A number is the weight of each row, except of sites that the kernel
+                scales by its rows.
             n_obs: N, for a stream of unknown length. Without it a batch counts as all of the data,
                 unless a plate of the kernel says N. In a process that has joined others
                 (:func:`aimz_lab.cluster.join`), a stream has this process's share of the rows, and
-                N is the number of all shares; one that cannot say how many batches it has is read
-                once more at first, to count them.
-            rows: Batches must not change what the kernel computes for a row. With ``"auto"`` that
-                is proved, or tested on all rows; ``"independent"`` says that you know.
+                N counts the rows of all processes; a stream of unknown length is read once before
+                the run, to count its batches.
+            rows: Batches must not change what the kernel computes for a row. ``"auto"`` proves
+                that, or tests it on all rows; ``"independent"`` declares it.
             steps_per_call: Steps compiled into one call. With ``"auto"`` a call takes about 50 ms,
                 and reports come ten times a second; with a number each call is reported.
-            accumulate: Batches whose gradients are averaged into one update, across epochs. A rest
-                of fewer batches at the end is dropped.
-            on_nonfinite: At a loss that is not finite: ``"stop"``, ``"skip"`` the step, or
-                ``"raise"``. Skipped steps count as steps, and :attr:`Run.skipped` has their number;
-                more than one in a hundred are warned of. A run that took hardly a step, or none at
-                its end, has diverged all the same.
+            accumulate: Batches whose gradients are averaged into one update, across epochs. If
+                fewer are left at the end, they are dropped.
+            on_nonfinite: At a loss that is NaN or infinite: ``"stop"`` the run, ``"skip"`` the
+                step, or ``"raise"``. Skipped steps count as steps, and :attr:`Run.skipped` has
+                their number; if they are more than one in a hundred, there is a warning. A run that
+                skipped nearly all steps, or those at its end, still counts as diverged.
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: A checkpoint, or a folder of them. The run continues with its state, history,
                 keys and order of rows, as if it had never stopped. Pass the same arguments as
-                before, to a model of the same code, which is compared as by :meth:`load`;
-                ``epochs`` counts from the beginning. A stream must repeat the batches of an epoch
-                in the same order.
+                before, to a model of the same code; the code is compared as by :meth:`load`.
+                ``epochs`` counts from the beginning of the run. A stream must repeat the batches of
+                an epoch in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
-                when the run has ended. It trains on a copy of arrays in memory, which you may
-                change meanwhile; memory-mapped files and streams are read as they are.
-            on_interrupt: An interrupt (the notebook's stop button, Ctrl-C) ends the fit, and this
-                says what it stops besides. ``"stop"``: in a notebook, the rest of the cell and the
-                queued cells, as after an error; a script goes on with the fitted model.
-                ``"continue"``: nothing. ``"raise"``: the program, by a ``KeyboardInterrupt`` once
-                the model has its result. A second interrupt, before the fit has returned, always
-                raises.
+                when the run has ended. It trains on copies of the arrays in memory, so that you may
+                change yours meanwhile; memory-mapped files and streams are read as they are.
+            on_interrupt: What an interrupt (the notebook's stop button, Ctrl-C) stops besides the
+                fit. ``"stop"``: in a notebook, the rest of the cell and the queued cells, as after
+                an error; a script goes on with the fitted model. ``"continue"``: nothing.
+                ``"raise"``: the program, by a ``KeyboardInterrupt`` once the model has its result.
+                A second interrupt, before the fit has returned, always raises.
             by_row: Names of further arguments with one entry per row, which are cut with the rows;
                 only needed where a table for all rows might have as many entries.
             shared: Names of further arguments that every batch gets whole. Predictions remember
@@ -616,8 +618,8 @@ class ImpactModel:
 
         Chains can be watched, paused and stopped like training. A stop and an interrupt keep the
         draws so far, equally many of each chain; before the first draw the model stays as it was.
-        Predictions meanwhile have the posterior of before. Each run of chains starts afresh, and
-        learns means, scales and levels from its own table.
+        Predictions meanwhile use the posterior from before the run. Each run of chains starts
+        afresh, and learns means, scales and levels from its own table.
 
         Args:
             X: Input array, rows first.
@@ -721,8 +723,9 @@ class ImpactModel:
             rows: As in :meth:`fit`. Only the batch is at hand, so nothing can be tested on all
                 rows.
             on_nonfinite: At a loss or parameters that are not finite: ``"raise"``, or ``"skip"``
-                the step, whose loss is then NaN. Either way the parameters stay as they were. To
-                raise, each step is waited for; with ``"skip"`` the loop goes on meanwhile.
+                the step, whose loss is then NaN. Either way the parameters stay as they were.
+                ``"raise"`` waits for the end of each step; with ``"skip"`` the loop goes on
+                meanwhile.
             allow_nonfinite: Accept NaN and infinite values in the batch.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
@@ -740,7 +743,8 @@ class ImpactModel:
                 model stays as it was.
             KernelError: If the batch is smaller than the data, and nothing proves that the kernel
                 treats each row by itself.
-            GuideError: Likewise of the guide, or if it cannot be trained on minibatches.
+            GuideError: If nothing proves the same of the guide, or it cannot be trained on
+                minibatches.
             InferenceError: If the model does MCMC.
 
         Warns:
@@ -871,9 +875,8 @@ class ImpactModel:
         Raises:
             BusyError: If another call changes the model, such as a fit on another thread.
             SiteError: If the draws do not fit together, are NaN or infinite, have an axis of
-                chains, or have names that the kernel does not know in place of its own. Where the
-                kernel's sites are not known yet, before a training, the first prediction compares
-                the names.
+                chains, or have names that the kernel does not know while its own are missing. If no
+                call has traced the kernel yet, the first prediction compares the names.
             CallError: If this is no mapping from sites to draws.
             ArgumentError: If ``num_chains`` is not a positive int.
             DataTypeError: If they are not numeric.
@@ -937,24 +940,27 @@ class ImpactModel:
                 read in the order of its first epoch.
             intervention: Values by site; the sites are cut from their parents. A computed or
                 reparametrised site takes the value in place of its own.
-            condition: Values that sites take while sampling. They update no draw of the posterior.
-            held: What becomes of the posterior's draws of a site below one that is set, or
-                conditioned on. Such draws do not know of the value: ``"refuse"`` the call,
-                ``"redraw"`` the sites from the kernel under the value, or ``"keep"`` the draws.
+            condition: Values that sites take while sampling. They do not update the posterior.
+            held: What to do with posterior draws of sites that depend on a site in ``intervention``
+                or ``condition``, as these draws were made without its value: ``"refuse"`` the call,
+                ``"redraw"`` these sites from the kernel under the value, or ``"keep"`` the draws.
             rng_key: Key of this call; split from the model's by default.
-            in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. By default
-                the first; with a table, the first if its rows are training rows, by their inputs
-                and their outcome. Only all of them, in their order, are recognised if the table has
-                no outcome, if many training rows are alike, of more than 64 MiB, and after pickle.
-                A line says so if most rows are training rows, and not all.
+            in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. The default
+                is ``posterior_predictive``; with a table, only if all of its rows are training
+                rows, recognised by their inputs and their outcome. Some of them, or another order,
+                are not recognised if the table has no outcome, if many training rows are alike or
+                they are more than 64 MiB, or after pickling. A line says so if most rows are
+                training rows, but not all.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
             shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
             rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
-                that row alone; otherwise they stay together. ``"independent"`` is your word for it.
-            batch_size: Rows at a time, in blocks of 256 (under ``"draw"``: draws at a time); it
-                changes no result.
-            store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps all.
+                that row alone; if neither shows it, all rows are computed together.
+                ``"independent"`` declares it.
+            batch_size: Rows to compute at a time, in blocks of 256 (under ``"draw"``: draws at a
+                time). It changes no result.
+            store: ``"persistent"`` writes to disk while it computes, ``"memory"`` keeps everything
+                in memory.
             output_dir: Directory or URL to write to; by default a temporary one, removed with the
                 tree that reads it.
             reduce: Reducers that summarise during the computation; the draws are not kept.
@@ -971,7 +977,7 @@ class ImpactModel:
             output_scale: With a table, whether the output comes back on the scale of its column
                 (``"outcome"``) or on that of the kernel (``"model"``).
             allow_nonfinite: Accept NaN and infinite values in the data.
-            by_row: As in :meth:`fit`; what the training knew is known.
+            by_row: As in :meth:`fit`; names that were given in training are remembered.
             shared: Likewise.
             kernel_kwargs: Kernel arguments whose names this method uses itself.
             **kwargs: Further kernel arguments, as in :meth:`fit`.
@@ -979,10 +985,10 @@ class ImpactModel:
         Returns:
             The predictive group, the posterior, and the data: ``constant_data`` of inputs in
             memory, up to 128 MiB, and ``observed_data`` beside ``posterior_predictive`` if the
-            output is known: from a dataset, loader or table ``X``, or because these are all
-            training rows, in their order. With ``by``, the draws of
-            each group's mean, ``y_mean``; and in ``group_summary`` their mean, standard deviation
-            and 94% highest-density interval. A column's name is that of the dimension.
+            output is known: because ``X`` is a dataset, loader or table that has it, or because
+            these are all training rows, in their order. With ``by``, the draws of each group's
+            mean, ``y_mean``; and in ``group_summary`` their mean, standard deviation and 94%
+            highest-density interval. If ``by`` is a column, the dimension has its name.
 
         Raises:
             NotFittedError: If there is no posterior that may be used.
@@ -991,8 +997,8 @@ class ImpactModel:
             ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory.
             SiteError: If a named site does not exist or does not fit, a value set for it changes
-                sites of which the posterior holds draws, the draws have names that the kernel does
-                not know in place of its own, or a site has the rows on two axes.
+                sites of which the posterior has draws, the draws have names that the kernel does
+                not know while its own are missing, or a site has the rows on two axes.
             CallError: If arguments are missing, unknown or doubled, or no mappings where these are
                 needed.
             DataError: If the data does not fit together or is not finite, or its rows have another
@@ -1488,14 +1494,15 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Log-likelihood of the output in nats, for each draw and row.
 
-        Where a formula of a table makes the output, such as ``log(sales)``, it is that of the
-        formula's values. :func:`aimz_lab.lab.compare_runs` compares models of other formulas.
+        If a formula of a table makes the output, such as ``log(sales)``, this is the log-likelihood
+        of the formula's values. To compare models with different formulas, use
+        :func:`aimz_lab.lab.compare_runs`.
 
         Discrete latent sites of which the posterior has no draws are summed out, row by row, as by
-        NumPyro's enumeration; those of which it has draws are given. A value outside the support of
-        its distribution has the log density ``-inf``. Masked entries of the output (``obs_mask=``,
-        ``numpyro.handlers.mask``) have 0, as in NumPyro: sums are those of the observed entries,
-        and standard errors over rows count the masked ones too.
+        NumPyro's enumeration; sites with draws take the values of the draws. A value outside the
+        support of its distribution has the log density ``-inf``. Masked entries of the output
+        (``obs_mask=``, ``numpyro.handlers.mask``) have 0, as in NumPyro: sums are those of the
+        observed entries, and standard errors over rows count the masked ones too.
 
         An output that is one event over all rows, as of ``MultivariateNormal`` or a Gaussian
         process, has one value for each draw, and no scores of rows.
@@ -1585,25 +1592,28 @@ class ImpactModel:
         """Effect of an intervention against a baseline, draw by draw, with the same noise.
 
         Two scenarios given by their arguments are computed side by side in one pass, which keeps
-        only their contrast; for an average, one after the other, if the rows are in memory. By
-        default the contrast is the difference on each row.
+        only their contrast. For an average over rows in memory, they are computed one after the
+        other. By default the contrast is the difference on each row.
 
         An average effect is the contrast of the averages: for each draw, both scenarios are
         averaged over the rows, and these averages are contrasted. ``"ratio"`` is the average under
         the intervention over that under the baseline; ``"percent"`` is ``100 * (ratio - 1)``;
-        ``"odds_ratio"`` is of the averages of flags or probabilities. For the difference this is
-        the mean of the rows' effects; a mean of the rows' ratios is another number, which rows with
-        a small baseline rule. No row of an average is kept.
+        ``"odds_ratio"`` compares averages of flags or probabilities. The difference of the averages
+        is the mean of the rows' differences; the ratio of the averages is not the mean of the rows'
+        ratios, which rows with a small baseline dominate. An average keeps no values of single
+        rows.
 
-        If one pass computes both scenarios, the averages are of each row's expected outcome, the
-        mean of its distribution, without the noise of drawn outcomes. So
-        ``by=np.arange(len(X))`` gives the expected effect of each row. Drawn outcomes are averaged
-        where NumPyro does not know that mean, where the formula of the outcome's column is not
-        linear, and in outputs at hand. Deterministic sites are computed from drawn outcomes. That
-        mean is one given the other sites of the row: it holds the noise of a mediator, a latent
-        site or an earlier outcome that is drawn for the row. The attribute ``drawn`` names all
-        sites with such noise, and :func:`aimz_lab.summarize_effect` says so. A site that the kernel
-        computes from its parameters alone has none. An observed site whose values are given comes
+        If one pass computes both scenarios, it averages each row's expected outcome, the mean of
+        the outcome's distribution, without the noise of drawn outcomes. So ``by=np.arange(len(X))``
+        gives the expected effect of each row. Drawn outcomes are averaged instead if NumPyro does
+        not know that mean, if the formula of the outcome's column is not linear, or if you pass
+        predictions as ``output_baseline`` and ``output_intervention``.
+
+        The expected outcome is conditional on the other sites of the row, so it keeps the noise of
+        a mediator, a latent site or an earlier outcome that is drawn for the row. Deterministic
+        sites are computed from drawn outcomes; one that depends on parameters alone has no noise.
+        The attribute ``drawn`` names all sites with such noise, and
+        :func:`aimz_lab.summarize_effect` says so. An observed site whose values are given comes
         back as given.
 
         Args:
@@ -1614,21 +1624,21 @@ class ImpactModel:
             on_batch: Use :meth:`predict_on_batch`.
             reduce: Reducers of the effect, as in :meth:`predict`; for scenarios given by arguments.
             contrast: ``"difference"``, ``"ratio"``, ``"percent"``, ``"odds_ratio"``, or a function
-                of the baseline and the intervention: arrays of averages.
+                of two arrays of averages, of the baseline and of the intervention.
             by: Average within groups: the name of a column or argument, one label per row, or
                 several of either, which are crossed.
             weights: Such a name, or one weight per row, for the average.
-            subset: Such a name, or one flag per row: the rows that count. The effect on the treated
-                is that with ``subset=df.treated == 1``, as observed.
-            average: Whether to average over the rows; by default, if ``by``, ``weights`` or
-                ``subset`` are given, or the contrast is not the difference. With False, such a
-                contrast is taken row by row, of sites with expected values.
+            subset: Such a name, or one flag per row: the rows to average over. The effect on the
+                treated is that with ``subset=df.treated == 1``, with the treatment as observed.
+            average: Whether to average over the rows. The default is to do so if ``by``,
+                ``weights`` or ``subset`` is given, or if the contrast is not the difference. With
+                False, such a contrast is taken row by row, of sites with expected values.
             executor: As in :meth:`predict`, for scenarios given by their arguments.
 
         Returns:
             The effect by site in the predictive group, and the posterior. An average has the groups
-            in place of the rows. Of outputs that are stored, the attributes
-            ``artifact_path_baseline`` and ``artifact_path_intervention`` name the stores.
+            in place of the rows. For stored outputs, the attributes ``artifact_path_baseline`` and
+            ``artifact_path_intervention`` name the stores.
 
         Raises:
             NotFittedError: If a scenario has to be computed, and no posterior may be used.
@@ -1637,11 +1647,13 @@ class ImpactModel:
                 a column does not exist, or differs between them.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently; if groups
-                or weights do not fit the rows; or if the contrast is not defined, as a ratio to 0.
+                or weights do not fit the rows; or if the contrast is not defined, such as a ratio
+                to 0.
 
         Warns:
             OutputWarning: If the scenarios are not paired, or a contrast of rows is not defined for
-                some of them; or if one table alone has a column that the model does not use.
+                some of them; or if only one of the tables has a column, which the model does not
+                use.
 
         Example:
             >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -1722,8 +1734,8 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Average outcome at each value of one input: the dose-response, with common noise.
 
-        At each value of the grid all rows get that value, and for each draw their expected outcomes
-        are averaged, as in :meth:`estimate_effect`; no row is kept.
+        For each value of the grid, all rows get that value, and their expected outcomes are
+        averaged draw by draw, as in :meth:`estimate_effect`. Values of single rows are not kept.
         :func:`aimz_lab.lab.plot_effect` draws the result with its bands, and
         :func:`aimz_lab.summarize_effect` puts them into numbers.
 
@@ -1731,8 +1743,10 @@ class ImpactModel:
             name: A column of ``X``, an argument of the kernel, or a site.
             grid: Its values: numbers, or levels of a category.
             X: As in :meth:`predict`.
-            of: ``"column"``, ``"argument"`` or ``"site"``, where the name is more than one.
-            reference: A value to compare the others with; by default the averages themselves.
+            of: ``"column"``, ``"argument"`` or ``"site"``: what the name means, if it could be more
+                than one.
+            reference: A value to compare the others with. Without it, the averages themselves are
+                returned.
             contrast: The measure of that comparison, as in :meth:`estimate_effect`; it needs a
                 ``reference``.
             by: Groups of rows, as in :meth:`estimate_effect`.
@@ -1792,33 +1806,35 @@ class ImpactModel:
         """Decide between actions by expected utility: for all rows alike, and for each row.
 
         The utility of an action on a row is the benefit of its outcome minus its cost. All actions
-        have the same noise. The rows of the data are the population that is decided on. What the
-        choice for each row is worth is found by cross-fitting: each half of the draws values what
-        the other half chooses.
+        have the same noise. The rows of the data are the population to decide on. Cross-fitting
+        finds what the choice for each row is worth: each half of the draws values what the other
+        half chooses.
 
-        A draw of the posterior gives each row the mean of its outcome's distribution, without the
-        noise of a drawn outcome: intervals, regret and ``p_best`` are about what is expected. Where
-        NumPyro knows no such mean, it hangs on another site that is drawn for the row, ``benefits``
-        is a function, or the formula of the outcome's column is not linear, values are drawn, and
-        their noise is in all of it; the text says so. ``site=`` may name a site that the kernel
-        computes from its parameters alone, such as the expected outcome.
+        For each posterior draw, the outcome of a row is the mean of its distribution, without the
+        noise of a drawn outcome, so intervals, regret and ``p_best`` are about expected outcomes.
+        Outcomes are drawn instead if NumPyro does not know that mean, if it depends on another site
+        that is drawn for the row, if ``benefits`` is a function, or if the formula of the outcome's
+        column is not linear. Their noise is then in all numbers, and the text says so. ``site=``
+        may name a site that the kernel computes from its parameters alone, such as the expected
+        outcome.
 
         Args:
             actions: Two or more actions by name, each a data frame or arguments of :meth:`predict`;
                 the first is what is done now.
             benefits: Utility of one unit of the outcome: a number, a column by its name, or one per
-                row; or a function from outcomes to utilities, of arrays of JAX.
-            costs: Cost on each row, in the units of utility: of every action but the first, or by
-                action; a number, a column by its name, or one per row.
-            budget: Most that the costs may add up to.
+                row; or a function from a JAX array of outcomes to their utilities.
+            costs: Cost on each row, in the units of utility: a number, a column by its name, or one
+                per row. It is that of every action but the first; a mapping gives the cost of each
+                action.
+            budget: The most that the costs may add up to.
             site: The outcome; by default the kernel's output.
             prob: Share of the draws in the intervals.
             rng_key: Key of this call; split from the model's by default.
 
         Returns:
-            A table of the policies with their expected utility, what it adds to that of the best
-            action for all rows, the probability that each action is that, and its regret; and the
-            action of each row. It prints as a paragraph and the table.
+            The action of each row, and a table of the policies: the expected utility, what it adds
+            to that of the best action for all rows, the probability that an action is the best for
+            all rows, and its regret. It prints as a paragraph and the table.
 
         Raises:
             NotFittedError: If there is no posterior that may be used.
@@ -1828,7 +1844,7 @@ class ImpactModel:
                 cheapest actions cost.
 
         Warns:
-            OutputWarning: If one action alone has a column that the model does not use.
+            OutputWarning: If only one action has a column, which the model does not use.
 
         Example:
             >>> actions = {"none": {"X": X}, "all": {"X": X + 1}}
@@ -1854,19 +1870,20 @@ class ImpactModel:
         treatment: str | None = None,
         limits: tuple[float, float] = (0.1, 0.9),
     ) -> Overlap:
-        """Compare the rows of a scenario with the trained ones: what is extrapolated.
+        """Compare the rows of a scenario with the training rows: what is extrapolated.
 
         Args:
-            trained: The rows of the training: a data frame, an array, or the arguments by name.
+            trained: The training rows: a data frame, an array, or the arguments by name.
             scenario: The rows of the scenario, likewise.
-            treatment: A column with the treatment, of two values in the trained rows: their
-                propensities, given the other columns, show whom the data can compare.
+            treatment: A column with the treatment, which has two values in the training rows.
+                Propensities, given the other columns, show which rows the data can compare.
             limits: Propensities outside of these are extreme; Crump et al. (2009).
 
         Returns:
             A report, green, amber or red, with a table of the columns, and which rows are outside.
-            With a table of the model, the columns are those of its formulas but the outcome's; rows
-            that ``TableSpec(missing="drop")`` leaves out are not compared, and count as inside.
+            If the model has a table, the columns are those of its formulas, without the outcome's.
+            Rows that ``TableSpec(missing="drop")`` leaves out are not compared, and count as
+            inside.
 
         Raises:
             ArgumentError: If the treatment is no column of two values, or these are no rows.
@@ -1905,13 +1922,13 @@ class ImpactModel:
         rng_key: jax.Array | None = None,
         **kwargs: Any,
     ) -> Placebo:
-        """Train copies of the model where no effect can be, and see what effect they find.
+        """Train copies of the model where there can be no effect, and see what effect they find.
 
-        Placebo treatments are the real one shuffled among the rows; placebo outcomes are given. The
-        model itself stays as it is.
+        A placebo treatment is the real one, shuffled among the rows; placebo outcomes are yours to
+        give. The model itself stays as it is.
 
-        Of a table, rows with missing values are left out where the model leaves them out: the same
-        ones of each training and of each effect, and the report says how many.
+        If the table of the model leaves out rows with missing values, each training and each effect
+        leaves out the same ones, and the report says how many.
 
         Copies are trained from the beginning as the model was: by the same calls, with the same
         settings and as many epochs or steps. Where that is not known (a model that was loaded or
@@ -1925,7 +1942,7 @@ class ImpactModel:
             levels: Its values in the baseline and in the intervention of the effect.
             outcomes: Outcomes that the treatment cannot change, by name, one value per row; by
                 default the treatment is shuffled.
-            outcome: With a table, the column that these replace.
+            outcome: With a table, the column that the ``outcomes`` replace.
             n: Number of shuffles, each of which trains a copy.
             on_batch: Whether to train by :meth:`fit_on_batch`; by default as the model was, or as
                 ``fit`` says.
@@ -1986,7 +2003,7 @@ class ImpactModel:
             return placebo(effect_of, given, treatment, outcomes, n, key, output, prob, left_out)
 
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
-        """Summarise the posterior in a table, a row for each entry of each site.
+        """Summarise the posterior in a table, with a row for each entry of each site.
 
         Args:
             sites: Names of the sites; by default all.
@@ -1996,7 +2013,7 @@ class ImpactModel:
             The mean, the standard deviation and the ends of the interval; for Markov chains the
             effective sample sizes and R-hat of ArviZ as well. Rows are named as in ArviZ; with a
             table by its columns and levels, ``"slopes[scale(age)]"``. While a fit goes on in the
-            background, it is of its guide as of the last report: a line says so, and
+            background, the table is of its guide at the last report: a line says so, and
             ``.attrs["fit_step"]`` has the step.
 
         Raises:
@@ -2035,21 +2052,21 @@ class ImpactModel:
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> TrustReport:
-        """Whether the posterior can be trusted: one verdict, its reasons, and what to do next.
+        """Judge whether the posterior can be trusted: one verdict, its reasons, what to do next.
 
-        After SVI it draws from the guide anew and asks how far these draws are from the posterior:
-        k-hat of the ratios of joint density and guide (Yao et al. 2018) with its standard error
-        over other draws, means and standard deviations reweighted by them, and leave-one-out with
-        the correction for approximate posteriors (Magnusson et al. 2019). After MCMC it judges
-        R-hat, effective draws, divergences and E-BFMI. Of any posterior it judges predictive
-        p-values and calibration, and of a run whether its loss settled. What cannot be known (a
-        point estimate, draws from elsewhere) is said, and is amber. Of a fit in the background, its
-        present state is judged.
+        After SVI, it draws from the guide anew and measures how far these draws are from the
+        posterior: by k-hat of the ratios of joint density to guide density (Yao et al. 2018), with
+        its standard error over other draws; by means and standard deviations reweighted with these
+        ratios; and by leave-one-out with the correction for approximate posteriors (Magnusson et
+        al. 2019). After MCMC, it judges R-hat, effective sample sizes, divergences and E-BFMI. For
+        any posterior it judges predictive p-values and calibration, and for a run whether its loss
+        settled. If something cannot be judged (of a point estimate, or of draws from elsewhere),
+        the report says so, in amber. During a fit in the background, it judges the present state.
 
-        The target is the kernel with each row once, whatever ``scale=`` it was trained with. The
-        density of all rows is summed in blocks, so that memory does not grow with them; beyond
-        1,000 rows, leave-one-out and calibration take a sample. Of an output that is one event over
-        all rows, neither is judged.
+        The target posterior is that of the kernel with each row counted once, whatever ``scale=``
+        it was trained with. The density of all rows is summed in blocks, so memory does not grow
+        with the rows. Beyond 1,000 rows, leave-one-out and calibration take a sample of them;
+        neither is judged if the output is one event over all rows.
 
         Args:
             X: The rows of the training, as in :meth:`fit`; a stream is read several times.
@@ -2061,7 +2078,8 @@ class ImpactModel:
                 draws, side by side with the guide's.
             progress: Whether a line says what is examined, if that takes long.
             rng_key: Key of this call; ``jax.random.key(0)`` by default, so that each call gives the
-                same report, as :func:`aimz_lab.lab.compare_runs` has it. The model's own stays.
+                same report, and :func:`aimz_lab.lab.compare_runs` the same numbers. The model's own
+                key does not change.
             rows: As in :meth:`fit`.
             allow_nonfinite: Accept NaN and infinite values in the data.
             by_row: As in :meth:`fit`.
@@ -2136,15 +2154,15 @@ class ImpactModel:
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> CheckReport:
-        """Preflight: what would go wrong in a fit, and how long it and a prediction would take.
+        """Check before a fit what would go wrong, and how long it and a prediction would take.
 
-        A copy of the model is trained for about a second and predicts some rows. So whatever
-        :meth:`fit` would refuse or warn of is found: shapes, values that are not finite, indices
-        out of range, rows that depend on one another, guides that cannot learn from batches. Beside
-        it are judged the weight of a batch's rows, how it is known that rows may be cut, columns
-        that are constant, collinear or of other scales, and the range of prior predictive draws.
-        The model does not change. :meth:`fit` looks at the columns by itself, and notes what it
-        finds in ``last_run.notes``.
+        A copy of the model trains for about a second and predicts some rows. So the report has what
+        :meth:`fit` would refuse or warn of: shapes, values that are NaN or infinite, indices out of
+        range, rows that depend on one another, guides that cannot learn from batches. It also
+        judges the weight of a batch's rows, how it is known that rows may be cut, columns that are
+        constant, collinear or badly scaled, and the range of prior predictive draws. The model does
+        not change. :meth:`fit` checks the columns too, and notes what it finds in
+        ``last_run.notes``.
 
         Args:
             X: As in :meth:`fit`; no generator, which could be read only once.
@@ -2232,7 +2250,7 @@ class ImpactModel:
         kernel_kwargs: Arguments | None = None,
         **kwargs: Any,
     ) -> CalibrationReport:
-        """Whether the inference finds what it was given: simulation-based calibration.
+        """Test the inference on simulated data: simulation-based calibration.
 
         For each replication the kernel draws its latent sites and an output from the prior, the
         inference fits that output, and the true values are ranked among its draws. If the inference
@@ -2244,8 +2262,8 @@ class ImpactModel:
         Args:
             X: Input of all rows, as in :meth:`fit_on_batch`; the output is simulated.
             n: Number of replications, 20 at least.
-            num_steps: SVI steps on all rows of each replication, each from a start of its own.
-                Of MCMC, each is one chain with the warm-up of the inference object.
+            num_steps: SVI steps of each replication, on all rows and from a start of its own. With
+                MCMC, a replication is one chain with the warm-up of the inference object.
             num_draws: Posterior draws among which a true value is ranked, 20 at least. Chains are
                 thinned to as many.
             progress: Whether a line says how far the replications are, if that takes long.
@@ -2315,9 +2333,9 @@ class ImpactModel:
         """Write the model to a directory: arrays and JSON, no code and none of the data.
 
         It holds the posterior with its chains, the parameters, the optimizer's and the mutable
-        state, the losses, the keys, names, shapes and types of the training data, and a checksum of
-        8 bytes of each training row, by which held-out rows that were trained on are known. It is
-        written completely or not at all; it replaces a model already there.
+        state, the losses, the keys, and the names, shapes and types of the training data. A
+        checksum of 8 bytes for each training row shows later which held-out rows were trained on.
+        The model is written completely or not at all, and replaces one already there.
 
         Args:
             path: The directory.
@@ -2374,21 +2392,21 @@ class ImpactModel:
 
         Args:
             path: The directory.
-            kernel: The kernel of the saved model. Its source, that of the functions it calls, and
-                the values that it reads from outside are compared with the saved ones: numbers,
-                text, dates, arrays, tables, distributions, and of dicts, lists, objects and classes
-                the parts that it reads. Comments, annotations and layout may differ. This finds
-                ordinary changes and does not prove that nothing changed. Not compared are objects
-                of your own classes that the code reaches by a second name, in a loop, as the
-                argument of a helper, by ``getattr`` or by an operator; what SciPy, xarray,
-                ``operator`` and extensions in C hold; what it imports or reads from files while it
-                runs; and what it changes itself. Where its source is not at hand, here or at the
-                save, neither this nor dicts, lists and NumPy's arrays are compared.
+            kernel: The kernel of the saved model. Three things are compared with the saved ones:
+                its source, that of the functions it calls, and the values that it reads from
+                outside (numbers, text, dates, arrays, tables, distributions, and the parts that it
+                reads of dicts, lists, objects and classes). Comments, annotations and layout may
+                differ. This finds ordinary changes and does not prove that nothing changed. Not
+                compared are objects of your own classes that the code reaches by a second name, in
+                a loop, as the argument of a helper, by ``getattr`` or by an operator; what SciPy,
+                xarray, ``operator`` and extensions in C hold; what it imports or reads from files
+                while it runs; and what it changes itself. If its source is missing, here or at the
+                save, then source, dicts, lists and NumPy's arrays are not compared.
             inference: Its inference object, built in the same way; or use ``svi``. The source of a
                 guide of your own is compared too, and the class and the options of an autoguide,
-                except those that only say where a training begins, such as ``init_scale``. With the
-                state of a training, the optimizer has to be the same; other settings of it or of
-                the loss, such as the step size, bring a warning.
+                except those that only say where a training begins, such as ``init_scale``. If the
+                model has the state of a training, the optimizer has to be the same; other settings
+                of it or of the loss, such as the step size, bring a warning.
             svi: The same as ``inference``, for SVI.
             device: As for a new model; not stored.
             kernel_kwargs: Kernel arguments that are code, such as functions, which is not stored.
@@ -2438,8 +2456,8 @@ class ImpactModel:
     def cleanup(self) -> None:
         """Remove the temporary results of this model from disk now.
 
-        There is no need to: each is removed with the last tree that reads it. Small trees are in
-        memory and stay; a later read by a larger one raises
+        You need not call it: each result is removed with the last tree that reads it. Small trees
+        are in memory and stay; a later read of a larger one raises
         :class:`~aimz_lab.errors.ArtifactGoneError`. Results in an ``output_dir`` stay.
 
         Example:

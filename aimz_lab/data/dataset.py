@@ -53,15 +53,15 @@ class ArrayDataset:
     """Named arrays whose leading axes are the same rows.
 
     NumPy and JAX arrays are stored as they are, without a copy. Other array-likes (lists, pandas,
-    polars, xarray, CPU tensors) become NumPy arrays once. NaN is allowed here; the model checks for
-    it, unless told ``allow_nonfinite=True``.
+    polars, xarray, CPU tensors) become NumPy arrays once. NaN is allowed here; the model refuses
+    it, unless you pass ``allow_nonfinite=True``.
 
     Args:
         *unnamed: Not allowed; each array needs a name.
         to_jax: Copy all arrays to the device now, in JAX's precision (float32 unless
             ``jax_enable_x64`` is on), and keep them there.
-        **arrays: One array-like per field, of shape ``(row, ...)``. ``None`` is left out: a dataset
-            for prediction has no ``y``.
+        **arrays: One array-like per field, of shape ``(row, ...)``. A field that is ``None`` is
+            left out: a dataset for prediction has no ``y``.
 
     Raises:
         DataError: If there are no arrays or no rows, one array is a scalar, the numbers of rows
@@ -176,15 +176,15 @@ class ArrayDataset:
         A JAX array on several devices is read through the host.
 
         Args:
-            rows: A slice gives read-only views of NumPy arrays, since the memory is the user's.
-                Row numbers or a mask give new arrays.
+            rows: A slice gives read-only views of NumPy arrays, because the memory is yours. Row
+                numbers or a mask give new arrays.
 
         Returns:
             The rows of each field, in the order asked for.
 
         Raises:
             IndexError: If a row does not exist.
-            DataTypeError: If ``rows`` is none of these.
+            DataTypeError: If ``rows`` is neither a slice, row numbers nor a mask.
             ForkedProcessError: If a field is a JAX array, in a process that was forked after JAX
                 had been used.
 

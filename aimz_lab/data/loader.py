@@ -36,14 +36,15 @@ from aimz_lab.types import Array, Batch, Device, JsonObject, RandomKey, shown
 class ArrayLoader:
     """Iterate over the batches of an :class:`ArrayDataset` as ``(batch, n_pad)`` pairs.
 
-    Each ``iter()`` is one epoch and counts the epochs up, also for iterators that run at the same
-    time. With ``shuffle`` the order depends only on the key and the epoch number, see
+    Each ``iter()`` is one epoch, and the next epoch each time, also if several iterators are in use
+    at once. With ``shuffle`` the order depends only on the key and the epoch number, see
     :func:`~aimz_lab.data.order.epoch_order`.
 
     ``batch`` maps each field to at most ``batch_size`` rows. With ``device=None`` these are new
     arrays when shuffled, otherwise read-only views of the dataset. With a device or a sharding, the
-    last row is repeated until the rows divide among the local devices or the shards of the leading
-    axis; the batch then moves there in JAX's precision. ``n_pad`` counts the rows added.
+    last row is repeated until the rows divide evenly among the local devices, or the shards of the
+    leading axis; the batch then moves there in JAX's precision. ``n_pad`` is the number of rows
+    added.
 
     Args:
         dataset: The dataset to read.
@@ -199,15 +200,15 @@ class ArrayLoader:
         Nothing is read. The order of the rows is that of :meth:`index_batches`.
 
         Args:
-            row_multiple: Pad to a multiple of this, as many devices would need it; by default, as
-                this loader's device or sharding does.
+            row_multiple: Pad to a multiple of this number of rows, as for so many devices; by
+                default, as this loader's device or sharding needs.
 
         Returns:
             The plan, with ``rows`` and ``n_pad`` of each batch, ``rows_computed``, the share
             ``wasted`` on padding, ``batch_bytes`` and ``bytes_moved``.
 
         Raises:
-            ArgumentError: If it is not a positive int.
+            ArgumentError: If ``row_multiple`` is not a positive int.
 
         Example:
             >>> loader = ArrayLoader(ArrayDataset(y=[10, 20, 30]), jax.random.key(0), batch_size=2)
@@ -224,7 +225,7 @@ class ArrayLoader:
     def state_dict(self) -> JsonObject:
         """Return the position of the latest iterator and the settings that fix the order.
 
-        Each batch that was handed out counts as used.
+        Each batch that the iterator has yielded counts as used.
 
         Returns:
             A dictionary for :meth:`load_state_dict`, which JSON can hold.
@@ -245,8 +246,8 @@ class ArrayLoader:
             state: From :meth:`state_dict` of a loader with the same settings and number of rows.
 
         Raises:
-            CheckpointError: If it is no such state, or the loader differs; the message names the
-                difference. The loader then stays as it was.
+            CheckpointError: If ``state`` is no such state, or the loader differs from that one; the
+                message names the difference. This loader then stays as it was.
 
         Example:
             >>> loader = ArrayLoader(ArrayDataset(y=[10, 20, 30]), jax.random.key(0), batch_size=2)

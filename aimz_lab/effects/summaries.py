@@ -100,18 +100,19 @@ def summarize_effect(
     The standard deviation has ``S - 1`` in its denominator. The paragraph is the attribute ``text``
     of each site. An outcome of a table is called by its column in all that is printed.
 
-    The interval is that of the draws. Draws of the outcome on single rows hold its noise: their
-    interval is not that of the effect. The paragraph leaves it out where they are whole numbers,
-    and says of each site whether it holds the noise of drawn outcomes.
+    The interval is that of the draws. If these are outcomes drawn for single rows, they contain the
+    noise of the outcome, and their interval is not that of the effect. The paragraph says for each
+    site whether it contains this noise, and leaves the interval out if the drawn outcomes are whole
+    numbers.
 
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.
         prob: Share of the draws in the interval.
         direction: ``"greater"`` adds ``p_greater``, the share of draws above ``delta``; ``"less"``
             adds ``p_less``, the share below it.
-        delta: What the effect is compared with; by default no effect: 0, or 1 for a ratio and an
-            odds ratio.
-        rope: The region of practical equivalence (Kruschke, 2018): its ends, or the half of its
+        delta: The value to compare the effect with; by default no effect, which is 0, or 1 for a
+            ratio and an odds ratio.
+        rope: The region of practical equivalence (Kruschke, 2018): its two ends, or half of its
             width around no effect. It adds ``p_rope``, the share of draws within, and a coordinate
             ``{site}_verdict``: ``"relevant"`` if the interval lies outside, ``"negligible"`` if it
             lies inside, else ``"undecided"``; ``"unknown"`` if a draw is NaN, or the interval
@@ -119,8 +120,8 @@ def summarize_effect(
 
     Returns:
         For each site its ``mean``, ``sd`` and ends of the highest-density interval, and what was
-        asked for, along a dimension ``summary``. Of a site with draws of single outcomes, a
-        coordinate ``{site}_interval_of`` says of each entry whether its interval is one of the
+        asked for, along a dimension ``summary``. For a site with draws of single outcomes, a
+        coordinate ``{site}_interval_of`` says for each entry whether its interval is that of the
         ``"effect"`` or of ``"single outcomes"``. It prints as a table; ``.table()`` is a data
         frame.
 

@@ -34,8 +34,8 @@ class TableSpec:
     .. _formulaic: https://matthewwardrop.github.io/formulaic/
 
     Args:
-        dims: For sites whose axes cannot be told from the kernel: the matrix arguments or category
-            columns that its axes run over, such as ``{"effect": "clinic"}``.
+        dims: For sites whose axes cannot be inferred from the kernel: the matrix arguments or
+            category columns that the axes run over, such as ``{"effect": "clinic"}``.
         missing: What becomes of rows with a missing value: ``"refuse"`` the table, or ``"drop"``
             these rows and say how many.
         **arguments: A formula, or a list of terms, by kernel argument.

@@ -99,14 +99,14 @@ class Control:
             self._checkpoint = True
 
     def set_learning_rate(self, rate: float) -> None:
-        """Train with ``rate`` from the next chunk on; a schedule goes on from there, scaled.
+        """Train with ``rate`` from the next chunk on; a schedule continues from there, scaled.
 
         Args:
             rate: Positive and finite, also in 32 bits.
 
         Raises:
             ArgumentError: If the rate is not a positive finite number of 32 bits, or the optimizer
-                has none that can be set.
+                has no rate that can be set.
         """
         self.check_learning_rate()
         check_rate(rate)
@@ -117,14 +117,15 @@ class Control:
         """Check that the rate can be set, before a run begins that relies on it.
 
         Raises:
-            ArgumentError: If the optimizer has none that can be set; it says which ones have.
+            ArgumentError: If the optimizer has no rate that can be set; the message names
+                optimizers that have one.
         """
         if not self.can_set_learning_rate:
             raise ArgumentError(self._why_not or "The learning rate of this run cannot be set.")
 
     @property
     def why_fixed(self) -> str:
-        """Why the learning rate cannot be set; empty if it can, or if nobody says why."""
+        """Why the learning rate cannot be set; empty if it can, or if the reason is not known."""
         return "" if self.can_set_learning_rate else self._why_not
 
     @property

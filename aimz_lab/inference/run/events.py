@@ -40,13 +40,13 @@ class Callback:
     Attributes:
         kind: Place in the order: ``metric``, ``user``, ``display`` or ``checkpoint``.
         every_epoch: Whether ``on_epoch_begin`` and ``on_epoch_end`` need the parameters at that
-            very boundary. Chunks of steps then end with the epoch, at some cost for tiny data. A
-            callback that reads only losses and counts sets it to ``False``.
+            very boundary. Chunks of steps then end with the epoch, at some cost for tiny data. Set
+            it to ``False`` in a callback that reads only losses and counts.
         metrics: Names of per-step values for the trainer to compute: ``grad_norm``.
         needs_loss: Whether it needs a loss that is minimised; a run of Markov chains refuses it.
         may_fail: Whether an error only switches the callback off, as with displays.
-        writes: Whether it writes or shows something. Of several processes that train together only
-            the first one calls it, as displays and checkpoints.
+        writes: Whether it writes or shows something. If several processes train together, only the
+            first one calls it, as it does displays and checkpoints.
 
     Example:
         >>> class Longest(Callback):
@@ -74,7 +74,7 @@ class Callback:
         """Called before the first step of epoch ``epoch``, from 1."""
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:
-        """Called after ``steps``: one chunk, or all chunks of a tenth of a second."""
+        """Called after ``steps``: those of one chunk, or of all chunks of a tenth of a second."""
 
     def on_step_end(self, run: Run, step: StepInfo) -> None:
         """Called for each ``step``, after its chunk; for convenience, at some cost in Python."""
@@ -98,10 +98,10 @@ class Callback:
         """Called when an ``exception`` ends the run, before ``on_fit_end``."""
 
     def on_fit_end(self, run: Run) -> None:
-        """Called once at the end, always; ``run.status`` says how the run ended.
+        """Always called, once, at the end; ``run.status`` says how the run ended.
 
-        Only callbacks that had no :meth:`on_fit_begin` yet, because an earlier one raised in its
-        own, are left out.
+        The only exception: callbacks whose :meth:`on_fit_begin` was not reached, because that of an
+        earlier callback raised an error.
         """
 
     def on_model_fitted(self, run: Run, model: Any, data: Any) -> None:

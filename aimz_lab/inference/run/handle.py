@@ -44,8 +44,8 @@ class RunHandle(Generic[Model]):
         run: Its run, already begun.
         work: Trains to the end and updates the model.
         on_interrupt: What an interrupt of :meth:`wait` stops besides the run.
-        is_shown: Whether a display shows the facts of the run in the cell that makes the handle,
-            which then does not show them there once more.
+        is_shown: Whether a display already shows the facts of the run in the cell that makes the
+            handle, so that the handle does not repeat them there.
 
     Example:
         >>> import jax, numpy as np, numpyro, numpyro.distributions as dist
@@ -163,8 +163,8 @@ class RunHandle(Generic[Model]):
     def set_learning_rate(self, rate: float) -> None:
         """Train with ``rate`` from the next chunk on, in this run and in one that resumes it.
 
-        A schedule of the optimizer goes on from there: it keeps its shape, scaled to ``rate``. The
-        next ``fit`` begins with the optimizer's own rate, unless it is part of the optimizer's
+        A schedule of the optimizer continues from there: it keeps its shape, scaled to ``rate``.
+        The next ``fit`` begins with the optimizer's own rate, unless it is part of the optimizer's
         state, as with :func:`aimz_lab.settable_rate`.
 
         Args:
@@ -180,7 +180,7 @@ class RunHandle(Generic[Model]):
 
         An interrupt ends the run as in the foreground: the model keeps the result so far,
         ``status`` is ``"interrupted"``, and the ``on_interrupt`` of the fit says what else is
-        stopped. A second one raises.
+        stopped. A second interrupt raises.
 
         Args:
             timeout: Seconds to wait at most.

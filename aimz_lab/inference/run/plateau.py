@@ -1,7 +1,10 @@
-"""A test of whether a loss still falls by more than its noise.
+"""Two tests of whether a loss falls by more than its noise: of a whole run, and at its end.
 
-A minibatch loss is a noisy estimate. So the test compares the means of windows of steps with the
-standard error of their difference.
+A minibatch loss is a noisy estimate. So both compare the means of windows of steps with the
+standard error of their difference. :class:`PlateauTest` follows the windows of a run: by it
+``EarlyStopping`` stops, and ``diagnose`` says that the loss settled. :func:`fall_at_end` looks at
+the last tenth alone, with a stricter limit: by it the summary of a run and ``diagnose`` say that
+the loss still fell.
 """
 
 from __future__ import annotations
@@ -189,7 +192,7 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
 
 
 class PlateauTest:
-    """Test whether a monitor still falls by more than its noise.
+    """Test, window by window, whether a monitor makes progress beyond its noise.
 
     The reference is the last reading that was progress. A reading is progress if its mean is below
     the reference's by more than ``min_delta`` and 1.75 standard errors (a one-sided test at 5%).

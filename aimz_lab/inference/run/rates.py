@@ -46,7 +46,7 @@ class RateState(NamedTuple):
 def settable_rate(
     optimizer: Callable[..., _NumPyroOptim], step_size: float, **options: object
 ) -> _NumPyroOptim:
-    """Make one of NumPyro's optimizers with a rate that can be changed during training.
+    """Make one of NumPyro's optimizers with a learning rate that you can set during training.
 
     Args:
         optimizer: A class of ``numpyro.optim`` that takes ``step_size``, such as ``Adam``.

@@ -37,8 +37,8 @@ class RunInfo:
             then an iteration of every chain, warm-up included, and all of them are one epoch. The
             loss of a step is then the mean potential energy of the chains: their negative log
             joint density on the unconstrained scale, in nats.
-        outcome: The formula of a table that made the outcome, if that is no column as it is: the
-            losses have the log density of its values. Otherwise empty.
+        outcome: The table's formula that makes the outcome, if it changes the column; the losses
+            are then log densities of the formula's values. Otherwise empty.
 
     Example:
         >>> RunInfo("kernel", "SVI/AutoNormal", epochs=20, steps_per_epoch=5).total_steps
@@ -62,7 +62,7 @@ class RunInfo:
     def total_steps(self) -> int | None:
         """Steps of all epochs as planned, or ``None`` if unknown.
 
-        Those of a run that goes on are ``run.planned_steps``.
+        For a run that goes on, see ``run.planned_steps``.
         """
         if self.epochs is None or self.steps_per_epoch is None:
             return None

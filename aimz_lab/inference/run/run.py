@@ -40,9 +40,9 @@ _MOST_CHANGES = 1_000
 class Run:
     """The record of a run, as its callbacks read it.
 
-    The losses are kept whole, 4 bytes a step. Everything else is bounded: of a run of more than
+    The loss of every step is kept, in 4 bytes. Everything else is bounded: in a run of more than
     131,072 steps, neighbouring steps share a bucket; see :meth:`column`. To keep every value of
-    every step, write them out during the run: :class:`~aimz_lab.lab.callbacks.CSVLogger`.
+    every step, write them to a file during the run with :class:`~aimz_lab.lab.callbacks.CSVLogger`.
 
     Args:
         info: Facts known before the first step.
@@ -64,31 +64,33 @@ class Run:
             run, setting up chains, and waiting for compilations whenever they come), ``data``
             (gathering batches and moving them), ``dispatch``, ``steps`` (waiting for them),
             ``validation``, ``callbacks`` and ``paused``.
-        transferred_bytes: Bytes of training data that were moved to the devices so far, since a
-            resumption: of batches, padding included; where the rows stay there, of all rows once,
-            and of the row numbers of batches. Held-out rows, which are moved once, do not count.
+        transferred_bytes: Bytes of training data moved to the devices so far, in a resumed run
+            since it resumed: the batches, padding included; or, if the rows stay on the devices,
+            all rows once and the row numbers of batches. Held-out rows, which are moved once, do
+            not count.
         skipped: Steps left out because their loss or the new parameters were not finite. They count
-            among the steps, and have no loss: NaN.
+            as steps, with the loss NaN.
         notes: Sentences for a display to show.
         trust: Verdict of the last trust report on what the run trained; empty before the first.
         exception: The error that ended a failed run.
         best: Best states that callbacks keep, by monitor; see :attr:`best_so_far`.
-        candidates: States that may be the best by a training loss, by monitor. They are judged once
-            some steps have followed.
-        end_best: The last state or a candidate, by monitor, where it is the best one at the end.
-            Checkpoints do not keep it: a run that goes on judges it by more steps.
-        losses_after: Losses of a few steps after the last one in nats, which were computed at the
-            end to judge its state, and not taken; ``None`` before.
+        candidates: States that may be the best by a training loss, by monitor. The steps after them
+            judge them.
+        end_best: The last state or a candidate, by monitor, if it is the best one at the end.
+            Checkpoints do not keep it, because a run that resumes judges it by more steps.
+        losses_after: Losses in nats of a few steps after the last one, computed at the end to judge
+            the last state; these steps are not taken. ``None`` before the end.
         rate_changes: The latest changes of the learning rate on request; at most 1,000.
-        ending: How a run ended that was interrupted or diverged, and which state the model has, as
-            a phrase for its ``repr``; otherwise empty.
-        is_wrecked: Whether it ended with a state that is not to be used: it diverged, and there was
-            no good state to go back to.
+        ending: If the run was interrupted or diverged, how it ended and which state the model has,
+            as a phrase for its ``repr``; otherwise empty.
+        is_wrecked: Whether the run diverged without a good state to go back to; its state must not
+            be used.
         chains: The progress of Markov chains, chain by chain; ``None`` for other runs.
         guide: The guide that is trained; ``None`` for other runs.
-        number: Its number in this process, from 1, if a page or a list showed it; else ``None``.
-        axis_labels: Returns the labels along the axes of sites, by site, where they are known: the
-            names of columns and levels. An axis without labels is ``None``.
+        number: Number of the run in this process, from 1, once a page or a list has shown it; else
+            ``None``.
+        axis_labels: Returns the known labels along the axes of each site, by site: names of columns
+            and levels. An axis without labels is ``None``.
 
     Example:
         >>> run = im.fit(X, y, epochs=5, progress=False).last_run
@@ -163,7 +165,7 @@ class Run:
 
     @property
     def losses(self) -> Float[np.ndarray, " step"]:
-        """Loss of each step in nats; shape ``(step,)``, read-only. None is left out."""
+        """Loss of each step in nats, of all steps; shape ``(step,)``, read-only."""
         return self._history.losses
 
     @property
@@ -173,7 +175,7 @@ class Run:
 
     @property
     def validation(self) -> ValidationLosses:
-        """Pairs of step and held-out loss in nats per row; none is left out."""
+        """Pairs of step and held-out loss in nats per row, of all evaluations."""
         return self._validation
 
     @validation.setter
@@ -184,12 +186,12 @@ class Run:
         """Return one value a step: ``loss``, ``epoch``, ``rows``, ``n_pad``, or a metric.
 
         ``seconds`` is the stepping time at the end of the step's chunk, in seconds, and
-        ``learning_rate`` the rate of the step, NaN if it is not known. Of a schedule within
-        ``optax.inject_hyperparams``, the steps of a report all have the rate of the last.
+        ``learning_rate`` the rate of the step, NaN if it is not known. With a schedule within
+        ``optax.inject_hyperparams``, all steps of a report have the rate of its last step.
 
-        Of a run of more than 131,072 steps, it is one value a bucket of neighbouring steps, see
-        :attr:`bucket_steps`: the mean of the finite losses or metrics, NaN without any, the sum of
-        ``rows`` or ``n_pad``, and otherwise the value of the last step.
+        In a run of more than 131,072 steps, there is one value for each bucket of neighbouring
+        steps, see :attr:`bucket_steps`: the mean of the finite losses or metrics (NaN if there are
+        none), the sum of ``rows`` or ``n_pad``, and of anything else the value of the last step.
 
         Args:
             name: One of :attr:`columns`, or of :attr:`metrics`.
@@ -208,7 +210,7 @@ class Run:
             raise ArgumentError(msg) from None
 
     def lowest(self, name: str) -> Num[np.ndarray, " bucket"]:
-        """Return the lowest finite value of each bucket; of a shorter run the same as the column.
+        """Return the lowest finite value of each bucket; in a run without buckets, the column.
 
         Args:
             name: ``loss``, ``n_pad`` or a metric.
@@ -222,7 +224,7 @@ class Run:
         return self._history.extreme(name, LOW)
 
     def highest(self, name: str) -> Num[np.ndarray, " bucket"]:
-        """Return the highest finite value of each bucket; of a shorter run the same as the column.
+        """Return the highest finite value of each bucket; in a run without buckets, the column.
 
         Args:
             name: ``loss``, ``n_pad`` or a metric.
@@ -239,8 +241,8 @@ class Run:
     def bucket_steps(self) -> Int[np.ndarray, " bucket"]:
         """Steps that each value of a :meth:`column` stands for: 1, up to 131,072 steps.
 
-        Beyond, neighbours are joined in pairs each time that there are more buckets than that. The
-        last few steps, which fill no bucket yet, have one each.
+        In longer runs, neighbouring buckets are joined in pairs each time there would be more
+        buckets than that. The last few steps, which do not fill a bucket yet, have one each.
         """
         return self._history.bucket_steps
 
@@ -270,45 +272,44 @@ class Run:
 
     @property
     def elapsed_s(self) -> float:
-        """Wall time since the call began that trains, up to the end of the run."""
+        """Wall time from the beginning of the call that trains to the end of the run."""
         if self._began is None:
             return 0.0
         return (self._ended or time.monotonic()) - self._began
 
     @property
     def paused_s(self) -> float:
-        """Wall time that the run was paused so far, with that of a pause under way."""
+        """Wall time of all pauses so far, including the present one."""
         now = 0.0 if self._paused_at is None else time.monotonic() - self._paused_at
         return self.seconds_in.get("paused", 0.0) + now
 
     @property
     def prepared_s(self) -> float:
-        """Wall time before the first step, and of compilations then and later."""
+        """Wall time before the first step, plus later waits for compilations."""
         if self.step == self.resumed_at:
             return max(self.elapsed_s - self.paused_s, 0.0)
         return self.seconds_in.get("preparing", 0.0)
 
     @property
     def trained_s(self) -> float:
-        """Wall time of training or sampling: without pauses, with that of an earlier process.
+        """Wall time of training or sampling, without pauses; that of an earlier process counts too.
 
-        It is the time in which all of :attr:`step` were done, callbacks and held-out losses
-        included.
+        It is the time that all steps took, with callbacks and held-out losses.
         """
         own = self.elapsed_s - self.paused_s - self.prepared_s
         return max(own, 0.0) + self._history.earlier_s
 
     @property
     def stepping_s(self) -> float:
-        """Stepping time so far, in seconds; with that of an earlier process."""
+        """Stepping time so far in seconds, including that of an earlier process."""
         return self._history.stepping_s
 
     @property
     def steps_per_s(self) -> float:
         """Rate over the last few seconds of stepping; 0 before the first chunk.
 
-        Of a hand-written loop the first chunk includes compilation; it counts only until the
-        second.
+        In a hand-written loop the first chunk includes compilation, so it counts only until the
+        second one.
         """
         return self._history.steps_per_s
 
@@ -321,8 +322,8 @@ class Run:
     def planned_steps(self) -> int | None:
         """Steps of the whole run, as far as they are known by now, or ``None``.
 
-        The epochs that are over count with the steps that they had. While the epoch at hand has
-        more steps than were planned, nobody knows how many it will have.
+        Epochs that are over count with the steps that they had. If the present epoch already has
+        more steps than planned, its length is unknown, and so is this.
         """
         per_epoch, total = self.info.steps_per_epoch, self.info.total_steps
         if total is None or self._epochs_over is None:
@@ -354,18 +355,19 @@ class Run:
     def best_so_far(self) -> Best | None:
         """The best state so far, or ``None`` before the first is known.
 
-        With held-out data it is the state of the lowest held-out loss. Without, it is the state of
-        the lowest loss, as the loss of a run is shown: the mean of its last steps, of whole epochs
-        where they fit, see :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. These losses
-        were computed before the last update of the state. So it counts only once the losses of the
-        next steps are known, 16 to 64 of them, and are not above it by more than noise. So while
-        the loss falls, the best one is above it. At the end, the last state is judged by a few
-        steps that are not taken. A mean over few steps has to be lower by more than its noise.
+        With held-out data, it is the state with the lowest held-out loss. Without, it is the state
+        with the lowest loss as the run shows it: the mean of the last steps, of whole epochs where
+        they fit, see :func:`~aimz_lab.inference.run.smoothing.averaged_steps`. These losses were
+        computed before the last update of the state. So a state counts as the best only once the
+        losses of the next 16 to 64 steps are known and are not higher by more than noise; while the
+        loss falls, the best loss is therefore above the present one. At the end, a few steps that
+        are not taken judge the last state. A mean over few steps has to be lower by more than its
+        noise.
 
-        The state that the run has at the end of a report may be judged, from the first 64 steps on:
-        with ``steps_per_call="auto"``, which goes by the clock, runs that are otherwise the same
-        may judge other states. A callback that keeps a best state by a monitor of its own goes
-        first. A checkpoint keeps the state, for a run that goes on from it.
+        Only states at the end of a report can be judged, after the first 64 steps.
+        ``steps_per_call="auto"`` goes by the clock, so two runs that are otherwise the same may
+        judge different states. The best state of a callback with a monitor of its own takes
+        precedence. A checkpoint keeps the best state for a run that resumes from it.
         """
         kept = {**self.best, **self.end_best}
         own = kept.pop(TRAINING, None) or self.own_best

@@ -42,7 +42,7 @@ class Steps:
         loss: Negative ELBO of each step in nats.
         rows: Rows of data in each step, padding excluded.
         n_pad: Rows of padding in each step.
-        seconds: Wall time from the end of the steps before to the end of these.
+        seconds: Wall time from the end of the previous steps to the end of these.
         learning_rate: The rate of these steps, or of the last one; ``None`` if it is not known.
         rates: The rate of each step, where a schedule changes it from step to step.
         metrics: Further values of each step by name, such as ``grad_norm``.

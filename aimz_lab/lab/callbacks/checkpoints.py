@@ -35,20 +35,20 @@ _MOST_PATHS = 1000
 class ModelCheckpoint(Callback):
     """Writes checkpoints of a run at intervals, on request, and at the end.
 
-    ``fit(..., resume=directory)`` continues from the newest complete checkpoint, which has the best
-    state so far in it. A process that is killed while it writes one leaves the older ones intact.
-    Use a directory for one run at a time: new checkpoints replace the oldest ones there, also those
-    of a previous run.
+    ``fit(..., resume=directory)`` continues from the newest complete checkpoint, which also has the
+    best state so far. If a process is killed while it writes a checkpoint, the older ones stay
+    intact. Use a directory for one run at a time: new checkpoints replace the oldest ones there,
+    also those of a previous run.
 
     Args:
         directory: Where to write; made if it does not exist. Files are named
             ``000007-step-1200.npz``.
         every_s: Least seconds between two checkpoints.
-        every_epochs: Write after every so many epochs instead.
+        every_epochs: Epochs between two checkpoints, instead of ``every_s``.
         keep: How many to keep.
         best: Write ``best.npz`` as well, the best state so far by ``"loss"`` or ``"validation"``.
-            By ``"loss"``, a state that may be the best is ``candidate-1200.npz`` until the losses
-            of the steps after it have judged it.
+            With ``"loss"``, a state that may be the best is written as ``candidate-1200.npz`` until
+            the losses of the steps after it have judged it.
         window: Steps of a window of losses, for ``best="loss"``; as in
             :class:`~aimz_lab.lab.callbacks.EarlyStopping`.
 

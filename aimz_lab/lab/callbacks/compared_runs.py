@@ -56,19 +56,19 @@ _SETTINGS = ("kernel", "outcome", "n_obs", "learning_rate", "scaled", "posterior
 def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource]) -> Comparison:
     """Put runs side by side, in a table below a picture of their losses.
 
-    It is :func:`compare_runs` without scores, and takes the runs one by one.
+    It is :func:`compare_runs` without scores, and takes the runs as separate arguments.
 
     Args:
         *sources: Runs, or what has one: handles, histories, models, dashboards, watched loops; one
             by one, in lists, or in dicts by name, in any mix.
 
     Returns:
-        A data frame that shows the picture too, with a column a run in the order given: how it
-        ended, steps, time, rates, and losses, per row where the rows are known. ``loss`` is
-        smoothed; ``best`` is the loss of the best state, see :attr:`Run.best_so_far`;
-        ``total_loss`` is the loss of all rows. A run without a name has that of its page, with its
-        number, or else that of its kernel, and its place. Where the outcomes of runs are made by
-        other formulas of a table, ``outcome`` and a sentence say so: their losses do not compare.
+        A data frame that shows the picture too, with a column for each run, in the order given: how
+        it ended, steps, time, rates, and losses, per row if the number of rows is known. ``loss``
+        is smoothed; ``best`` is the loss of the best state, see :attr:`Run.best_so_far`;
+        ``total_loss`` is the loss of all rows. A run without a name is called as on its page, with
+        its number, or else by its kernel and its place. If different formulas of a table make the
+        outcomes of the runs, ``outcome`` and a sentence say so: their losses do not compare.
 
     Raises:
         ArgumentError: If none is given, or two have the same name.
@@ -108,41 +108,46 @@ def compare_runs(
         trained: The rows that the models were trained on, likewise, for leave-one-out and k-hat.
         num_draws: Draws of a guide, for its k-hat and the held-out ELBO.
         progress: Whether a line says which model is scored, if that takes long.
-        rng_key: Key of these draws; ``jax.random.key(0)`` by default. The models' own stay.
+        rng_key: Key of these draws; ``jax.random.key(0)`` by default. The models' own keys do not
+            change.
 
     Returns:
-        The table of :func:`compare`, with further rows. Settings (``kernel``, ``outcome``,
-        ``n_obs``, ``learning_rate``, at the first step, ``scaled``, ``posterior_draws``) where they
-        differ. With ``held_out``: ``held_out_elbo``, the ELBO by ``num_draws`` draws,
-        ``held_out_elbo_se``, its standard error by these draws, and ``held_out_lpd``, the log
-        predictive density of each row, on average; in nats per row. The loss of
-        ``fit(validation=...)`` is the negative of this ELBO by a single draw, unless the loss of
-        the SVI has more particles: it differs by about ``sqrt(num_draws)`` times this error. Where
-        the output of some model is one event over all rows, ``held_out_joint_lpd`` is that of all
-        held-out rows together, divided by their number; the two do not compare. With ``trained``:
-        ``k_hat``, the ``verdict`` and leave-one-out of :meth:`aimz_lab.ImpactModel.diagnose`, which
-        corrects the draws of a guide: ``elpd_loo``, ``se``, ``p_loo``, ``draws_se`` (how far
-        ``elpd_loo`` of other draws would be), the largest ``pareto_k`` of a row and the share of
-        those that are too large, ``bad_k``; and ``loo_rank``, ``elpd_diff`` to the best, its
-        standard error ``dse``, and ``weight`` as
-        ``arviz_stats.compare`` gives them. Where leave-one-out cannot be computed, a sentence says
-        why. Of more than 1,000 rows a sample is left out, and ``dse`` allows for it. The picture
+        The table of :func:`compare`, with further rows.
+
+        The settings that differ: ``kernel``, ``outcome``, ``n_obs``, ``learning_rate`` (at the
+        first step), ``scaled``, ``posterior_draws``.
+
+        With ``held_out``, in nats per row: ``held_out_elbo``, the ELBO by ``num_draws`` draws;
+        ``held_out_elbo_se``, its standard error over these draws; and ``held_out_lpd``, the mean
+        log predictive density of a row. The loss of ``fit(validation=...)`` is the negative of this
+        ELBO by a single draw, unless the loss of the SVI has more particles, so it differs by about
+        ``sqrt(num_draws)`` times this error. If the output of a model is one event over all rows,
+        ``held_out_joint_lpd`` is the log predictive density of all held-out rows together, divided
+        by their number; it does not compare with ``held_out_lpd``.
+
+        With ``trained``: ``k_hat``, the ``verdict`` and the leave-one-out of
+        :meth:`aimz_lab.ImpactModel.diagnose`, which corrects the draws of a guide: ``elpd_loo``,
+        ``se``, ``p_loo``, ``draws_se`` (how far other draws would move ``elpd_loo``), the largest
+        ``pareto_k`` of a row, and ``bad_k``, the share of rows where it is too large; then
+        ``loo_rank``, ``elpd_diff`` to the best, its standard error ``dse``, and ``weight``, as
+        ``arviz_stats.compare`` gives them. If leave-one-out cannot be computed, a sentence says
+        why. Beyond 1,000 rows, it takes a sample of them, which ``dse`` allows for. The picture
         then has the differences too.
 
-        Log densities of other outcomes do not compare. Where a formula of a table makes the
-        outcome, such as ``log(sales)``, all these scores are densities of its column, ``sales``, as
-        far as the way back is known: the log of the formula's slope is added. Losses, and the
-        numbers of ``diagnose``, are those of the formula.
+        Log densities of different outcomes do not compare. So if a table's formula makes the
+        outcome, such as ``log(sales)``, and its inverse is known, all these scores are densities of
+        the column, ``sales``: the log of the formula's slope is added. Losses, and the numbers of
+        ``diagnose``, are those of the formula.
 
     Raises:
         ArgumentError: If there is no run, two have the same name, rows are given and no model is
             there to be scored, or a value is not allowed.
         DataTypeError: If one has no run and is no model to be scored, or rows come from a
             generator, which is read only once.
-        NotFittedError: If a model has no posterior. One whose training diverged, with a state that
-            is not to be used, has no scores, and a note says so.
+        NotFittedError: If a model has no posterior. A model whose training diverged without a good
+            state has no scores, and a note says so.
         DataError: If rows do not fit a model, ``trained`` are not those of its training, most of
-            ``held_out`` are, or models would be compared on other rows or on outcomes in other
+            ``held_out`` are, or the models would be compared on different rows or in different
             units. Rows may be in another order, if their labels or distinct outcomes tell it.
         OptionalDependencyError: If arviz-stats is missing and ``trained`` is given.
 

@@ -22,7 +22,7 @@ class CSVLogger(Callback):
     """Writes a row for each step to a CSV file during the run, so that a crash loses nothing.
 
     The file has every step, however long the run. The run itself and a
-    :class:`~aimz_lab.lab.callbacks.History` join neighbouring steps of more than 131,072.
+    :class:`~aimz_lab.lab.callbacks.History` join neighbouring steps if there are more than 131,072.
 
     The columns are step, epoch, loss (of all rows, in nats), rows, n_pad, seconds, learning_rate
     and the metrics of the first steps.

@@ -51,11 +51,11 @@ _INFO = (
 class History(Callback):
     """Records a run as a table with a row for each step, and its validation losses.
 
-    Of a run of more than 131,072 steps, a row stands for several neighbouring ones; see
-    :meth:`to_frame`. :attr:`losses` still has each.
+    In a run of more than 131,072 steps, a row stands for several neighbouring steps; see
+    :meth:`to_frame`. :attr:`losses` still has every step.
 
     Args:
-        run: A run that has ended, or ``None`` to record those to come.
+        run: A run that has ended, or ``None`` to record the runs to come.
 
     Attributes:
         run: The last run, or ``None``.
@@ -136,7 +136,7 @@ class History(Callback):
 
         Raises:
             ArgumentError: If it is no path of this machine.
-            DataError: If it is longer than what is read back: 512 MiB.
+            DataError: If it is longer than :meth:`from_json` reads: 512 MiB.
             ArtifactWriteError: If the file cannot be written; an earlier one stays.
         """
         path = local_path("path", path)

@@ -46,7 +46,7 @@ class ParamDrift(Callback):
     moves in its own unit. Each number is the root mean square over the parameter's entries. A guide
     that has settled drifts by much less than 1 an epoch.
 
-    It keeps the newest 10,000 measurements or more; of a longer run, measure every few epochs.
+    It keeps at least the newest 10,000 measurements; in a long run, measure every few epochs.
 
     Args:
         every: Epochs from one measurement to the next.

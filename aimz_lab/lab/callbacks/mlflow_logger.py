@@ -29,10 +29,10 @@ class MLflowLogger(Callback):
     """Logs a run to MLflow: its parameters, its loss and metrics, and how it ended.
 
     An entry has the mean loss of the steps since the previous one, in nats per row, and the means
-    of further metrics. Of chains it has the means of the values that they report, and at the end
-    the number of draws and divergences, the worst R-hat and the least effective sample size.
-    A tracking server that fails does not end the run: the callback is then switched off. A second
-    fit that writes to the same run of MLflow has the names of its values preceded by ``fit_2/``.
+    of further metrics. For chains, it has the means of the values that they report, and at the end
+    the numbers of draws and divergences, the worst R-hat and the least effective sample size. If
+    the tracking server fails, the run goes on and the callback is switched off. A second fit that
+    writes to the same MLflow run puts ``fit_2/`` before the names of its values.
 
     Args:
         experiment: Name of the experiment; made if it does not exist.

@@ -24,7 +24,7 @@ from aimz_lab.types import shown
 class ProgressLine(Display):
     """Shows a line of text: epoch, step, loss, rows per second, time left.
 
-    Of chains: draws, divergences, step size, the worst R-hat, the least effective sample size.
+    For chains: draws, divergences, step size, the worst R-hat, the least effective sample size.
 
     On a terminal and in a notebook the line is written over itself; elsewhere a new one comes every
     ten seconds. The last line stays, and says how the run ended.

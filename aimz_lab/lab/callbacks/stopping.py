@@ -68,20 +68,19 @@ class EarlyStopping(Callback):
     """Ends a run once its loss no longer falls by more than its noise.
 
     Losses of minibatches are noisy; a single lower one means nothing. The mean of each window of
-    steps is compared with that of the last window that made progress, against the standard error
-    of their difference; see :class:`~aimz_lab.inference.run.plateau.PlateauTest`. The noise of the
-    held-out loss is fixed; each of its values is a window of its own.
+    steps is compared with that of the last window that made progress, against the standard error of
+    their difference; see :class:`~aimz_lab.inference.run.plateau.PlateauTest`. The held-out loss
+    has the same noise at each evaluation, so each of its values is a window of its own.
 
     Args:
         monitor: ``"loss"``, of the training steps, or ``"validation"``.
         patience: Windows without progress after which the run ends.
         min_delta: Least progress that counts, in nats per row.
         restore_best: Whether the model ends with the best state instead of the last one, however
-            the run ends. By ``"loss"``, states are judged where a chunk of steps ends that
-            completed a window, by the mean of the window of steps before them. One counts once 16
-            to 64 steps after it confirm this mean but for noise. A chunk has as many steps as run
-            in a tenth of a second or so: give ``fit`` its ``steps_per_call`` to have the same
-            states judged in every run.
+            the run ends. With ``"loss"``, a state is judged at the end of a chunk that completed a
+            window, by the mean loss of the window of steps before it. It counts once the 16 to 64
+            steps after it confirm this mean up to noise. A chunk has the steps of about a tenth of
+            a second; pass ``steps_per_call`` to ``fit`` if every run is to judge the same states.
         window: Steps of a window; whole epochs of at least 64 steps by default, or 256 steps where
             an epoch is longer.
 

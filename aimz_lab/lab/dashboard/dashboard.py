@@ -42,17 +42,17 @@ _MEASURED = 0.4  # of the share; the rest is for the thread that encodes and sen
 class LiveDashboard(Display):
     """Watch and steer a run while it trains, or while its chains draw.
 
-    In a notebook: curves, padding, devices, parameters, and buttons that stop, pause and steer
-    the run. "Stop and restore best" gives the model the best state: by the held-out loss, or else
-    the lowest loss. Of chains: energies, divergences, step sizes, R-hat and effective sample
+    In a notebook: curves, padding, devices, parameters, and buttons that stop, pause and steer the
+    run. "Stop and restore best" gives the model the best state: by the held-out loss, or else the
+    lowest loss. For chains, it shows energies, divergences, step sizes, R-hat and effective sample
     sizes. When the run ends, a still picture with a summary takes their place.
 
-    The record outlives the page: one that is loaded again shows the live view again, or the picture
-    of a run that has ended meanwhile. Where an output is cleared or its cell run again, the buttons
-    move to a corner of the page. :func:`~aimz_lab.lab.running` lists every run of the process.
+    The view survives a reload of the page, which shows it live again, or the picture of a run that
+    has ended meanwhile. If an output is cleared or its cell runs again, the buttons move to a
+    corner of the page. :func:`~aimz_lab.lab.running` lists every run of the process.
 
-    In a terminal: one line. In a notebook that a program executes: the picture. In continuous
-    integration and tests: nothing.
+    A terminal gets one line; a notebook that a program executes gets the picture; continuous
+    integration and tests get nothing.
 
     Args:
         view: Where to show the run. ``"auto"`` chooses; ``"page"`` is the live page, ``"picture"``

@@ -37,7 +37,7 @@ def frames_of(run: Run) -> Frames:
 def show(source: RunSource, *others: RunSource) -> AnyWidget | LiveDashboard:
     """Show a run on the live page, with other axes or beside other runs.
 
-    A run that goes on is shown live, with its buttons, also if it was begun without a display.
+    A run that goes on is shown live, with its buttons, also if it began without a display.
 
     Args:
         source: A run, or an object with one: a history, a dashboard, a handle, a watched loop.
@@ -45,9 +45,9 @@ def show(source: RunSource, *others: RunSource) -> AnyWidget | LiveDashboard:
 
     Returns:
         The widget, which shows itself at the end of a cell. A notebook that is opened without its
-        kernel shows a still picture in its place, or says where the run was when it was saved.
-        Where a program executes the notebook, a run that goes on is a picture, which is drawn
-        anew when it has ended.
+        kernel shows a still picture in its place, or says where the run was when it was saved. If a
+        program executes the notebook, a run that goes on is shown as a picture, which is drawn anew
+        when the run has ended.
 
     Raises:
         DataTypeError: If an argument has no run.

@@ -54,7 +54,7 @@ def running() -> RunningRuns:
 
 @public
 class RunningRuns:
-    """The runs of this process that go on, asked anew at each look; made by :func:`running`.
+    """The runs of this process that go on, read anew at each use; made by :func:`running`.
 
     Its length is their number; iterating it gives each :class:`~aimz_lab.inference.run.run.Run` in
     the order in which they began. ``running()[3]`` and ``running()["earnings"]`` are runs, which

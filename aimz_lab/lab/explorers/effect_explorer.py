@@ -113,12 +113,13 @@ def explore_effect(
     """Explore what an intervention does on average, by sliders, with the same noise throughout.
 
     Each input has a control for the intervention, of its own name, and one for the baseline,
-    ``{name}_baseline``: a value for all rows, or ``"observed"`` (``"not set"`` for a site).
-    Further controls are ``by`` (groups of rows), ``site``, ``contrast``, and ``curve``, the input
-    that the average is drawn over. An odds ratio is offered for flags and probabilities, a ratio
-    for averages of one sign. An input called like one of these has ``_`` behind its name. A
-    scenario that was computed is kept while others change; a pinned one is compared with. With many
-    draws and rows the effect comes first, and the curve grows; ``explorer.wait()`` waits for it.
+    ``{name}_baseline``: a value for all rows, or ``"observed"`` (``"not set"`` for a site). Further
+    controls are ``by`` (groups of rows), ``site``, ``contrast``, and ``curve``, the input that the
+    average is drawn over. An odds ratio is offered for flags and probabilities, a ratio for
+    averages of one sign. If an input has the name of one of these controls, its own control has
+    ``_`` after the name. Scenarios that were computed are kept, and a pinned one stays to compare
+    with. With many draws and rows the effect comes first, and the curve grows; ``explorer.wait()``
+    waits for it.
 
     The numbers are those of :meth:`aimz_lab.ImpactModel.estimate_effect` and
     :meth:`~aimz_lab.ImpactModel.sweep` with the same key, to the last bit; ``explorer.code()``
@@ -129,16 +130,18 @@ def explore_effect(
         X: Rows in memory, as in :meth:`aimz_lab.ImpactModel.predict`: a data frame, or an array.
         vary: Columns, arguments or sites to set; or their values by name, with ``None`` for those
             found in the data. By default the first six columns and arguments with one number or
-            level a row, and the first question sets one that is 0 or 1, if there is one; else it
-            sets the first.
-        of: ``"column"``, ``"argument"`` or ``"site"`` for a name that is more than one.
+            level per row. The panel opens with a change of the first one that is 0 or 1, or else of
+            the first.
+        of: ``"column"``, ``"argument"`` or ``"site"``: what a name means, if it could be more than
+            one.
         by: Groups to begin with, as in ``estimate_effect``: names of columns or arguments, or
             labels.
         contrast: The measure to begin with; a function is offered beside the named ones.
         weights: Weights of rows, as in ``estimate_effect``.
-        subset: The rows that count, likewise.
+        subset: The rows to average over, likewise.
         prob: Share of the draws in the intervals.
-        rng_key: Key of all scenarios; ``jax.random.key(0)`` by default. The model's stays.
+        rng_key: Key of all scenarios; ``jax.random.key(0)`` by default. The model's own key does
+            not change.
         **kwargs: Further arguments of ``predict`` and of the kernel.
 
     Returns:

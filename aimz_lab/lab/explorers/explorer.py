@@ -33,7 +33,7 @@ _BUSY_S = 0.4  # of an answer, after which the page says that it is computed
 
 @public
 class Explorer:
-    """A panel whose controls are moved by hand, and whose charts, table and words follow.
+    """A panel with controls to move by hand; its charts, table and sentences follow.
 
     In a notebook it shows itself at the end of a cell, and elsewhere by ``display(explorer)``; a
     saved notebook keeps its picture. Without a page, :meth:`set` moves the controls and the numbers
@@ -152,7 +152,7 @@ class Explorer:
 
         Raises:
             ArgumentError: If there is no such control, or it does not take the value. The controls
-                are then as before; so they are after any error of the answer.
+                then stay as they were; so they do after any error of the answer.
         """
         self._check_open()
         for name in values:
@@ -196,7 +196,7 @@ class Explorer:
         self.wait()
 
     def unpin(self) -> None:
-        """Let the answer go that was kept.
+        """Drop the answer that was kept.
 
         Raises:
             ArgumentError: If this explorer keeps none, or is closed.
@@ -206,7 +206,7 @@ class Explorer:
         self.wait()
 
     def close(self) -> None:
-        """End the panel: its controls are taken off the page, and nothing more is computed."""
+        """Close the panel: its controls leave the page, and it computes nothing more."""
         self._worker.close()
         for control in self.controls.values():
             control.unobserve(self._changed, "value")
@@ -296,7 +296,7 @@ class Explorer:
     # What the page does.
 
     def take(self, message: Mapping[str, Any]) -> None:
-        """Take a message of the page: a drag, a pick, or a pin.
+        """Handle a message from the page: a drag, a pick, or a pin.
 
         Args:
             message: Its kind, with a name and a value where the kind has them.

@@ -46,8 +46,8 @@ def explore_loader(loader: Any) -> Explorer:
 
     Args:
         loader: An ``ArrayLoader`` or ``ArrayDataset``; a data frame; arrays of Zarr or Dask by
-            name; a list of batches; a PyTorch ``DataLoader``. Of other sources of batches, which do
-            not tell their length, only that is said.
+            name; a list of batches; a PyTorch ``DataLoader``. Other sources of batches do not know
+            their length, and the panel only says so.
 
     Returns:
         The explorer. Its controls are ``batch_size``, ``devices`` (0 leaves batches where the data

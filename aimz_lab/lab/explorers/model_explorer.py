@@ -65,20 +65,21 @@ def explore_model(
     kernel_kwargs: Arguments | None = None,
     **kwargs: Any,
 ) -> Explorer:
-    """Show the graph of a model, and of the site that is clicked what the data taught about it.
+    """Show the graph of a model; click a site to see what the data taught about it.
 
     The graph has the kernel's sites, with their distributions, shapes and plates. An arrow goes
     from a site to one that is computed from it directly, as the kernel's program says; the tables
-    name the arguments that a site is computed from as well. Of a site are shown the line that it is
-    written in, prior and posterior, the guide's parameters, chains, and pairs with other sites.
+    name the arguments that a site is computed from as well. A click on a site shows its line of
+    code, prior and posterior, the guide's parameters, chains, and pairs with other sites.
 
     The model is read as it is now, and does not change.
 
     Args:
-        im: The model. Before its first training there is the prior only.
+        im: The model. Before its first training, only the prior is shown.
         X: The rows to trace the kernel with, as in :meth:`~aimz_lab.ImpactModel.fit`; needed before
             the first training, and for the draws of sites that depend on the values of rows or
-            shared arguments, which a model does not keep. A source of batches gives its first one.
+            shared arguments, which a model does not keep. Of a source of batches, the first batch
+            is used.
         y: The output, as in ``fit``.
         num_samples: Draws from the prior.
         rng_key: Key of these draws; ``jax.random.key(0)`` by default.

@@ -46,7 +46,7 @@ _LEVELS = np.round(np.arange(1, 20) * 0.05, 2)
 
 @public
 class PredictionChecks:
-    """Predictive checks of one or more outcomes, whose numbers are there without the draws.
+    """Predictive checks of one or more outcomes, kept as numbers, without the draws.
 
     Made by :func:`prediction_checks`.
 
@@ -57,7 +57,7 @@ class PredictionChecks:
     Attributes:
         checked: What was kept of the predictions.
         outcomes: Names of the outcomes: a site, or each entry of its rows, such as ``"y[0]"``.
-        notes: What there is to know beside the numbers, in words.
+        notes: What you should know besides the numbers, in sentences.
         source: The arguments that the checks were made of, as text.
 
     Example:
@@ -100,17 +100,17 @@ class PredictionChecks:
           their mean, and the ends between which ``level`` of the draws are.
         - ``"test statistics"``: of the observed values and of the draws, with the posterior
           predictive p-value ``P(T(y_rep) >= T(y))``, ties halved (Gelman, Meng and Stern 1996).
-        - ``"PIT"``: the distribution of each value's place among its predictions, less a uniform
-          one, with the band that holds the whole curve of a calibrated model with 95% probability
+        - ``"PIT"``: the distribution of each value's rank among its predictions, minus a uniform
+        one, with the band that contains the whole curve of a calibrated model with 95% probability
           (Säilynoja, Bürkner and Vehtari 2022).
         - ``"coverage"``: the share of the values within central intervals, by level; with
-          ``column`` at one ``level``, for rows with like values. ``low`` and ``high`` are where
-          the share of a calibrated model is with 95% probability.
+          ``column`` at one ``level``, for rows with like values. The share of a calibrated model
+          lies between ``low`` and ``high`` with 95% probability.
         - ``"calibration"``: mean observed value of rows with like predictions.
         - ``"residuals"``: of rows with like values of ``column``.
         - ``"worst rows"``: by leave-one-out, with k-hat, where the log-likelihood is known.
 
-        Values that tie with draws, as of counts, are ranked among them at random.
+        Values that tie with draws, as counts do, are ranked among them at random.
 
         Args:
             check: The check.
@@ -180,32 +180,33 @@ def prediction_checks(
 ) -> PredictionChecks:
     """Compute predictive checks in one pass over the rows, without an array of all draws.
 
-    Of a model, the predictions are computed as by ``predict(X)`` and summarised piece by piece,
-    and so is the log-likelihood, for leave-one-out. Of a tree, the draws are read from memory or
-    from its store some rows at a time. Kept are a few numbers for each row, and sums and histograms
-    for each draw and group of rows. Draws of a guide are taken for those of the posterior, as
-    ``arviz.loo`` does; whether they are is what :meth:`~aimz_lab.ImpactModel.diagnose` says.
+    For a model, predictions are computed as by ``predict(X)`` and summarised piece by piece, and so
+    is the log-likelihood, for leave-one-out. For a tree, the draws are read from memory or from its
+    store, some rows at a time. What is kept is a few numbers for each row, and sums and histograms
+    for each draw and group of rows. Leave-one-out treats draws of a guide as draws of the
+    posterior, as ``arviz.loo`` does; :meth:`~aimz_lab.ImpactModel.diagnose` says whether that is
+    justified.
 
-    Rows without an observed value, NaN, take no part. Of a table, rows with a missing value are
-    left out as by ``TableSpec(missing="drop")``.
+    Rows whose observed value is NaN take no part. Of a table, rows with a missing value are left
+    out as by ``TableSpec(missing="drop")``.
 
     Args:
         source: A fitted model, or a tree with predictive draws.
-        X: Of a model, its input: array, table, dataset, loader or stream. Of a tree, columns of
+        X: For a model, its input: array, table, dataset, loader or stream. For a tree, columns of
             its rows.
-        y: The observed output; or several sites by name. Of a tree it has to be what the tree has
-            in ``observed_data``, and is needed only without it. Of a model with a table, a
-            dataset, a loader or a stream it is found there.
+        y: The observed output; or several sites by name. A tree needs it only if it has no
+            ``observed_data``, which it must equal otherwise. A table, a dataset, a loader or a
+            stream has it already.
         columns: Further columns to sort and group rows by: a table, or arrays by name.
-        log_likelihood: Of a tree, the result of ``log_likelihood`` on the same rows, for
+        log_likelihood: For a tree, the result of ``log_likelihood`` on the same rows, for
             leave-one-out.
         statistics: Further test statistics by name: functions of values whose means over the rows
             are compared, such as ``{"above 10": lambda y: y > 10}``.
-        rng_key: Key of a model's predictions; ``jax.random.key(0)`` by default, so that the same
-            numbers come again.
+        rng_key: Key of a model's predictions; ``jax.random.key(0)`` by default, so that each call
+            gives the same numbers.
         output_scale: Scale of the output of a model with a table.
         progress: Whether to show progress.
-        kernel_kwargs: Further kernel arguments whose names collide with these.
+        kernel_kwargs: Kernel arguments whose names this function uses itself.
         **kwargs: Further kernel arguments, as in ``predict``.
 
     Returns:

@@ -52,20 +52,20 @@ def explore_predictions(
 ) -> Explorer:
     """Look at predictions beside what was observed: checks, calibration, residuals, worst rows.
 
-    The predictions are computed, or read, once, as by :func:`prediction_checks`; whatever is chosen
-    in the panel then follows from what was kept of them.
+    The predictions are computed, or read, once, as by :func:`prediction_checks`; the panel then
+    works with the numbers that were kept of them.
 
     Args:
         source: A fitted model, a tree with predictive draws, or checks that were computed before.
-        X: As in :func:`prediction_checks`, like all that follow.
+        X: As in :func:`prediction_checks`; so are all arguments below.
         y: The observed output.
         columns: Further columns to sort and group rows by.
-        log_likelihood: Of a tree, that of the same rows.
+        log_likelihood: For a tree, the log-likelihood of the same rows.
         statistics: Further test statistics by name.
         rng_key: Key of a model's predictions.
         output_scale: Scale of the output of a model with a table.
         progress: Whether to show progress.
-        kernel_kwargs: Further kernel arguments whose names collide with these.
+        kernel_kwargs: Kernel arguments whose names this function uses itself.
         **kwargs: Further kernel arguments.
 
     Returns:

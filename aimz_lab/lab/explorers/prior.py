@@ -99,27 +99,27 @@ def explore_prior(
 ) -> PriorExplorer:
     """Move the numbers of the priors by hand, and watch what the model predicts without data.
 
-    Each number of a latent site's distribution that follows from no other site, no data and no key
-    has a field, and most a handle on the density. All others are named, with the reason. Noise is
-    the same for all numbers, so that a draw moves with the prior. Few whole numbers have no
-    density: the share of each is drawn. Where a few draws reach far, the
-    axis of counts and of positive values is logarithmic. Of other values it leaves out the draws
-    there, and a sentence says how many. The kernel is not changed:
+    Each number of a latent site's distribution that depends on no other site, no data and no key
+    has a field, and most have a handle on the density. All others are listed, with the reason. The
+    noise is the same for all values of these numbers, so that each draw moves with the prior. For
+    few whole numbers, the picture shows the share of each in place of a density. If a few draws
+    reach far, the axis of counts and of positive values is logarithmic; for other values it leaves
+    these draws out, and a sentence says how many. The kernel is not changed:
     :attr:`PriorExplorer.kernel` is one with these priors, and the button "Code" has its lines.
 
     Args:
         im: The model, fitted or not; it is not changed.
-        X: Its input, as in :meth:`~aimz_lab.ImpactModel.sample_prior_predictive`; few rows will do
-            for a kernel that treats rows alike.
-        y: The observed output, to compare with. A table has it among its columns; the kernel's
-            scale is that of its formula, such as ``scale(sales)``.
+        X: Its input, as in :meth:`~aimz_lab.ImpactModel.sample_prior_predictive`. A few rows are
+            enough for a kernel that treats all rows alike.
+        y: The observed output, to compare with. A table has it in a column, which its formula, such
+            as ``scale(sales)``, brings to the kernel's scale.
         possible: Lowest and highest value that the output can have in the world, on the kernel's
-            scale. By default none is impossible, unless ``y`` has no negative value: then negative
-            ones are. Of an output whose distribution has values from 0 to 1 alone, all others are.
-        num_samples: Number of draws. The sentences tell the error that comes of it; more draws
-            have a smaller one, and answer more slowly.
-        rng_key: Source of the noise; that of the model by default, which does not move on.
-        kernel_kwargs: Kernel arguments whose names collide with ours.
+            scale. By default every value is possible, except negative ones if ``y`` has none, and
+            those outside of 0 to 1 if the output's distribution has none there.
+        num_samples: Number of draws. The sentences give the standard error that results; more draws
+            make it smaller and the panel slower.
+        rng_key: Key of the noise; by default the model's own, which does not change.
+        kernel_kwargs: Kernel arguments whose names this function uses itself.
         **kwargs: Further kernel arguments.
 
     Returns:

@@ -37,15 +37,15 @@ def monitor(
 ) -> Watch:
     """Watch and steer a hand-written training loop as ``fit`` is watched and steered.
 
-    The result is iterated in place of the batches and yields what they yield, epoch after epoch;
-    give each batch's loss to :meth:`Watch.step`. A click on Stop ends the loop early.
+    Iterate the result in place of the batches; it yields the same, epoch after epoch. Pass the loss
+    of each batch to :meth:`Watch.step`. A click on Stop ends the loop early.
 
     Args:
         batches: An ``ArrayLoader``, a PyTorch ``DataLoader``, a list or another iterable of
             batches; or a function that returns an iterable of batches, called once an epoch.
         epochs: Passes over the batches.
         n_obs: Rows of the data set, if the batches do not know it. An ``ImpactModel`` without an
-            ``n_obs`` gets it from here, so that its minibatches are scaled right.
+            ``n_obs`` takes it over, so that its minibatches are scaled correctly.
         model: The ``ImpactModel`` that the loop trains, or a name for it.
         callbacks: The callbacks; by default a :class:`~aimz_lab.lab.LiveDashboard`.
         set_learning_rate: Called with a requested rate. Not needed if ``model`` is an
@@ -87,7 +87,7 @@ class Watch:
 
     Iterate it, or :meth:`epochs`, once. A ``with`` block around the loop also reports errors of the
     loop's own code. An interrupt then ends the block without an error, as it ends ``fit``; in a
-    notebook the rest of the cell and the queued cells are left out.
+    notebook the rest of the cell and the queued cells do not run.
 
     Args:
         batches: The source of batches.
@@ -191,14 +191,14 @@ class Watch:
             raise
 
     def step(self, loss: Any, **metrics: Any) -> None:
-        """Take the loss of the batch at hand, without waiting for it.
+        """Record the loss of the present batch, without waiting for it to be computed.
 
         Args:
             loss: A scalar: negative ELBO in nats, of all rows.
             **metrics: Further scalars of this step to draw, such as ``grad_norm``.
 
         Raises:
-            CallError: If there is no batch at hand, or its loss was given already.
+            CallError: If there is no present batch, or its loss was recorded already.
             DataError: If a value is no scalar.
             Exception: An error of a callback that is not a display; the run has then failed.
         """

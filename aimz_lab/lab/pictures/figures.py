@@ -58,15 +58,15 @@ def loss_figure(
 ) -> Figure:
     """Draw the losses of a run: each step, smoothed, the best, and held-out.
 
-    Of a run of chains, draw the potential energy of each instead, its warm-up shaded. Where several
-    iterations share a point, a line has their mean, and a shade their range.
+    For chains, draw the potential energy of each instead, with the warm-up shaded. If several
+    iterations share a point, the line shows their mean and a shade their range.
 
-    The vertical axis follows the data: a start far above the rest is cut off, and said to be. Where
-    the losses fall by orders of magnitude to the end, it is the logarithmic one.
+    The vertical axis follows the data: a start far above the rest is cut off, and the picture says
+    so. If the losses fall by orders of magnitude up to the end, the axis is logarithmic.
 
     Args:
         *sources: The run, or an object with one: a history, a dashboard, a watched loop. Further
-            ones are drawn in grey for comparison.
+            runs are drawn in grey for comparison.
         curve: What to draw instead of the loss: ``"learning_rate"``, or a metric of the run.
         log: Whether the vertical axis is logarithmic. It then shows the distance to the lowest
             loss, which is above zero whatever the sign of the losses.
@@ -77,8 +77,8 @@ def loss_figure(
 
     Returns:
         A figure of matplotlib without a window. It shows itself at the end of a cell; elsewhere,
-        pass it to :func:`~aimz_lab.lab.show_figure`. Its paper is transparent, and its colours are
-        read on light pages and on dark ones.
+        pass it to :func:`~aimz_lab.lab.show_figure`. Its background is transparent, and its colours
+        are legible on light and on dark pages.
 
     Raises:
         ArgumentError: If no run is given, it has no such curve, or an option is neither ``True``

@@ -135,7 +135,7 @@ def plot_forest(
 def plot_prior_posterior(
     prior: xr.DataTree, posterior: ImpactModel | xr.DataTree, sites: Sequence[str] | None = None
 ) -> Figure:
-    """Draw the prior and the posterior density of each parameter over each other.
+    """Draw the prior and the posterior density of each parameter in one panel.
 
     Args:
         prior: Result of :meth:`~aimz_lab.ImpactModel.sample_prior_predictive` with the latent sites
@@ -184,12 +184,12 @@ def plot_prior_posterior(
 def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
     """Draw densities of the predicted output, and that of the observed output over them.
 
-    Whole numbers, as counts and outcomes of 0 and 1, have no density: the share of the rows at each
-    value is drawn, predicted with the interval of 90% of the draws.
+    Whole numbers, such as counts and outcomes of 0 and 1, have no density. For them, the picture
+    shows the share of the rows at each value, predicted with the interval of 90% of the draws.
 
     Args:
-        tree: Result of :meth:`~aimz_lab.ImpactModel.predict` on the rows of the training, whose
-            group ``observed_data`` it has; or of ``sample_prior_predictive``.
+        tree: Result of :meth:`~aimz_lab.ImpactModel.predict` on the training rows, with the group
+            ``observed_data``; or of ``sample_prior_predictive``.
         num_samples: Number of draws to show.
 
     Returns:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def show_figure(figure: Figure, alt: str | None = None) -> None:
     """Show a figure of matplotlib in a notebook, with words for those who cannot see it.
 
-    It is for a picture in the midst of a cell; at the end of one, the pictures of this package show
-    themselves. The words stand where JupyterLab, nbconvert and their readers look for them. Paper
-    and what is drawn in black follow the page, light or dark; colours that you chose stay as they
-    are.
+    Use it for a picture in the middle of a cell; at the end of a cell, the pictures of this package
+    show themselves. The words become the alternative text, which JupyterLab, nbconvert and screen
+    readers use. The background and what is drawn in black follow the page, light or dark; colours
+    that you chose stay as they are.
 
     Args:
         figure: The figure. It is not shown a second time at the end of the cell.

@@ -21,7 +21,7 @@ class Quantiles(OverDraws):
         probs: Probabilities in [0, 1].
 
     Raises:
-        ArgumentError: If one is not.
+        ArgumentError: If a probability is not in [0, 1].
 
     Example:
         >>> tree = im.predict(X, reduce=Quantiles([0.05, 0.5, 0.95]), progress=False)
@@ -62,14 +62,14 @@ class Quantiles(OverDraws):
 class Hdi(OverDraws):
     """The highest-density interval over draws, as ``arviz_stats.hdi`` defines it by default.
 
-    It is the narrowest interval between two of the sorted draws that lie ``floor(prob * S)`` places
-    apart. A row with a NaN among its draws has no interval: both ends are NaN.
+    It is the narrowest interval between two of the ``S`` sorted draws that are ``floor(prob * S)``
+    places apart. A row with a NaN among its draws has no interval: both ends are NaN.
 
     Args:
         prob: Share of the draws, in (0, 1).
 
     Raises:
-        ArgumentError: If it is not.
+        ArgumentError: If ``prob`` is not in (0, 1).
 
     Example:
         >>> tree = im.predict(X, reduce=Hdi(0.9), progress=False)

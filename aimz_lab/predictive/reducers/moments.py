@@ -146,7 +146,7 @@ class Exceeds(OverDraws):
         threshold: A number, in the units of the site.
 
     Raises:
-        ArgumentError: If it is none.
+        ArgumentError: If ``threshold`` is no number.
 
     Example:
         >>> tree = im.predict(X, reduce=Exceeds(0.0), progress=False)

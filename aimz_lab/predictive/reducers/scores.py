@@ -58,18 +58,18 @@ class Waic(OfLogLikelihood):
 
 @public
 class Loo(OfLogLikelihood):
-    """Of a log-likelihood: its row's ``elpd_loo``, ``p_loo`` and ``pareto_k``, each row left out.
+    """Leave-one-out scores of a log-likelihood by row: ``elpd_loo``, ``p_loo`` and ``pareto_k``.
 
-    Pareto-smoothed importance sampling by arviz-stats; Vehtari, Gelman and Gabry (2017). Where
-    ``pareto_k`` is above about 0.7, a row's value is not to be trusted. It takes 25 draws at least.
+    Pareto-smoothed importance sampling by arviz-stats; Vehtari, Gelman and Gabry (2017). Do not
+    trust the score of a row whose ``pareto_k`` is above about 0.7. At least 25 draws are needed.
 
     Args:
-        r_eff: Effective draws over draws; 1 for independent draws, less for a Markov chain.
-            ``arviz_stats.loo`` estimates it from the chains of a posterior: pass its value here
-            for the same ``pareto_k``.
+        r_eff: Effective sample size divided by the number of draws; 1 for independent draws, less
+            for a Markov chain. ``arviz_stats.loo`` estimates it from the chains of a posterior:
+            pass its value here for the same ``pareto_k``.
 
     Raises:
-        ArgumentError: If it is not positive.
+        ArgumentError: If ``r_eff`` is not positive.
         OptionalDependencyError: If arviz-stats is missing.
 
     Example:

@@ -307,12 +307,12 @@ def open_results(path: str | Path) -> xr.DataTree:
 
     Returns:
         The stored tree, with its dimensions, coordinates, chains and attributes. A small one is
-        loaded, a larger one reads its parts on use.
+        loaded; a larger one reads its parts when they are used.
 
     Raises:
         ArtifactGoneError: If there is nothing at ``path``, or a part of it is missing.
         ArtifactError: If it is incomplete, damaged, or not a result of this package.
-        ArgumentError: If it is no path, or a URL of an unknown kind.
+        ArgumentError: If ``path`` is no path, or a URL of an unknown kind.
         OptionalDependencyError: If a package for such URLs is missing.
 
     Example:
