@@ -287,12 +287,18 @@ def _output_of(tree: xr.DataTree, draws: xr.Dataset) -> str:
 
 
 def _with_group(source: ImpactModel | xr.DataTree, group: str) -> xr.DataTree:
-    if isinstance(source, ImpactModel):
-        return source.posterior_tree
-    if not isinstance(source, xr.DataTree) or group not in source:
+    tree = source.posterior_tree if isinstance(source, ImpactModel) else source
+    if not isinstance(tree, xr.DataTree) or group not in tree:
         msg = f"This picture is of a fitted model, or of a tree with the group {group!r}."
         raise ArgumentError(msg)
-    return source
+    return tree.map_over_datasets(_with_numbers)
+
+
+def _with_numbers(group: xr.Dataset) -> xr.Dataset:
+    """Truths as 0 and 1: ArviZ draws no densities of booleans."""
+    return group.assign(
+        {name: group[name].astype(np.int8) for name in group if group[name].dtype == bool}
+    )
 
 
 def _sites(group: xr.DataTree, sites: Sequence[str] | None, *, limit: int) -> list[str]:

@@ -43,6 +43,15 @@ def test_each_entry_of_a_posterior_is_drawn_by_name():
     assert all(name in texts for name in ("age", "income", "sex"))
 
 
+def test_truths_are_drawn_as_0_and_1():
+    ill = np.random.default_rng(0).random((1, 100)) < 0.1
+    tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"ill": (("chain", "draw"), ill)})})
+    for plot in (lab.plot_posterior, lab.plot_forest):
+        low, high = plot(tree, ["ill"]).axes[0].get_xlim()
+        assert low < 1
+        assert high > 0
+
+
 def test_means_and_intervals_are_read_on_dark_pages():
     figure = lab.plot_posterior(TREE, sites=["slopes"])
     means = [text.get_color() for axes in figure.axes for text in axes.texts]
