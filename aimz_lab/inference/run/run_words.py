@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.chain_record import ChainRecord
-from aimz_lab.inference.run.records import TRAINING, Best, RunInfo
+from aimz_lab.inference.run.records import TRAINING, Best, RateChange, RunInfo
 from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
 from aimz_lab.progress import count, duration, number
 from aimz_lab.types import RunStatus
@@ -51,6 +51,7 @@ class Run(Protocol):
     planned_steps: int | None
     losses: Float[np.ndarray, " step"]
     validation: Sequence[tuple[int, float]]
+    rate_changes: Sequence[RateChange]
     notes: list[str]
     chains: ChainRecord | None
     finished: bool
@@ -250,6 +251,21 @@ def skipped_words(run: Run) -> str:
     return f"{skipped(run)} were skipped{row}, as their loss or parameters were not finite"
 
 
+def rate_words(run: Run) -> str:
+    """Write the learning rates of a run whose rate was changed on request; empty if it was not.
+
+    Args:
+        run: The run.
+    """
+    changes = [change for change in run.rate_changes if change.step]
+    if not changes:
+        return ""
+    before, last = changes[0].before, changes[-1]
+    first = "" if before is None else f"{number(before)} at first, "
+    more = f", the last of {count(len(changes))} changes" if len(changes) > 1 else ""
+    return f"{first}{number(last.after)} after step {count(last.step)}{more}"
+
+
 def ended_words(run: Run) -> str:
     """Write how a run ended, and why.
 
@@ -334,6 +350,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
         epochs = f"{count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
         found.append(("steps", f"{count(run.step)} in {epochs}"))
         found += [("skipped", skipped(run))] if run.skipped else []
+        found += [("learning rate", words)] if (words := rate_words(run)) else []
     found.append(("time", time_words(run)))
     found += [("note", note) for note in run.notes[-3:]]
     return found

@@ -49,7 +49,15 @@ if TYPE_CHECKING:
     from aimz_lab.lab.callbacks.comparison import Comparison
 
 _ENDED_WELL = ("completed", "stopped", "early_stopped", "interrupted")
-_SETTINGS = ("kernel", "outcome", "n_obs", "learning_rate", "scaled", "posterior_draws")
+_SETTINGS = (
+    "kernel",
+    "outcome",
+    "n_obs",
+    "learning_rate",
+    "last_learning_rate",
+    "scaled",
+    "posterior_draws",
+)
 
 
 @public
@@ -115,7 +123,7 @@ def compare_runs(
         The table of :func:`compare`, with further rows.
 
         The settings that differ: ``kernel``, ``outcome``, ``n_obs``, ``learning_rate`` (at the
-        first step), ``scaled``, ``posterior_draws``.
+        first step), ``last_learning_rate``, ``scaled``, ``posterior_draws`` (of models).
 
         With ``held_out``, in nats per row: ``held_out_elbo``, the ELBO by ``num_draws`` draws;
         ``held_out_elbo_se``, its standard error over these draws; and ``held_out_lpd``, the mean
@@ -252,22 +260,24 @@ def _settings(run: Run | None, model: ImpactModel | None) -> dict[str, Any]:
     """Return the settings of a run; of a model without one, those that it knows itself."""
     posterior = None if model is None else model.posterior
     draws = len(next(iter(posterior.values()))) if posterior else None
+    of_model = {} if model is None else {"posterior_draws": draws}
     if run is None:
         table = model._table
         return {
             "kernel": callable_name(model.kernel),
             "outcome": (table and table.output_formula) or None,
             "n_obs": (model.describe()["trained_on"] or {}).get("n_obs"),
-            "posterior_draws": draws,
+            **of_model,
         }
-    rates = run.column("learning_rate")
+    rates = [float(rate) if np.isfinite(rate) else None for rate in run.column("learning_rate")]
     return {
         "kernel": run.info.model,
         "outcome": run.info.outcome or None,
         "n_obs": run.info.n_obs,
-        "learning_rate": float(rates[0]) if len(rates) and np.isfinite(rates[0]) else None,
+        "learning_rate": rates[0] if len(rates) else None,
+        "last_learning_rate": rates[-1] if len(rates) else None,
         "scaled": run.info.scaled or None,
-        "posterior_draws": draws,
+        **of_model,
     }
 
 

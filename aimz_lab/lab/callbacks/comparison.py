@@ -45,6 +45,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "outcome": ("outcome", str),
     "n_obs": ("rows", formatting.count),
     "learning_rate": ("learning rate at first", formatting.number),
+    "last_learning_rate": ("learning rate at last", formatting.number),
     "scaled": ("scaled", str),
     "posterior_draws": ("draws of the posterior", formatting.count),
     "held_out_elbo": ("held-out ELBO per row", formatting.number),

@@ -14,6 +14,7 @@ from aimz_lab.inference.run.run_words import (
     best_words,
     ended_words,
     heading,
+    rate_words,
     skipped,
     taken_at,
     with_total,
@@ -50,6 +51,8 @@ def _facts(run: Run) -> dict[str, str]:
     found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
     if run.skipped:
         found["skipped"] = skipped(run)
+    if words := rate_words(run):
+        found["learning rate"] = words
     found["time"] = f"{formatting.time_words(run)}{_rates(run)}"
     if padded := padded_share(run):
         found["padding"] = f"{formatting.share(padded)} of the rows computed only fill up batches"

@@ -14,10 +14,12 @@ from aimz_lab.inference.run.records import Best
 from aimz_lab.inference.run.run_words import (
     loss_per_row,
     loss_words,
+    rate_words,
     run_facts,
     skipped_words,
     with_total,
 )
+from aimz_lab.lab.pictures.summary import facts
 from tests.lab.runs import begun, feed
 
 
@@ -119,6 +121,17 @@ def test_skipped_steps_are_told_wherever_a_run_is():
     assert dict(run_facts(run))["skipped"] == "20 of 40 steps"
     assert "20 of 40 steps skipped, 1,000 posterior" in describe_in_a_line(DESCRIBED, Standing(run))
     assert "skipped" not in repr(run_with()) + run_with()._repr_html_()
+
+
+def test_a_rate_that_was_changed_is_told_with_the_one_at_first():
+    run = run_with()
+    run.learning_rate = 0.2
+    run.rate_changed(0.44)
+    told = "0.2 at first, 0.44 after step 2"
+    assert dict(run_facts(run))["learning rate"] == facts(run)["learning rate"] == told
+    run.rate_changed(0.1)
+    assert rate_words(run) == "0.2 at first, 0.1 after step 2, the last of 2 changes"
+    assert "learning rate" not in facts(run_with())
 
 
 def test_a_handle_says_how_to_go_on():

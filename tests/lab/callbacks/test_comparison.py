@@ -44,6 +44,17 @@ def test_runs_that_had_a_page_are_called_as_there():
         compare([shown, History(shown)])
 
 
+def test_rates_that_differ_at_the_end_are_compared():
+    apart = [begun(model=name, n_obs=10, batch_size=5) for name in ("steady", "faster")]
+    for run, rate in zip(apart, (0.2, 0.44), strict=True):
+        run.learning_rate = 0.2
+        feed(run, [50.0], rate=0.2)
+        feed(run, [50.0], rate=rate)
+    table = compare(apart)
+    assert "learning_rate" not in table.index  # at the first step it is the same
+    assert table.loc["last_learning_rate"].tolist() == pytest.approx([0.2, 0.44])
+
+
 def test_a_legend_says_which_run_the_picture_does_not_reach():
     apart = finished(np.linspace(9_000, 8_000, 100), model="far")
     diverged = finished([np.nan, np.nan], model="diverged")
