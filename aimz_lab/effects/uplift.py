@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FRACTIONS = np.linspace(0, 1, 51)
+_RANDOM_RANKINGS = 199
+_RARE = 0.05  # share of random rankings that a ranking may lie among and be better than chance
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Uplift:
             ends of the band of rankings by each draw; and ``random``, that of no ranking.
         qini: The area between gain and random, of the ranking by mean effects (Radcliffe, 2007).
         qini_draws: The same for the ranking by each draw.
+        qini_random: The same for 199 random rankings of the rows.
         auuc: The area below the gain.
         calibration: For each bin of rows by mean effect, the effect that was predicted, with its
             interval, and the one observed, with its standard error.
@@ -50,6 +53,7 @@ class Uplift:
     curve: xr.Dataset
     qini: float
     qini_draws: Float[np.ndarray, " draw"]
+    qini_random: Float[np.ndarray, " ranking"]
     auuc: float
     calibration: pd.DataFrame
     prob: float
@@ -64,11 +68,14 @@ class Uplift:
         judged = int(table["observed_se"].notna().sum())
         few = len(table) - judged
         left = f" ({few} others have too few treated or untreated rows to tell)" if few else ""
-        said = "better than chance" if self.qini > 0 else "no better than chance"
+        as_good = int((self.qini_random >= self.qini).sum())
+        share = (as_good + 1) / (len(self.qini_random) + 1)  # Phipson and Smyth (2010)
+        said = "it is better than chance" if share <= _RARE else "it may be chance"
         return (
             f"Rows ranked by their mean effect gain {number(self.qini, 3)} more per row than at "
             f"random (the Qini area; {self.prob:.0%} of the draws' own rankings: "
-            f"{number(low, 3)} to {number(high, 3)}), which is {said}. In {int(off.sum())} of "
+            f"{number(low, 3)} to {number(high, 3)}). {as_good} of {len(self.qini_random)} random "
+            f"rankings gain as much: {said}. In {int(off.sum())} of "
             f"{judged} bins the observed effect is more than two standard errors from the "
             f"predicted one{left}. Observed "
             "effects are "
@@ -110,7 +117,8 @@ def uplift(
 
     The gain of a fraction is that fraction times the difference between the mean outcomes of its
     treated and its untreated rows (Gutierrez and Gerardy, 2017). Rows with equal effects have no
-    order: the gain between them is a straight line. Draws are read some at a time.
+    order: the gain between them is a straight line. Draws are read some at a time. The same effects
+    in random order tell what chance gains; the verdict is a test at 5%.
 
     Args:
         effect: Draws of the effect on each row, as :meth:`~aimz_lab.ImpactModel.estimate_effect`
@@ -149,6 +157,8 @@ def uplift(
         gains += [_gain(one, *data) for one in values]
         predicted.append(_bin_means(values, codes))
     gain, each = _gain(mean, *data), np.stack(gains)
+    rng = np.random.default_rng(0)
+    at_random = np.stack([_gain(rng.permutation(mean), *data) for _ in range(_RANDOM_RANKINGS)])
     line = _FRACTIONS * gain[-1]
     low, high = hdi(each, prob).T
     curve = xr.Dataset(
@@ -159,7 +169,8 @@ def uplift(
         {"fraction": _FRACTIONS},
     )
     table = _calibration(np.concatenate(predicted), codes, data, prob)
-    return Uplift(curve, _area(gain - line), _area(each - line), _area(gain), table, prob, of_drawn)
+    qini, by_draw, random = (_area(one - line) for one in (gain, each, at_random))
+    return Uplift(curve, qini, by_draw, random, _area(gain), table, prob, of_drawn)
 
 
 def _by_row(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[xr.DataArray, str, bool]:
