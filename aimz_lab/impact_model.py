@@ -953,7 +953,8 @@ class ImpactModel:
                 training rows, but not all.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
-            shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together.
+            shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together; the same
+                key gives other noise then.
             rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
                 that row alone; if neither shows it, all rows are computed together.
                 ``"independent"`` declares it.
