@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from aimz_lab.effects.asked import Asked
 from aimz_lab.effects.measures import AVERAGE, NO_EFFECT
+from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.progress import number, percentage
 from aimz_lab.system.lazy_modules import xr
 
@@ -38,13 +40,17 @@ SOME_OF_SINGLE_OUTCOMES = (
     "would not be one of the effect."
 )
 _OF_ROWS = (
-    "The interval of a row is one of a single outcome, with the same noise in both scenarios; "
-    "estimate_effect(..., by=np.arange(n)) gives one of its expected effect, if NumPyro knows the "
-    "mean of its distribution, and nothing else that is drawn for the row moves it."
+    "The interval of a row is one of a drawn outcome, with the same noise in both scenarios, which "
+    "cancels in a difference where it is added; estimate_effect(..., by=np.arange(n)) gives one of "
+    "its expected effect, if NumPyro knows the mean of its distribution, and nothing else that is "
+    "drawn for the row moves it."
 )
 OF_RUNNING_FIT = "from the guide after step {:,} of a fit that went on"
 OF_DRAWN = "of_drawn"
-"""Attribute of summaries that hold the noise of drawn outcomes, and are not of a row each."""
+"""Attribute of summaries that hold the noise of drawn outcomes."""
+
+DRAWN_OUTCOMES = "of drawn outcomes"
+"""What tables and pictures say of them."""
 
 DRAWN_HERE = "Outcomes are drawn here, or values that they are computed from"
 WITHOUT_NOISE = (
@@ -126,6 +132,20 @@ def paragraph(
     if FIT_STEP in summary.attrs:
         said.append(f"Its draws are {OF_RUNNING_FIT.format(summary.attrs[FIT_STEP])}.")
     return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, asked, n_draws)])
+
+
+def noted_as_drawn(site: str, attrs: Mapping[str, Any]) -> str:
+    """Return what stands behind the name of an effect that holds the noise of drawn outcomes.
+
+    Args:
+        site: The site.
+        attrs: Attributes of the result.
+
+    Example:
+        >>> noted_as_drawn("y", {"drawn": ["y"]}), noted_as_drawn("mean", {"drawn": ["y"]})
+        (' (of drawn outcomes)', '')
+    """
+    return f" ({DRAWN_OUTCOMES})" if site in named_as_drawn(attrs) else ""
 
 
 def interval_of(name: object) -> str:

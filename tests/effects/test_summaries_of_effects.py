@@ -181,12 +181,14 @@ def test_entries_are_held_against_what_would_be_negligible():
     assert ", above 0 with probability 84.1%)" in text
 
 
-def test_intervals_of_rows_say_that_they_are_of_single_outcomes():
+def test_intervals_of_rows_say_that_they_are_of_drawn_outcomes():
     rows = effect(0.0, 1.0, 9.0).assign_attrs(drawn=["y"], row_dims="row")
     (dim,) = set(rows.y.dims) - {"chain", "draw"}
-    assert "of a single outcome" in summarize_effect(rows.rename({dim: "row"})).y.text
-    assert "of a single outcome" not in summarize_effect(rows).y.text
-    assert "of a single outcome" not in summarize_effect(rows.rename({dim: "row", "y": "p"})).p.text
+    said = summarize_effect(rows.rename({dim: "row"}))
+    assert "of a drawn outcome" in said.y.text
+    assert "interval (of drawn outcomes)" in repr(said)  # as pictures and trees say it
+    assert "of a drawn outcome" not in summarize_effect(rows).y.text
+    assert "of a drawn outcome" not in summarize_effect(rows.rename({dim: "row", "y": "p"})).p.text
 
 
 def test_a_mean_of_the_numbers_of_levels_is_said_to_be_none():
