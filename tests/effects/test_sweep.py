@@ -83,9 +83,14 @@ def test_a_column_by_group_against_a_reference(im, data):
 
 def test_the_picture_has_a_line_for_each_group(im, data):
     pytest.importorskip("matplotlib")
-    (axes,) = lab.plot_effect(im.sweep("age", [0.0, 1.0], **data, by={"clinic": CLINIC})).axes
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("age", "average of y (drawn outcomes)")
+    swept = im.sweep("age", [0.0, 1.0, 2.0], **data, by={"clinic": CLINIC})
+    (axes,) = lab.plot_effect(swept).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("age", "average of y (of drawn outcomes)")
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["east", "west"]
+    assert {line.get_linestyle() for line in axes.lines} == {"-"}
+    (flags,) = lab.plot_effect(swept.isel(age=slice(2))).axes  # 0 and 1 are levels
+    assert {line.get_linestyle() for line in flags.lines} == {"None"}
+    assert [label.get_text() for label in flags.get_xticklabels()] == ["0", "1"]
 
 
 def test_a_site_of_a_kernel_that_was_not_traced_yet(data):

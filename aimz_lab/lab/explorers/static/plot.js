@@ -51,7 +51,9 @@ export function place(chart, width, measure, xLimits = null) {
   const y = scale(chart.y_scale, chart.y_limits, ends);
   const yNames = chart.cells?.y_names ?? [];
   const whole = (ticks) => (chart.cells ? ticks.filter(Number.isInteger) : ticks);
-  const yTicks = yNames.length ? namedTicks(yNames, height / 18) : numbered(whole(y.ticks(chart.size === "small" ? 3 : 6)));
+  const aboveHandles = (tick) => chart.lowest_tick === null || tick >= chart.lowest_tick;
+  const yTicks = yNames.length ? namedTicks(yNames, height / 18)
+    : numbered(whole(y.ticks(chart.size === "small" ? 3 : 6)).filter(aboveHandles));
   const left = Math.ceil(Math.max(20, ...yTicks.map(([, label]) => measure(label)))) + 14;
   const x = scale(chart.x_scale, xLimits ?? chart.x_limits, [left, width - RIGHT]);
   const names = chart.x_names.length ? chart.x_names : chart.cells?.x_names ?? [];
