@@ -65,9 +65,9 @@ _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {
     "difference": "changes {site} by {mean}",
     "percent": "changes {site} by {mean}",
-    "ratio": "makes {site} {mean} what it was",
+    "ratio": "makes {site} {mean} that of the baseline",
     AVERAGE: "leaves {site} at {mean}",
-    "odds_ratio": "makes the odds of {site} {mean} what they were",
+    "odds_ratio": "makes the odds of {site} {mean} those of the baseline",
 }
 _EFFECTS = {AVERAGE: "average of", "odds_ratio": "effect on the odds of"}
 
@@ -223,9 +223,9 @@ def _several(
     ordered = summary.transpose(*dims, "summary")
     means = ordered.sel(summary="mean").values.ravel()
     what = _EFFECTS.get(asked.contrast, "effect on")
-    along = " by ".join(map(str, dims))
+    along = " and ".join(map(str, dims))
     against = f" against {summary.attrs['reference']}" if "reference" in summary.attrs else ""
-    text = f"The {what} {name}{against} is given for {_entries(means.size)} of {along}"
+    text = f"The {what} {name}{against} is given for each {along} ({means.size:,} in all)"
     if not means.size:
         return [f"{text}."]
     order = np.argsort(means)
@@ -267,10 +267,6 @@ def _are_written_alike(summary: xr.DataArray) -> bool:
     return all(number(low, 3) == number(high, 3) for low, high in ends)
 
 
-def _entries(count: int) -> str:
-    return f"{count:,} {'entry' if count == 1 else 'entries'}"
-
-
 def _label(summary: xr.DataArray, dim: str, place: int) -> str:
     labels = summary.indexes[dim] if dim in summary.indexes else range(summary.sizes[dim])
     return f"{dim} {labels[place]}"
@@ -282,7 +278,7 @@ def _share(summary: xr.DataArray, asked: Asked) -> str:
     above, below = int((low > asked.delta).sum()), int((high < asked.delta).sum())
     return (
         f"The {asked.prob:.0%} interval lies above {_given(asked.delta, asked)} for {above:,} of "
-        f"{_entries(low.size)}, and below it for {below:,}."
+        f"{low.size:,}, and below it for {below:,}."
     )
 
 
@@ -296,7 +292,7 @@ def _verdicts(summary: xr.DataArray, asked: Asked) -> list[str]:
     low, high = (_given(end, asked) for end in asked.rope)
     return [
         f"Between {low} and {high} an effect would be negligible; by its interval it is "
-        f"{', '.join(counts)} of {_entries(len(verdicts))}."
+        f"{', '.join(counts)} of {len(verdicts):,}."
     ]
 
 
