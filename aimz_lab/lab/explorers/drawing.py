@@ -277,9 +277,11 @@ def _cells(axes: Axes, layer: Cells, color: str) -> None:  # noqa: ARG001
     kinds = np.ma.masked_less(layer.values, 0)
     palette = ListedColormap([COLORS[role] for _, role in layer.kinds] or [ink.BLUE])
     edges = [np.arange(n + 1) - 0.5 for n in layer.values.shape]
+    # A cell that is none has no lines around it either.
+    around = ["none" if kind < 0 else ink.TEXT for kind in layer.values.ravel()]
     axes.pcolormesh(
         edges[1], edges[0], kinds, cmap=palette, vmin=-0.5, vmax=palette.N - 0.5,
-        edgecolors=ink.TEXT, linewidth=0.2 if max(layer.values.shape) <= _MOST_LINED else 0,
+        edgecolors=around, linewidth=0.2 if max(layer.values.shape) <= _MOST_LINED else 0,
     )  # fmt: skip
     if layer.x_names:
         _name_places(axes, layer.x_names, _LETTERS_OF_NAMES["large"])

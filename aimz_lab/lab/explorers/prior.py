@@ -387,7 +387,7 @@ class _Priors:
                 return "None of it is negative, as in the data."
             return f"{part} of it is negative, unlike the data; possible=(low, high) sets bounds."
         if self._impossible(values) == 0:
-            return "All of it is finite; possible=(low, high) says what is impossible."
+            return "All of it is finite. Pass possible=(low, high) to count what is impossible."
         return f"{part} of it is no finite number, which is impossible."
 
     def _data_words(self, values: np.ndarray) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from aimz_lab.lab.explorers.charts import Bars, Chart, Handle, Line, Rule, View
+from aimz_lab.lab.explorers.charts import Bars, Cells, Chart, Handle, Line, Rule, View
 from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.pictures import ink
 
@@ -83,3 +83,10 @@ def test_no_line_runs_through_the_name_of_a_handle():
 def test_small_charts_are_equally_wide_in_each_row():
     figure = draw_view(View([Chart([Line(X, X)], size="small")] * 5))
     assert {axes.get_subplotspec().get_gridspec().ncols for axes in figure.axes} == {3}
+
+
+def test_a_cell_that_is_none_has_no_lines_around_it():
+    layer = Cells([[0, 1], [0, -1]], kinds=[("rows", "main"), ("padding", "bad")])
+    (axes,) = draw_view(View([Chart([layer])])).axes
+    (mesh,) = (one for one in axes.collections if one.get_array() is not None)
+    assert mesh.get_edgecolor()[:, 3].tolist() == [1, 1, 1, 0]

@@ -288,7 +288,7 @@ def test_a_curve_of_counts_that_reach_far_has_the_axis_of_their_density():
 
 def test_a_curve_over_0_and_1_has_dots():
     flags = (np.arange(len(X)) % 2).astype(np.float32)
-    explorer = explore_prior(model(certain), flags)
+    explorer = explore_prior(model(counts), flags)
     chart = explorer.set(picture="curve over X").charts[-1]
     assert chart.names() == ("0", "1")
     assert isinstance(chart.layers[0], Bars)
