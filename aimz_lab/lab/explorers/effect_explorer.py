@@ -113,12 +113,13 @@ def explore_effect(
     """Explore what an intervention does on average, by sliders, with the same noise throughout.
 
     Each input has a control for the intervention, of its own name, and one for the baseline,
-    ``{name}_baseline``: a value for all rows, or ``"observed"`` (``"not set"`` for a site).
-    Further controls are ``by`` (groups of rows), ``site``, ``contrast``, and ``curve``, the input
-    that the average is drawn over. An odds ratio is offered for flags and probabilities, a ratio
-    for averages of one sign. An input called like one of these has ``_`` behind its name. A
-    scenario that was computed is kept while others change; a pinned one is compared with. With many
-    draws and rows the effect comes first, and the curve grows; ``explorer.wait()`` waits for it.
+    ``{name}_baseline``: a value for all rows, or ``"observed"`` (``"not set"`` for a site). Further
+    controls are ``by`` (groups of rows), ``site``, ``contrast``, and ``curve``, the input that the
+    average is drawn over: in a small chart for each of up to 12 groups, if there are more than
+    three. An odds ratio is offered for flags and probabilities, a ratio for averages of one sign.
+    An input called like one of these has ``_`` behind its name. A scenario that was computed is
+    kept while others change; a pinned one is compared with. With many draws and rows the effect
+    comes first, and the curve grows; ``explorer.wait()`` waits for it.
 
     The numbers are those of :meth:`aimz_lab.ImpactModel.estimate_effect` and
     :meth:`~aimz_lab.ImpactModel.sweep` with the same key, to the last bit; ``explorer.code()``
