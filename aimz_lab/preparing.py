@@ -37,7 +37,7 @@ class Preparing:
         >>> Preparing("earnings", "tracing the model", 2.43).text
         'earnings: preparing · tracing the model · 2.4 s'
         >>> Preparing("earnings", "training copy 2 of 11", 14.0, "placebo", 70.0).text
-        'earnings: placebo · training copy 2 of 11 · 0:14 · 1:10 left'
+        'earnings: placebo · training copy 2 of 11 · 14 s · 1:10 left'
     """
 
     name: str

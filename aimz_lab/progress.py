@@ -117,17 +117,19 @@ def percentage(share: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a span of time as a clock does.
+    """Write a span of time: in seconds below a minute, else as a clock does.
 
     Example:
         >>> duration(0.4), duration(41), duration(3_725), duration(None)
-        ('0.4 s', '0:41', '1:02:05', '-')
+        ('0.4 s', '41 s', '1:02:05', '-')
     """
     if seconds is None or not math.isfinite(seconds):
         return "-"
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{fixed(seconds, 1)} s"
     minutes, rest = divmod(math.floor(seconds + 0.5), 60)
+    if not minutes:
+        return f"{rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
@@ -284,7 +286,7 @@ class CallProgress:
         >>> with line:
         ...     line.advance(50)
         row 50 of 200 · 2.5 rows/s · 1:00 left
-        row 50 of 200 · 1.3 rows/s · in 0:40
+        row 50 of 200 · 1.3 rows/s · in 40 s
     """
 
     def __init__(

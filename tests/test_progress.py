@@ -110,7 +110,7 @@ class TestCallProgress:
         assert out.getvalue().splitlines() == [
             "row 10 of 100 · 1.0 rows/s · 1:30 left",
             "row 20 of 100 · 1.0 rows/s · 1:20 left",
-            "row 25 of 100 · 1.0 rows/s · in 0:25",
+            "row 25 of 100 · 1.0 rows/s · in 25 s",
         ]
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])

@@ -33,6 +33,19 @@ def is_array_like(value: object) -> bool:
     return hasattr(value, "__array__") or is_a(value, "polars", "DataFrame", "LazyFrame", "Series")
 
 
+def are_zeros_and_ones(values: np.ndarray) -> bool:
+    """Whether numbers are all 0 or 1, and both occur: two levels, with nothing between them.
+
+    Args:
+        values: The numbers.
+
+    Example:
+        >>> are_zeros_and_ones(np.array([1, 0, 1])), are_zeros_and_ones(np.array([0.0, 0.5, 1.0]))
+        (True, False)
+    """
+    return values.dtype.kind in "iuf" and np.unique(values).tolist() == [0, 1]
+
+
 def to_host(name: str, value: ArrayLike) -> np.ndarray:
     """Return an array-like as a NumPy array, without a copy if its library allows it.
 

@@ -99,17 +99,16 @@ class Decision:
         elif self.budget is not None and not self.spent:
             said.append(f"{spent} pays for none of the actions that would add something.")
         elif self.budget is not None:
-            said.append(
-                f"{spent} binds: {_amount(self.spent)} is spent, one more unit would add about "
-                f"{number(self.price, 3)}, and {'by these draws ' if self.unsettled else ''}no "
-                "other choice adds "
-                f"{self._more_than(len(self.choice) * row['utility'])}."
-            )
+            said += [
+                f"{spent} binds: {_amount(self.spent)} is spent, and one more unit would add about "
+                f"{number(self.price, 3)}.",
+                self._best_within(len(self.choice) * row["utility"]),
+            ]
         if self.tied:
-            rows = "1 row gains" if self.tied == 1 else f"{self.tied:,} rows gain"
+            rows = "1 other row gains" if self.tied == 1 else f"{self.tied:,} other rows gain"
             said.append(
-                f"{rows} as much per cost as the last one chosen, and missed it for the order of "
-                "the rows alone."
+                f"{rows} as much per cost as the last one chosen: the order of the rows decided "
+                "which of them get it."
             )
         if self._of_drawn:
             said.append(
@@ -162,9 +161,13 @@ class Decision:
         """Write a value beside a larger one, of whose last digits it would say nothing."""
         return number(value, 3) if value > 1e-6 * abs(beside) else "nothing"
 
-    def _more_than(self, total: float) -> str:
+    def _best_within(self, total: float) -> str:
+        """Say what another choice that the budget pays for could add."""
+        by = ", by these draws" if self.unsettled else ""
         most = self._small(self.gap, total)
-        return "anything" if most == "nothing" else f"more than {most} in all"
+        if most == "nothing":
+            return f"Within the budget no other choice is worth more{by}."
+        return f"Within the budget no other choice is worth over {most} more in all{by}."
 
     def _beyond(self, cost: float) -> str:
         if self._is_paid(cost):

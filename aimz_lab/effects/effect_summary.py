@@ -11,6 +11,7 @@ import numpy as np
 from aimz_lab.data.html import html_table
 from aimz_lab.effects.measures import AVERAGE, UNIT_WORDS
 from aimz_lab.effects.sentences import (
+    DRAWN_OUTCOMES,
     FIT_STEP,
     INTERVAL_OF,
     OF_DRAWN,
@@ -144,15 +145,15 @@ def _of_what(sites: Sequence[xr.DataArray]) -> str:
     others = [site for site in sites if _called(site) not in marked]
     drawn = [_called(site) for site in others if OF_DRAWN in site.attrs]
     if drawn and len(drawn) == len(sites):
-        return " (of drawn outcomes)"
+        return f" ({DRAWN_OUTCOMES})"
     if others:
         parts = [f"of {', '.join(marked)} one of single outcomes, not of the effect"] * bool(marked)
-        parts += [f"of drawn outcomes: {', '.join(drawn)}"] * bool(drawn)
+        parts += [f"{DRAWN_OUTCOMES}: {', '.join(drawn)}"] * bool(drawn)
         return f" ({'; '.join(parts)})" * bool(parts)
     if all(single.all() for single in marked.values()):
         return " of single outcomes, not of the effect"
     if any(OF_DRAWN in site.attrs for site in sites):
-        return " (of drawn outcomes; in entries of few rows of single ones, not of the effect)"
+        return f" ({DRAWN_OUTCOMES}; in entries of few rows of single ones, not of the effect)"
     return "; in entries of few rows of single outcomes, not of the effect"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from aimz_lab.effects.asked import Asked
 from aimz_lab.effects.measures import AVERAGE, NO_EFFECT
+from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.progress import number, percentage
 from aimz_lab.system.lazy_modules import xr
 
@@ -38,13 +40,17 @@ SOME_OF_SINGLE_OUTCOMES = (
     "would not be one of the effect."
 )
 _OF_ROWS = (
-    "The interval of a row is one of a single outcome, with the same noise in both scenarios; "
-    "estimate_effect(..., by=np.arange(n)) gives one of its expected effect, if NumPyro knows the "
-    "mean of its distribution, and nothing else that is drawn for the row moves it."
+    "The interval of a row is one of a drawn outcome, with the same noise in both scenarios, which "
+    "cancels in a difference where it is added; estimate_effect(..., by=np.arange(n)) gives one of "
+    "its expected effect, if NumPyro knows the mean of its distribution, and nothing else that is "
+    "drawn for the row moves it."
 )
 OF_RUNNING_FIT = "from the guide after step {:,} of a fit that went on"
 OF_DRAWN = "of_drawn"
-"""Attribute of summaries that hold the noise of drawn outcomes, and are not of a row each."""
+"""Attribute of summaries that hold the noise of drawn outcomes."""
+
+DRAWN_OUTCOMES = "of drawn outcomes"
+"""What tables and pictures say of them."""
 
 DRAWN_HERE = "Outcomes are drawn here, or values that they are computed from"
 WITHOUT_NOISE = (
@@ -59,9 +65,9 @@ _UNITS = {"percent": "%", "ratio": " times", "odds_ratio": " times"}
 _WHAT = {
     "difference": "changes {site} by {mean}",
     "percent": "changes {site} by {mean}",
-    "ratio": "makes {site} {mean} what it was",
+    "ratio": "makes {site} {mean} that of the baseline",
     AVERAGE: "leaves {site} at {mean}",
-    "odds_ratio": "makes the odds of {site} {mean} what they were",
+    "odds_ratio": "makes the odds of {site} {mean} those of the baseline",
 }
 _EFFECTS = {AVERAGE: "average of", "odds_ratio": "effect on the odds of"}
 
@@ -126,6 +132,20 @@ def paragraph(
     if FIT_STEP in summary.attrs:
         said.append(f"Its draws are {OF_RUNNING_FIT.format(summary.attrs[FIT_STEP])}.")
     return " ".join([*said, *_of_no_difference(summary, asked), *_caveats(summary, asked, n_draws)])
+
+
+def noted_as_drawn(site: str, attrs: Mapping[str, Any]) -> str:
+    """Return what stands behind the name of an effect that holds the noise of drawn outcomes.
+
+    Args:
+        site: The site.
+        attrs: Attributes of the result.
+
+    Example:
+        >>> noted_as_drawn("y", {"drawn": ["y"]}), noted_as_drawn("mean", {"drawn": ["y"]})
+        (' (of drawn outcomes)', '')
+    """
+    return f" ({DRAWN_OUTCOMES})" if site in named_as_drawn(attrs) else ""
 
 
 def interval_of(name: object) -> str:
@@ -203,9 +223,9 @@ def _several(
     ordered = summary.transpose(*dims, "summary")
     means = ordered.sel(summary="mean").values.ravel()
     what = _EFFECTS.get(asked.contrast, "effect on")
-    along = " by ".join(map(str, dims))
+    along = " and ".join(map(str, dims))
     against = f" against {summary.attrs['reference']}" if "reference" in summary.attrs else ""
-    text = f"The {what} {name}{against} is given for {_entries(means.size)} of {along}"
+    text = f"The {what} {name}{against} is given for each {along} ({means.size:,} in all)"
     if not means.size:
         return [f"{text}."]
     order = np.argsort(means)
@@ -247,10 +267,6 @@ def _are_written_alike(summary: xr.DataArray) -> bool:
     return all(number(low, 3) == number(high, 3) for low, high in ends)
 
 
-def _entries(count: int) -> str:
-    return f"{count:,} {'entry' if count == 1 else 'entries'}"
-
-
 def _label(summary: xr.DataArray, dim: str, place: int) -> str:
     labels = summary.indexes[dim] if dim in summary.indexes else range(summary.sizes[dim])
     return f"{dim} {labels[place]}"
@@ -262,7 +278,7 @@ def _share(summary: xr.DataArray, asked: Asked) -> str:
     above, below = int((low > asked.delta).sum()), int((high < asked.delta).sum())
     return (
         f"The {asked.prob:.0%} interval lies above {_given(asked.delta, asked)} for {above:,} of "
-        f"{_entries(low.size)}, and below it for {below:,}."
+        f"{low.size:,}, and below it for {below:,}."
     )
 
 
@@ -276,7 +292,7 @@ def _verdicts(summary: xr.DataArray, asked: Asked) -> list[str]:
     low, high = (_given(end, asked) for end in asked.rope)
     return [
         f"Between {low} and {high} an effect would be negligible; by its interval it is "
-        f"{', '.join(counts)} of {_entries(len(verdicts))}."
+        f"{', '.join(counts)} of {len(verdicts):,}."
     ]
 
 

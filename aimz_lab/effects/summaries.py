@@ -152,7 +152,7 @@ def summarize_effect(
         of_drawn = is_drawn and not of_rows
         if reference := reference_of(effect.attrs):
             site.attrs["reference"] = reference
-        if of_drawn:
+        if is_drawn:
             site.attrs[OF_DRAWN] = True
         single, n_draws = _single_outcomes(effect[name], site, effect.attrs)
         told, marked = (without_reference(each, effect.attrs) for each in (site, single))

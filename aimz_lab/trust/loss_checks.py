@@ -8,10 +8,15 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.inference.run.monitor_windows import MonitorWindows
-from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end, steps_at_rate
+from aimz_lab.inference.run.plateau import (
+    PlateauTest,
+    errors_of_means,
+    fall_at_end,
+    steps_at_rate,
+)
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.smoothing import window_steps
-from aimz_lab.trust.report import Finding
+from aimz_lab.trust.report import Finding, FindingLevel
 
 PATIENCE = 5
 """Windows without progress after which the loss has settled, as for ``EarlyStopping``."""
@@ -28,11 +33,13 @@ class LossTrend(NamedTuple):
 
     Attributes:
         windows: Means of windows of steps, in nats per row.
+        errors: Their standard errors; infinite where a window is a single step.
         waited: Windows since the last that was progress; ``None`` if there are too few to tell.
         window: Steps of a window.
     """
 
     windows: Float[np.ndarray, " window"]
+    errors: Float[np.ndarray, " window"]
     waited: int | None
     window: int
 
@@ -47,11 +54,14 @@ def loss_trend(run: Run) -> LossTrend:
     readings.begin(run)
     windows = readings.new(run)
     window = window_steps(run.info.steps_per_epoch)
+    if not len(windows):
+        return LossTrend(np.empty(0), np.empty(0), None, window)
+    errors = errors_of_means(windows)
     if len(windows) <= PATIENCE:
-        return LossTrend(windows.mean(1) if len(windows) else np.empty(0), None, window)
+        return LossTrend(windows.mean(1), errors, None, window)
     waited = PlateauTest().add(windows)[-1]
     with np.errstate(invalid="ignore"):
-        return LossTrend(np.nanmean(windows, axis=1), waited, window)
+        return LossTrend(np.nanmean(windows, axis=1), errors, waited, window)
 
 
 def end_of(run: Run) -> tuple[str, str]:
@@ -79,36 +89,41 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         return Finding("loss", unknown, text)
     if run.status == "running":
         text = "the fit goes on in the background, and this is a state before its end"
-        return Finding("loss", "amber", text, "Diagnose it again at its end: handle.wait().")
+        return _unsettled("amber", text, "Diagnose it again at its end: handle.wait().")
     if run.status in _BAD_ENDS:
         what, advice = end_of(run)
         text = f"the training ended early: {what}"
-        return Finding("loss", _BAD_ENDS[run.status], text, advice or "Train on: call fit again.")
+        return _unsettled(_BAD_ENDS[run.status], text, advice or "Train on: call fit again.")
     if trend.waited is None:
         text = (
             f"the run has {run.step:,} steps, too few to see whether its loss settled (it takes "
             f"{(PATIENCE + 1) * trend.window:,})"
         )
-        return Finding("loss", unknown, text, "" if is_vouched else "Train on: call fit again.")
+        return _unsettled(unknown, text, "" if is_vouched else "Train on: call fit again.")
     if steps_at_rate(run) < 3 * trend.window:
         text = (
             f"the learning rate changed {steps_at_rate(run):,} steps before the end, too few to "
             "see whether the loss settled at it"
         )
-        return Finding("loss", unknown, text, "" if is_vouched else "Train on: call fit again.")
+        return _unsettled(unknown, text, "" if is_vouched else "Train on: call fit again.")
     falling = fall_at_end(run)
     if falling is not None:  # the summary of the run says so too
         fall, steps = falling
         text = f"the loss still fell by {fall:.3g} nats per row in the last {steps:,} steps"
         advice = "Train on until it levels off: fit(..., callbacks=[lab.EarlyStopping()])."
-        return Finding("loss", "amber", text, advice)
+        return _unsettled("amber", text, advice)
     if trend.waited < _LEAST_WAITED and len(trend.windows) < _FEW_WINDOWS:
         since = (trend.waited + 1) * trend.window
         text = (
             f"the loss was still making progress within the last {since:,} of {run.step:,} steps: "
             "it is not known whether it settled"
         )
-        return Finding("loss", unknown, text, "" if is_vouched else "Train on: call fit again.")
+        return _unsettled(unknown, text, "" if is_vouched else "Train on: call fit again.")
     waited = max(trend.waited, 1) * trend.window
     text = f"the loss settled: no progress beyond its noise in the last {waited:,} steps"
     return Finding("loss", "green", text)
+
+
+def _unsettled(level: FindingLevel, text: str, advice: str = "") -> Finding:
+    """Return a finding of a loss that may not have settled, which the other checks may show too."""
+    return Finding("loss", level, text, advice, is_cause=level in ("amber", "red"))

@@ -31,12 +31,14 @@ class Finding:
         text: What was found, as a clause with its numbers; a full stop at its end goes, which a
             clause made of an error has.
         advice: What to do next; empty where there is nothing to do.
+        is_cause: Whether the other findings may follow from it, so that its advice comes first.
     """
 
     name: str
     level: FindingLevel
     text: str
     advice: str = ""
+    is_cause: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", self.text.rstrip("."))
@@ -105,9 +107,10 @@ class Report:
 
     @property
     def next_steps(self) -> tuple[str, ...]:
-        """What to do next, the most pressing first."""
+        """What to do next: what may mend the rest, and then the most pressing first."""
         by_level = sorted(self.findings, key=lambda one: -_ORDER.index(one.level))
-        return tuple(dict.fromkeys(one.advice for one in by_level if one.advice))
+        ordered = sorted(by_level, key=lambda one: not one.is_cause)
+        return tuple(dict.fromkeys(one.advice for one in ordered if one.advice))
 
     def __getitem__(self, name: str) -> Finding:
         for one in self.findings:

@@ -162,3 +162,33 @@ def test_the_effect_is_shown_before_its_curve_which_grows_by_itself(notebook):
     stills = [str(output.data) for output in nb.save().cells[1].outputs if "data" in output]
     assert any("img" in still for still in stills)
     assert not any("values so far" in still for still in stills)
+
+
+GROUPS = """
+small, part = X[:500], dose[:500] > 0
+four = {"group": np.arange(500) % 4}
+vary = {"dose": [0.0, 1.0]}
+explorer = lab.explore_effect(im, small, dose=part.astype("float32"), vary=vary, by=four)
+explorer
+"""
+
+
+def test_a_handle_in_the_chart_of_one_group_moves_those_of_all(notebook):
+    nb = notebook([SETUP, GROUPS], name="groups")
+    nb.run_all()
+    nb.wait_until_done(1)
+    small = picture(nb).locator(".aimz-explorer-chart[data-size=small]")
+    small.nth(3).wait_for()
+    titles = picture(nb).locator(".aimz-explorer-title").all_inner_texts()
+    assert titles[1:] == [f"group = {i}" for i in range(4)]
+    small.nth(2).get_by_role("slider", name="dose, baseline").press("End")
+    said(nb, "Baseline: dose = 1. Intervention: dose = 1.")
+    lefts = [
+        chart.get_by_role("slider", name="dose, baseline").evaluate("(e) => e.style.left")
+        for chart in small.all()
+    ]
+    assert len(lefts) == 4
+    assert len(set(lefts)) == 1
+    marks = small.first.locator(".aimz-explorer-handle-mark")
+    boxes = [mark.bounding_box() for mark in marks.all()]
+    assert boxes[1]["y"] + boxes[1]["height"] <= boxes[0]["y"] + 2  # a row each

@@ -84,7 +84,9 @@ def test_a_budget_that_binds_goes_to_the_best_gain_per_cost(im):
     assert X[treated].min() >= np.sort(X)[-50]
     assert decision.price == pytest.approx(LIFT.mean() * (1 + np.sort(X)[-50]) - 1, abs=0.05)
     assert decision.gap == pytest.approx(0, abs=1e-6)
-    assert "binds: 50 is spent" in decision.text
+    assert "binds: 50 is spent, and one more unit would add about" in decision.text
+    # What a larger budget adds is no choice within this one.
+    assert "Within the budget no other choice is worth more" in decision.text
     assert "more per row than that" in decision.text
 
 
@@ -200,7 +202,7 @@ def test_ties_of_a_model_are_the_same_in_each_call(im, rng_seed):
     assert set(chosen) == {*np.flatnonzero(group == 2), *np.flatnonzero(group == 1)[:30]}
     assert found.tied == 70
     assert found.unsettled == 0  # other draws move the price with the rows at it
-    assert "70 rows gain as much per cost as the last one chosen" in found.text
+    assert "70 other rows gain as much per cost as the last one chosen" in found.text
 
 
 def test_text_and_table_compare_with_the_best_action_for_all_rows(im):

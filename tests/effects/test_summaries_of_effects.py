@@ -49,14 +49,16 @@ def test_ends_of_a_region_in_the_wrong_order_are_refused_with_the_right_one():
 def test_the_paragraph_says_the_numbers_and_the_caveats():
     ratio = effect(1.5, contrast="ratio", sd=0.1)
     text = summarize_effect(ratio, prob=0.9, direction="greater", rope=0.1).y.attrs["text"]
-    assert "makes y 1.5 times what it was on average (90% interval 1.34 times to 1.66" in text
+    assert (
+        "makes y 1.5 times that of the baseline on average (90% interval 1.34 times to 1.66" in text
+    )
     assert "probability that it is above 1 is 100% (every draw)" in text
     assert "relevant, as the interval lies outside" in text
     assert "no cause of both treatment and outcome" in text
     groups = summarize_effect(effect(-9.0, 0.0, 1.0, 2.0, 9.0), prob=0.9).y.attrs["text"]
     assert "smallest and the largest are clinic east: -9 " in groups
     assert "clinic x: 9 " in groups
-    assert "lies above 0 for 2 of 5 entries, and below it for 1" in groups
+    assert "lies above 0 for 2 of 5, and below it for 1" in groups
     few = summarize_effect(effect(1.0).isel(draw=slice(9))).y.attrs["text"]
     assert "only 18 draws" in few
 
@@ -64,7 +66,7 @@ def test_the_paragraph_says_the_numbers_and_the_caveats():
 def test_groups_that_are_written_alike_are_not_told_apart():
     equal = effect(*[1.0] * 5)
     text = summarize_effect(equal, prob=0.9).y.text
-    assert "5 entries of clinic, and is 1 (90% interval -0.644 to 2.65) in each." in text
+    assert "for each clinic (5 in all), and is 1 (90% interval -0.644 to 2.65) in each." in text
     assert "smallest" not in text
     wider = equal.y.copy(data=np.where(equal.clinic == "x", 2 * equal.y - 1, equal.y))
     assert "smallest" in summarize_effect(equal.assign(y=wider)).y.text
@@ -91,8 +93,9 @@ def test_what_is_asked_of_a_percentage_and_of_odds_has_its_unit():
     assert "Between -5% and 5% an effect" in groups
     odds = effect(20.0, contrast="odds_ratio").assign_attrs(output="y", output_event="won = yes")
     found = summarize_effect(odds)
-    assert "makes the odds of won = yes 20 times what they were on average (an odds ratio; " in (
-        found.y.text
+    assert (
+        "makes the odds of won = yes 20 times those of the baseline on average (an odds ratio; "
+        in (found.y.text)
     )
     assert repr(found).startswith("Effect on P(won = yes) (odds ratio), with the")
 
@@ -181,12 +184,14 @@ def test_entries_are_held_against_what_would_be_negligible():
     assert ", above 0 with probability 84.1%)" in text
 
 
-def test_intervals_of_rows_say_that_they_are_of_single_outcomes():
+def test_intervals_of_rows_say_that_they_are_of_drawn_outcomes():
     rows = effect(0.0, 1.0, 9.0).assign_attrs(drawn=["y"], row_dims="row")
     (dim,) = set(rows.y.dims) - {"chain", "draw"}
-    assert "of a single outcome" in summarize_effect(rows.rename({dim: "row"})).y.text
-    assert "of a single outcome" not in summarize_effect(rows).y.text
-    assert "of a single outcome" not in summarize_effect(rows.rename({dim: "row", "y": "p"})).p.text
+    said = summarize_effect(rows.rename({dim: "row"}))
+    assert "of a drawn outcome" in said.y.text
+    assert "interval (of drawn outcomes)" in repr(said)  # as pictures and trees say it
+    assert "of a drawn outcome" not in summarize_effect(rows).y.text
+    assert "of a drawn outcome" not in summarize_effect(rows.rename({dim: "row", "y": "p"})).p.text
 
 
 def test_a_mean_of_the_numbers_of_levels_is_said_to_be_none():

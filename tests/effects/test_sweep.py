@@ -83,9 +83,14 @@ def test_a_column_by_group_against_a_reference(im, data):
 
 def test_the_picture_has_a_line_for_each_group(im, data):
     pytest.importorskip("matplotlib")
-    (axes,) = lab.plot_effect(im.sweep("age", [0.0, 1.0], **data, by={"clinic": CLINIC})).axes
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("age", "average of y (drawn outcomes)")
+    swept = im.sweep("age", [0.0, 1.0, 2.0], **data, by={"clinic": CLINIC})
+    (axes,) = lab.plot_effect(swept).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("age", "average of y (of drawn outcomes)")
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["east", "west"]
+    assert {line.get_linestyle() for line in axes.lines} == {"-"}
+    (flags,) = lab.plot_effect(swept.isel(age=slice(2))).axes  # 0 and 1 are levels
+    assert {line.get_linestyle() for line in flags.lines} == {"None"}
+    assert [label.get_text() for label in flags.get_xticklabels()] == ["0", "1"]
 
 
 def test_a_site_of_a_kernel_that_was_not_traced_yet(data):
@@ -101,7 +106,7 @@ def test_a_site_and_its_summary(im, data):
     sweep = im.sweep("z", [0, 5], **data, of="site", held="redraw")
     summary = summarize_effect(sweep, 0.9).y
     np.testing.assert_allclose(summary.sel(z=5, summary="mean"), 15 + LIFT.mean(), atol=0.15)
-    assert "average of y is given for 2 entries of z" in summary.attrs["text"]
+    assert "average of y is given for each z (2 in all)" in summary.attrs["text"]
     assert "Their difference is an effect of the swept input if" in summary.attrs["text"]
     assert "It is an effect of the intervention" not in summary.attrs["text"]
     assert str(summarize_effect(sweep)).startswith("Average of y, with the 94%")
@@ -127,11 +132,11 @@ def test_the_reference_of_a_sweep_is_named_and_is_no_entry_of_its_own(grid, refe
     summary = summarize_effect(tree, direction="greater", rope=0.3)
     text = summary.y.attrs["text"]
     assert text.startswith(
-        f"The effect on y against dose = {called} is given for 2 entries of dose: "
+        f"The effect on y against dose = {called} is given for each dose (2 in all): "
     )
     assert f"dose {called}: " not in text
-    assert "lies above 0 for 1 of 2 entries, and below it for 1." in text
-    assert "relevant for 2 of 2 entries" in text
+    assert "lies above 0 for 1 of 2, and below it for 1." in text
+    assert "relevant for 2 of 2." in text
     assert str(summary).startswith(f"Effect on y against dose = {called}, with the 94%")
     assert summary.y.sel(dose=reference, summary="mean") == 0  # the table has the whole grid
     (axes,) = lab.plot_effect(tree).axes
@@ -142,7 +147,7 @@ def test_the_reference_of_a_sweep_is_named_and_is_no_entry_of_its_own(grid, refe
 def test_a_reference_beside_the_grid_takes_no_entry_away():
     text = summarize_effect(swept([1.0], 0.0, [2.0])).y.attrs["text"]
     assert text.startswith(
-        "The effect on y against dose = 0 is given for 1 entry of dose: dose 1.0"
+        "The effect on y against dose = 0 is given for each dose (1 in all): dose 1.0"
     )
 
 

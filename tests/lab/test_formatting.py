@@ -29,7 +29,15 @@ def test_numbers(value, expected):
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0.0 s"), (9.96, "10.0 s"), (59.6, "1:00"), (3599.7, "1:00:00"), (90_061, "25:01:01")],
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1:00"),
+        (3599.7, "1:00:00"),
+        (90_061, "25:01:01"),
+    ],
 )
 def test_durations(seconds, expected):
     assert formatting.duration(seconds) == expected

@@ -35,6 +35,7 @@ from aimz_lab.errors import (
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
 from aimz_lab.trust.predictive_checks import leave_one_out, p_value_finding
+from aimz_lab.trust.report import Finding, Report
 from tests import kernels
 from tests.runs import compilations, tell, told_run
 
@@ -628,6 +629,10 @@ def test_a_report_shows_itself_and_its_verdict_in_the_summary_of_the_run(exact):
     figure = lab.plot_trust(report)
     assert [axes.get_title() for axes in figure.axes][1].startswith("importance of draws")
     assert "GREEN" in figure.get_suptitle()
+    (band,) = figure.axes[0].collections  # within which a fall of the loss is none
+    assert band.get_label() == "± 2 standard errors"
+    low, high = band.get_paths()[0].get_extents().get_points()[:, 1]
+    assert figure.axes[0].get_ylim()[0] < low < report.loss.windows.min() < high
     again = exact.diagnose(X, Y, rng_key=KEY)
     assert (again.log_ratios == report.log_ratios).all()
 
@@ -643,9 +648,24 @@ def test_a_short_run_whose_loss_still_made_progress_has_not_settled(
     run = told_run()
     tell([], rng.normal(size=2_000), run, chunk=500)
     run.finish("completed", "")
-    found = loss_finding(run, LossTrend(np.ones(windows), waited, 64), is_vouched=vouched)
+    found = loss_finding(
+        run, LossTrend(np.ones(windows), np.zeros(windows), waited, 64), is_vouched=vouched
+    )
     assert found.level == level
     assert ("still making progress within the last" in found.text) == (level != "green")
+
+
+def test_the_noise_of_the_loss_is_that_between_its_windows(rng):
+    run = told_run()
+    tell([], rng.normal(size=64_000), run, chunk=500)
+    run.finish("completed", "")
+    trend = loss_trend(run)
+    assert trend.errors.mean() == pytest.approx(trend.windows.std(), rel=0.2)
+
+
+def test_the_advice_of_a_cause_comes_first():
+    findings = Finding("k-hat", "red", "", "b"), Finding("loss", "amber", "", "a", is_cause=True)
+    assert Report("", findings, {}).next_steps == ("a", "b")
 
 
 def test_a_loss_at_a_new_learning_rate_is_not_judged_by_its_first_steps(rng):

@@ -94,6 +94,20 @@ def fall_of_mean(
     return float(falls[0]), float(errors[0])
 
 
+def errors_of_means(
+    readings: Float[np.ndarray, "reading step"],
+) -> Float[np.ndarray, " reading"]:
+    """Return the standard error of the mean of each reading; see :func:`fall_of_mean`.
+
+    Args:
+        readings: Losses of windows of steps; values that are not finite are left out.
+
+    Returns:
+        The errors in the unit of the losses; infinite for a window of one step.
+    """
+    return _errors_of_mean(_Windows.of(readings).blocks)
+
+
 def _falls(before: _Windows, after: _Windows) -> tuple[np.ndarray, np.ndarray]:
     """:func:`fall_of_mean` from one window to each of some, each of shape ``(window,)``."""
     falls = before.mean - after.mean

@@ -307,7 +307,7 @@ def no_training(prepared_s: float, paused_s: float) -> str:
 
     Example:
         >>> no_training(0.0, 11.2), no_training(3.0, 11.2), no_training(0.0, 0.0)
-        ('0:11 paused', '3.0 s to prepare, 0:11 paused', '')
+        ('11 s paused', '3.0 s to prepare, 11 s paused', '')
     """
     both = [(prepared_s, "to prepare"), (paused_s, "paused")]
     return ", ".join(f"{duration(seconds)} {what}" for seconds, what in both if seconds >= _SEEN_S)

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import environment, formatting
@@ -129,11 +131,23 @@ class Comparison(pd.DataFrame):
         both = self.loc[["elpd_diff", "dse"]].dropna(axis=1)
         return {str(name): (float(both[name].iloc[0]), float(both[name].iloc[1])) for name in both}
 
+    def _uncertain(self) -> set[Any]:
+        """Return the runs that leave-one-out does not tell from the best one, and that one."""
+        facts = self.loc[["elpd_diff", "dse", "draws_se"]].dropna(axis=1).astype(float)
+        best = facts.columns[facts.loc["elpd_diff"] == 0][0]
+        of_draws = np.hypot(facts.loc["draws_se"], facts.loc["draws_se", best])
+        error = np.maximum(facts.loc["dse"], of_draws)
+        near = set(facts.columns[(facts.loc["elpd_diff"].abs() < 2 * error).to_numpy()])
+        return near | {best} if near - {best} else set()
+
     def _cells(self) -> list[list[str]]:
         rows = []
         for name, values in self.iterrows():
             words, write = _WORDS[name]
             cells = ["" if _is_missing(value) else write(value) for value in values]
+            if name == "weight":
+                pairs = zip(self.columns, cells, strict=True)
+                cells = [cell + ", uncertain" * (run in self._uncertain()) for run, cell in pairs]
             if any(cells):
                 # The words are for people; the name is what `.loc` takes.
                 rows.append([words if words == name else f"{words} ({name})", *cells])

@@ -252,10 +252,12 @@ def _score_trained(found: Scores, scored: ScoredModel, key: jax.Array, num_draws
     if report.level != "green":
         # That of leave-one-out is told below.
         reasons = [one.text for one in report if one.level == report.level and one.name != "LOO"]
-        found.notes += [f"{report.level}, as {'; '.join(reasons)}"] if reasons else []
+        causes = [one.text for one in report if one.is_cause and one.level != report.level]
+        why = f"; the reason may be that {' and '.join(causes)}" if causes else ""
+        found.notes += [f"{report.level}, as {'; '.join(reasons)}{why}"] if reasons else []
     loo = report.loo
     if loo is None or not np.isfinite(loo.elpd):
-        found.notes.append(f"{report['LOO'].text}, so that it is not compared by it")
+        found.notes.append(f"{report['LOO'].text}; so the model has no rank and no weight")
         return
     if len(loo.weights) < _LEAST_DRAWS:
         found.notes.append(f"no leave-one-out: it takes {_LEAST_DRAWS} draws at least")
@@ -306,6 +308,12 @@ def compared_loo(found: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
         compared[str(name)] = {
             "loo_rank": rank, "elpd_diff": less, "dse": error, "weight": float(weight),
         }  # fmt: skip
+        if rank and abs(less) < 2 * error:
+            with_loo[name].notes.append(
+                f"elpd is {formatting.number(-less)} below that of {best}, with a standard error "
+                f"of {formatting.number(error)}: these rows do not tell the two models apart, and "
+                "a weight says little"
+            )
         of_draws = float(np.hypot(with_loo[name].loo.draws_se, with_loo[best].loo.draws_se))
         if rank and abs(less) < 2 * of_draws:
             with_loo[name].notes.append(

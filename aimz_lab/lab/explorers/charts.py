@@ -28,6 +28,8 @@ Scale = Literal["linear", "log", "log1p"]
 MOST_POINTS = 2_000
 _ROWS_IN_TEXT = 10
 _ROOM = 0.05
+HANDLE_ROW = {"large": 0.083, "small": 0.15}
+"""Share of a chart's height that a row of handles takes, with their words."""
 
 
 def _frozen(values: object) -> np.ndarray:
@@ -283,7 +285,8 @@ class Chart:
         handles: Places that the reader drags.
         size: A small chart stands beside others.
         x_range: Ends of the horizontal axis; from the layers if ``None``.
-        y_range: Ends of the vertical axis; from the layers if ``None``.
+        y_range: Ends of the values on the vertical axis; from the layers if ``None``. Below them
+            may be room for handles.
     """
 
     layers: Sequence[Layer]
@@ -311,7 +314,24 @@ class Chart:
         room = 0.0 if exact or self.names() else _ROOM
         x = _ends([a for xs, _ in found for a in xs] + at, self.x_scale, room / 2)
         y = _ends([a for _, ys in found for a in ys], self.y_scale, 0.0 if exact else _ROOM)
-        return self.x_range or x, self.y_range or y
+        low, high = self.y_range or y
+        return self.x_range or x, (low - self._for_handles * (high - low), high)
+
+    @property
+    def lowest_tick(self) -> float | None:
+        """The place from which on the vertical axis has ticks, if rows of handles are below it."""
+        if not self._for_handles:
+            return None
+        low, high = self.limits()[1]
+        return high - (high - low) / (1 + self._for_handles)
+
+    @property
+    def _for_handles(self) -> float:
+        """Room for rows of handles, as a share of that of the values, which they would hide."""
+        if len(self.handles) < 2 or self.y_scale != "linear":
+            return 0.0
+        share = len(self.handles) * HANDLE_ROW[self.size]
+        return share / (1 - share)
 
 
 def _ends(arrays: list[np.ndarray], scale: str, room: float) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from aimz_lab.lab import environment
 from aimz_lab.lab.explorers.charts import (
+    HANDLE_ROW,
     Area,
     Band,
     Bars,
@@ -48,6 +49,8 @@ _WIDTH = 7.6
 _MOST_NAMES = 40
 _MOST_LETTERS = 100  # of a line of a title; a picture is as wide as about 115
 _DESCENT_PT = 4  # of the letters of a title, below its line
+_LETTERS_OF_NAMES = {"large": 90, "small": 24}  # of all names on an axis; more are slanted
+_BESIDE_HANDLE_PT = 6
 _MOST_LINED = 40  # cells beside each other; lines around more would hide them
 
 
@@ -75,8 +78,9 @@ def draw_view(view: View) -> Figure:
     figure.alt = view.words()
     if rows:
         grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
+    most = max((len(row) for row in rows if _is_small(row)), default=1)
     for i, row in enumerate(rows):
-        columns = grid[i].subgridspec(1, len(row))
+        columns = grid[i].subgridspec(1, most if _is_small(row) else 1)
         for j, chart in enumerate(row):
             axes = figure.add_subplot(columns[j], facecolor=ink.PAPER)
             if isinstance(chart, Chart):
@@ -86,13 +90,16 @@ def draw_view(view: View) -> Figure:
     return figure
 
 
+def _is_small(row: Sequence[Any]) -> bool:
+    return isinstance(row[0], Chart) and row[0].size == "small"
+
+
 def _rows(view: View) -> list[list[Any]]:
     """Put small charts that follow each other beside each other."""
     rows: list[list[Any]] = [[view.draw]] if view.draw is not None else []
     for chart in view.charts:
-        last = rows[-1] if rows and isinstance(rows[-1][0], Chart) else None
-        small = chart.size == "small"
-        if last and small and last[0].size == "small" and len(last) < _SMALL_IN_A_ROW:
+        last = rows[-1] if rows and _is_small(rows[-1]) else []
+        if last and _is_small([chart]) and len(last) < _SMALL_IN_A_ROW:
             last.append(chart)
         else:
             rows.append([chart])
@@ -115,11 +122,13 @@ def _chart(axes: Axes, chart: Chart) -> None:
     (left, right), (low, high) = chart.limits()
     axes.set_xlim(left, right)
     axes.set_ylim(*((high, low) if cells else (low, high)))
-    for i, handle in enumerate(chart.handles):
-        _draw_handle(axes, handle, row=i, is_named=len(chart.handles) > 1)
+    if chart.lowest_tick is not None:
+        ticks = axes.get_yticks()
+        axes.set_yticks(ticks[(ticks >= chart.lowest_tick) & (ticks <= high)])
+    _draw_handles(axes, chart)
     names = chart.names()
     if names:
-        _name_places(axes, names)
+        _name_places(axes, names, _LETTERS_OF_NAMES[chart.size])
     words = chart.title if chart.size == "small" else fill(chart.title, _MOST_LETTERS)
     title = _title(axes, _plain(words))
     axes.set_xlabel(_plain(chart.x_label), fontsize=8, color=ink.TEXT)
@@ -175,29 +184,43 @@ def _number_axes(axes: Axes, chart: Chart, *, whole: bool) -> None:
             axis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _draw_handle(axes: Axes, handle: Handle, row: int, *, is_named: bool) -> None:
-    """Draw a handle as on the page, in a row of its own; as no dot, which may be an average."""
-    color, above, on_axis = COLORS[handle.role], 0.03 + 0.09 * row, _on_axis(axes)
-    axes.plot([handle.at], [above], "^", color=color, ms=6, transform=on_axis)
-    axes.vlines(handle.at, 0, above, color=color, lw=1, transform=on_axis)
-    if is_named and handle.mark:
-        right = handle.at < np.mean(axes.get_xlim())
-        axes.annotate(
-            _plain(f"{handle.mark}: {handle.text}"), (handle.at, above), (6 if right else -6, 0),
-            xycoords=on_axis, textcoords="offset points", ha="left" if right else "right",
-            va="center", fontsize=7, color=ink.TEXT,
-        )  # fmt: skip
+def _draw_handles(axes: Axes, chart: Chart) -> None:
+    """Draw handles as on the page, each in a row of its own; as no dot, which may be an average."""
+    on_axis = axes.get_xaxis_transform()
+    rules = [one.at for one in chart.layers if isinstance(one, Rule) and one.axis == "x"]
+    for row, handle in enumerate(chart.handles):
+        color, above = COLORS[handle.role], HANDLE_ROW[chart.size] * (row + 0.4)
+        axes.plot([handle.at], [above], "^", color=color, ms=6, transform=on_axis)
+        axes.vlines(handle.at, 0, above, color=color, lw=1, transform=on_axis)
+        if handle.mark and len(chart.handles) > 1:
+            stems = [other.at for other in chart.handles[row + 1 :]]
+            _name_handle(axes, handle, above, [*stems, *rules])
 
 
-def _on_axis(axes: Axes) -> Any:
-    return axes.get_xaxis_transform()
+def _name_handle(axes: Axes, handle: Handle, above: float, lines: Sequence[float]) -> None:
+    """Write the name of a handle on the side where no line runs through it; on the right, if both.
+
+    The paper is transparent, so that nothing behind the words could hide a line.
+    """
+    words = axes.annotate(
+        _plain(f"{handle.mark}: {handle.text}"), (handle.at, above), (_BESIDE_HANDLE_PT, 0),
+        xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="left", va="center",
+        fontsize=7, color=ink.TEXT,
+    )  # fmt: skip
+    renderer, to_pixels = axes.figure.canvas.get_renderer(), axes.transData.transform
+    at, *others = (to_pixels((place, 0))[0] for place in (handle.at, *lines))
+    room = words.get_window_extent(renderer).x1 - at
+    on_right = [other for other in (*others, axes.bbox.x1) if at < other < at + room]
+    on_left = [other for other in (*others, axes.bbox.x0) if at - room < other < at]
+    if on_right and not on_left:
+        words.set(ha="right", position=(-_BESIDE_HANDLE_PT, 0))
 
 
-def _name_places(axes: Axes, names: Sequence[str]) -> None:
+def _name_places(axes: Axes, names: Sequence[str], most_letters: int) -> None:
     every, last = max(1, -(-len(names) // _MOST_NAMES)), len(names) - 1
     # The last one may stand for many before it.
     places = [*range(0, last - every + 1, every), last]
-    long = max((len(str(name)) for name in names), default=0) * len(places) > 90
+    long = max((len(str(name)) for name in names), default=0) * len(places) > most_letters
     axes.set_xticks(places, [_plain(str(names[i])) for i in places])
     if long:
         for text in axes.get_xticklabels():
@@ -254,12 +277,14 @@ def _cells(axes: Axes, layer: Cells, color: str) -> None:  # noqa: ARG001
     kinds = np.ma.masked_less(layer.values, 0)
     palette = ListedColormap([COLORS[role] for _, role in layer.kinds] or [ink.BLUE])
     edges = [np.arange(n + 1) - 0.5 for n in layer.values.shape]
+    # A cell that is none has no lines around it either.
+    around = ["none" if kind < 0 else ink.TEXT for kind in layer.values.ravel()]
     axes.pcolormesh(
         edges[1], edges[0], kinds, cmap=palette, vmin=-0.5, vmax=palette.N - 0.5,
-        edgecolors=ink.TEXT, linewidth=0.2 if max(layer.values.shape) <= _MOST_LINED else 0,
+        edgecolors=around, linewidth=0.2 if max(layer.values.shape) <= _MOST_LINED else 0,
     )  # fmt: skip
     if layer.x_names:
-        _name_places(axes, layer.x_names)
+        _name_places(axes, layer.x_names, _LETTERS_OF_NAMES["large"])
     if layer.y_names:
         every = max(1, -(-len(layer.y_names) // _MOST_NAMES))
         places = range(0, len(layer.y_names), every)

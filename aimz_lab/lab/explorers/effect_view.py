@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aimz_lab.effects.measures import NO_EFFECT, UNIT_WORDS, name_of
 from aimz_lab.effects.outcome_names import called
+from aimz_lab.effects.sentences import noted_as_drawn
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.lab.explorers.charts import (
     Area,
@@ -32,7 +33,6 @@ from aimz_lab.lab.explorers.effect_question import (
 )
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
 from aimz_lab.lab.formatting import number
-from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.progress import percentage
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from aimz_lab.effects.effect_summary import EffectSummary
 
 _MOST_BARS = 40
-_MOST_LINES = 3
+_MOST_PANELS = 12  # of groups, beside each other, where they do not fit in one chart
 _FAR = 4.0  # times the width of an effect
 _MOVES = 2.5  # times it, to hold the effect at other values of the curve too
+_ROOM_OF_PANELS = 0.05  # of the values, above and below them
 _ROOM = 0.6  # of the distance of two levels, for the dots of groups beside each other
 _LINES: tuple[Role, ...] = ("main", "second", "quiet")
 
@@ -73,7 +74,7 @@ class Effect:
 
     def noted(self, site: str) -> str:
         """Return what is said beside an axis of it, if it holds the noise of drawn outcomes."""
-        return " (drawn outcomes)" * (site in named_as_drawn(self.draws.attrs))
+        return noted_as_drawn(site, self.draws.attrs)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def effect_view(answer: Answered) -> View:
     """Return what is shown of an answer."""
     charts = [_effect_chart(answer)]
     if answer.curve is not None and answer.curve.values:
-        charts.append(_curve_chart(answer, answer.curve))
+        charts += _curve_charts(answer, answer.curve)
     return View(charts, table=_table(answer), sentences=_sentences(answer))
 
 
@@ -234,7 +235,7 @@ def _groups_chart(answer: Answered, names: Sequence[str], label: str, none: floa
                 role=role, label=text,
             )
         )  # fmt: skip
-    dims = [str(d) for d in answer.effect.draws[site].dims if d not in SAMPLE_DIMS]
+    dims = _groups_of(answer)
     more = f", the first {_MOST_BARS} of {len(names):,}" if len(names) > _MOST_BARS else ""
     return Chart(
         layers,
@@ -245,45 +246,123 @@ def _groups_chart(answer: Answered, names: Sequence[str], label: str, none: floa
     )
 
 
-def _curve_chart(answer: Answered, curve: Curve) -> Chart:
-    """Draw the averages over one input, with the baseline's and a place to drag."""
+def _curve_charts(answer: Answered, curve: Curve) -> list[Chart]:
+    """Draw the averages over one input, with the baseline's and places to drag.
+
+    More groups than there are colours have a chart each, with one scale.
+    """
+    site = answer.asked.site
+    summary = curve.summary[site].transpose("summary", "__value", ...).values
+    mean, _, low, high = summary.reshape(len(summary), len(curve.values), -1)[:4]
+    ends = np.stack([mean, low, high])
+    names = entries(answer.effect.after[site])[0]
+    if len(names) > len(_LINES):
+        return _charts_of_groups(answer, curve, names, ends)
+    return [_curve_chart(answer, curve, names, ends)]
+
+
+def _curve_chart(answer: Answered, curve: Curve, names: Sequence[str], ends: np.ndarray) -> Chart:
     asked, site = answer.asked, answer.asked.site
     place = asked.curve or 0
-    moved, name = answer.inputs[place], answer.names[place]
-    summary = curve.summary[site].transpose("summary", "__value", ...)
-    names = entries(answer.effect.after[site])[0]
-    values = summary.values.reshape(len(summary), len(curve.values), -1)
-    is_number = moved.is_number
+    moved = answer.inputs[place]
     x = np.array([_place(moved, value) for value in curve.values])
-    before = entries(answer.effect.before[site])[1].mean(0)
     layers: list[Layer] = []
     text = f"average, {answer.prob:.0%} interval"
-    n_lines = min(values.shape[-1], len(_LINES))
-    for i, role in enumerate(_LINES[:n_lines]):
-        mean, _, low, high = values[:4, :, i]
-        label = names[i] if len(names) > 1 else text
-        if not is_number:  # there is nothing between two levels
-            ends = np.stack([mean, low, high])
-            layers.append(_levels(moved, x, ends, label, role, _beside(i, n_lines)))
+    for i, (name, role) in enumerate(zip(names, _LINES, strict=False)):
+        label = name if len(names) > 1 else text
+        if not moved.is_number:  # there is nothing between two levels
+            beside = _beside(i, len(names))
+            layers.append(_levels(moved, x, ends[:, :, i], label, role, beside))
         elif len(names) > 1:
-            layers.append(Line(x, mean, label=label, role=role))
+            layers.append(Line(x, ends[0, :, i], label=label, role=role))
         else:
-            layers += [Band(x, low, high), Line(x, mean, label=label)]
+            layers += _with_band(x, ends[:, :, i], label)
     if len(names) == 1:
-        layers.append(Rule(float(before[0]), axis="y", label="baseline"))
-    layers += _marks(answer, moved, place)
-    more = f" (the first {_MOST_LINES} groups)" if len(names) > _MOST_LINES else ""
-    called, held = answer.effect.called(site), _held(answer, place)
-    interval = f", {answer.prob:.0%} interval" if len(names) > 1 and not is_number else ""
+        before = float(entries(answer.effect.before[site])[1].mean())
+        layers.append(Rule(before, axis="y", label="baseline"))
+    called = answer.effect.called(site)
+    interval = f", {answer.prob:.0%} interval" if len(names) > 1 and not moved.is_number else ""
     return Chart(
-        layers,
-        title=f"Average of {called} over {moved.name}{more}{held}",
+        layers + _marks(answer, moved, place),
+        title=f"Average of {called} over {moved.name}{_held(answer, place)}",
         x_label=moved.name,
         y_label=f"average of {called}{interval}{answer.effect.noted(site)}",
-        x_names=() if is_number else list(map(str, moved.choices)),
-        x_range=None if is_number else (-0.5, len(moved.choices) - 0.5),
-        handles=_handles(answer, moved, name, place),
+        handles=_handles(answer, moved, answer.names[place], place),
+        **_axis_of(moved),
     )
+
+
+def _charts_of_groups(
+    answer: Answered, curve: Curve, names: Sequence[str], ends: np.ndarray
+) -> list[Chart]:
+    """Return a small chart for each of the first groups; the first names the handles of all."""
+    asked, site = answer.asked, answer.asked.site
+    place = asked.curve or 0
+    moved, dims = answer.inputs[place], ", ".join(_groups_of(answer))
+    x = np.array([_place(moved, value) for value in curve.values])
+    handles = _handles(answer, moved, answer.names[place], place)
+    unnamed = [replace(handle, mark="") for handle in handles]
+    marks = [replace(mark, label="") for mark in _marks(answer, moved, place)]
+    shown = ends[:, :, :_MOST_PANELS]
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    room = _ROOM_OF_PANELS * (high - low) or 1.0
+    charts = []
+    for i, name in enumerate(names[:_MOST_PANELS]):
+        own = ends[:, :, i]
+        drawn = _with_band(x, own) if moved.is_number else [_levels(moved, x, own)]
+        which = f" ({i + 1} of {len(names)})" if len(names) > _MOST_PANELS else ""
+        charts.append(
+            Chart(
+                [*drawn, *marks],
+                title=f"{dims} = {name}{which}",
+                x_label=moved.name,
+                y_label=f"average of {answer.effect.called(site)}",
+                size="small",
+                y_range=(low - room, high + room),
+                handles=unnamed if i else handles,
+                **_axis_of(moved),
+            )
+        )
+    return charts
+
+
+def _of_panels(answer: Answered) -> list[str]:
+    """Say what the charts of groups show, if there are such."""
+    site, place = answer.asked.site, answer.asked.curve
+    n_groups = len(entries(answer.effect.after[site])[0])
+    if place is None or answer.curve is None or not answer.curve.values or n_groups <= len(_LINES):
+        return []
+    which = (
+        f"the first {_MOST_PANELS} of {n_groups:,}" if n_groups > _MOST_PANELS else f"{n_groups}"
+    )
+    return [
+        f"The small charts show the average of {answer.effect.called(site)}"
+        f"{answer.effect.noted(site)} over {answer.inputs[place].name} with its "
+        f"{answer.prob:.0%} interval{_held(answer, place)}, in {which} groups of "
+        f"{', '.join(_groups_of(answer))}, on one scale."
+    ]
+
+
+def _groups_of(answer: Answered) -> list[str]:
+    draws = answer.effect.draws[answer.asked.site]
+    return [str(dim) for dim in draws.dims if dim not in SAMPLE_DIMS]
+
+
+def _with_band(x: np.ndarray, ends: np.ndarray, label: str = "") -> list[Layer]:
+    """Return means as a line, with the band of their intervals."""
+    mean, low, high = ends
+    return [Band(x, low, high), Line(x, mean, label=label)]
+
+
+def _axis_of(moved: MovedInput) -> dict[str, Any]:
+    """Return the names and the ends of the axis of an input that is no number."""
+    if moved.is_number:
+        return {}
+    return {"x_names": _named_choices(moved), "x_range": (-0.5, len(moved.choices) - 0.5)}
+
+
+def _named_choices(moved: MovedInput) -> list[str]:
+    return list(map(value_text, moved.choices))
 
 
 def _held(answer: Answered, place: int) -> str:
@@ -299,12 +378,17 @@ def _beside(number_: int, count: int) -> float:
 
 
 def _levels(
-    moved: MovedInput, x: np.ndarray, summary: np.ndarray, label: str, role: Role, beside: float
+    moved: MovedInput,
+    x: np.ndarray,
+    ends: np.ndarray,
+    label: str = "",
+    role: Role = "main",
+    beside: float = 0.0,
 ) -> Bars:
     """Return dots with intervals at the levels that were computed."""
     whole = np.full((3, len(moved.choices)), np.nan)
-    whole[:, x.astype(int)] = summary
-    return Bars(list(map(str, moved.choices)), *whole, beside, role=role, label=label)
+    whole[:, x.astype(int)] = ends
+    return Bars(_named_choices(moved), *whole, beside, role=role, label=label)
 
 
 def _marks(answer: Answered, moved: MovedInput, place: int) -> list[Layer]:
@@ -379,6 +463,7 @@ def _sentences(answer: Answered) -> list[str]:
         )
     if answer.pinned is not None and asked.pinned is not None:
         said += _pin_sentences(answer, answer.pinned)
+    said += _of_panels(answer)
     if answer.curve is not None and answer.curve.problem:
         said.append(f"There is no curve: {answer.curve.problem}")
     elif answer.curve is not None and len(answer.curve.values) < answer.curve.n_values:

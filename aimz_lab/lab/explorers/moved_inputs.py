@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aimz_lab.data.arrays import are_zeros_and_ones
 from aimz_lab.data.tables import is_a, is_table
 from aimz_lab.effects.sweep import Sweep, Swept, check_sweep
 from aimz_lab.errors import ArgumentError
@@ -48,8 +49,9 @@ class MovedInput:
 
     @property
     def is_number(self) -> bool:
-        """Whether its values are numbers."""
-        return self.sweep.grid.dtype.kind in "iuf"
+        """Whether its values are numbers on an axis, and not levels, as 0 and 1 alone are too."""
+        grid = self.sweep.grid
+        return grid.dtype.kind in "iuf" and not are_zeros_and_ones(grid)
 
     @property
     def kept(self) -> str:

@@ -252,6 +252,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
         "handles": [_handle(handle) for handle in chart.handles],
         "x_limits": x_limits,
         "y_limits": y_limits,
+        "lowest_tick": chart.lowest_tick,
         "x_names": [str(name) for name in chart.names()],
     } | {
         name: getattr(chart, name)

@@ -316,8 +316,7 @@ def _worst(
              [Rule(limit, axis="y", role="data", label=f"{limit:.2f}")]),
         )
     ]  # fmt: skip
-    bad = _count(int((worst.k[at] > limit).sum()), "row")
-    words = [f"k-hat is above {limit:.2f}, so that the value is not to be trusted, in {bad}."]
+    words = [_of_trust(int((worst.k[at] > limit).sum()), limit)]
     if worst.is_all:
         own = worst.elpd[at]
         se = np.sqrt(len(own) * own.var())
@@ -331,6 +330,13 @@ def _worst(
             "quite; im.diagnose(X, y) corrects it for them, or says that it cannot."
         )
     return charts, words
+
+
+def _of_trust(n_bad: int, limit: float) -> str:
+    if not n_bad:
+        return f"k-hat is at most {limit:.2f} in all rows: their values can be trusted."
+    which = "its value" if n_bad == 1 else "their values"
+    return f"In {_count(n_bad, 'row')} k-hat is above {limit:.2f}: do not trust {which}."
 
 
 def _no_loo(checks: PredictionChecks) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Shaped
 
 from aimz_lab.calls import public
 from aimz_lab.data import as_typed_key
+from aimz_lab.data.arrays import are_zeros_and_ones
 from aimz_lab.errors import ArgumentError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.kernel.arguments import KernelArguments
@@ -386,7 +387,7 @@ class _Priors:
                 return "None of it is negative, as in the data."
             return f"{part} of it is negative, unlike the data; possible=(low, high) sets bounds."
         if self._impossible(values) == 0:
-            return "All of it is finite; possible=(low, high) says what is impossible."
+            return "All of it is finite. Pass possible=(low, high) to count what is impossible."
         return f"{part} of it is no finite number, which is impossible."
 
     def _data_words(self, values: np.ndarray) -> list[str]:
@@ -477,11 +478,17 @@ def _columns(arguments: KernelArguments, name: str, names: ColumnNames) -> dict[
         if values.ndim == 1:
             own = names.vectors.get(argument, argument)
             label = argument if own in found else own
-            found[label] = CurveColumn(values.astype(float), names.levels.get(argument, ()))
+            found[label] = _curve_column(values, names.levels.get(argument, ()))
         elif values.ndim == 2:
             own = names.columns.get(argument, ())
             for i in range(values.shape[1]):
                 has_names = len(own) == values.shape[1] and own[i] not in found
                 label = own[i] if has_names else f"{argument}[:, {i}]"
-                found[label] = CurveColumn(values[:, i].astype(float))
+                found[label] = _curve_column(values[:, i])
     return dict(list(found.items())[:50])
+
+
+def _curve_column(values: np.ndarray, levels: tuple[str, ...] = ()) -> CurveColumn:
+    if not levels and are_zeros_and_ones(values):
+        levels = ("0", "1")
+    return CurveColumn(values.astype(float), levels)

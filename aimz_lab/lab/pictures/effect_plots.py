@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from aimz_lab.calls import public
+from aimz_lab.data.arrays import are_zeros_and_ones
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.effects.measures import NO_EFFECT, UNIT_WORDS
 from aimz_lab.effects.outcome_names import called, reference_of
+from aimz_lab.effects.sentences import noted_as_drawn
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
-from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.progress import number
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -63,7 +65,7 @@ def plot_effect(
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
         >>> plot_effect(effect, by=np.sign(X)).axes[0].get_xlabel()
-        'effect on y (drawn outcomes)'
+        'effect on y (of drawn outcomes)'
     """
     environment.require_matplotlib()
     draws = _draws(effect, site)
@@ -133,7 +135,7 @@ def _dose_response(draws: xr.DataArray, attrs: dict[str, Any], prob: float) -> F
         )
         raise ArgumentError(msg)
     grid = draws[dose].values
-    is_number = grid.dtype.kind in "iufM"
+    is_number = grid.dtype.kind in "iufM" and not are_zeros_and_ones(grid)
     figure, axes = _figure()
     n_lines = lines.sizes["line"]
     for i in range(n_lines):
@@ -145,8 +147,9 @@ def _dose_response(draws: xr.DataArray, attrs: dict[str, Any], prob: float) -> F
             beside = _BETWEEN_GROUPS * (i - (n_lines - 1) / 2) / n_lines
             _draw_dots(axes, np.arange(len(grid)) + beside, values, prob, ink.LINES[i], label)
     if not is_number:
-        axes.set_xticks(np.arange(len(grid)), list(map(str, grid)), parse_math=False)
-        axes.set_xlim(-0.5, len(grid) - 0.5)
+        _name_levels(
+            axes, [f"{each:g}" if grid.dtype.kind in "iuf" else str(each) for each in grid]
+        )
     if contrast != "average":
         axes.axhline(NO_EFFECT.get(contrast, 0.0), color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_xlabel(dose)
@@ -160,6 +163,11 @@ def _dose_response(draws: xr.DataArray, attrs: dict[str, Any], prob: float) -> F
     over = " ".join(filter(None, (what, against, "over", dose)))
     words = f"{over}, with {prob:.0%} HDI: {' and '.join(ends)}."
     return _finished(figure, words)
+
+
+def _name_levels(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_xticks(np.arange(len(names)), names, parse_math=False)
+    axes.set_xlim(-0.5, len(names) - 0.5)
 
 
 def _draw_line(
@@ -199,7 +207,7 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
 def _named(effect: xr.DataTree, site: str) -> str:
     group = next(group for group in PREDICTIVE_GROUPS if group in effect)
     name = called(effect[group].to_dataset(), site)
-    return f"{name} (drawn outcomes)" if site in named_as_drawn(_attrs(effect)) else name
+    return name + noted_as_drawn(site, _attrs(effect))
 
 
 def _title(values: Any, default: str) -> str:
@@ -308,10 +316,14 @@ def _along(draws: xr.DataArray, over: xr.DataArray, name: str, prob: float, colu
     )
     at = np.array([values[b].mean() for b in bins])
     figure, axes = _figure()
-    for mass, alpha in ((prob, 0.2), (0.5, 0.3)):
-        low, high = hdi(means, mass, axis=1).T
-        axes.fill_between(at, low, high, color=ink.BLUE, alpha=alpha, linewidth=0)
-    axes.plot(at, means.mean(1), color=ink.BLUE)
+    if are_zeros_and_ones(distinct):
+        _draw_dots(axes, at, means.T, prob, ink.BLUE, None)
+        _name_levels(axes, ["0", "1"])
+    else:
+        for mass, alpha in ((prob, 0.2), (0.5, 0.3)):
+            low, high = hdi(means, mass, axis=1).T
+            axes.fill_between(at, low, high, color=ink.BLUE, alpha=alpha, linewidth=0)
+        axes.plot(at, means.mean(1), color=ink.BLUE)
     axes.axhline(0, color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_xlabel(column)
     axes.set_ylabel(f"effect on {name}")

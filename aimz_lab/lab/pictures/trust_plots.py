@@ -29,8 +29,8 @@ _MOST_ENTRIES = 10
 def plot_trust(report: TrustReport) -> Figure:
     """Draw a trust report in one picture, with its verdict above.
 
-    For a guide: the loss of each window of steps; the log ratios of joint density to guide density,
-    whose tail k-hat describes; and means and two standard deviations of the draws beside those of
+    For a guide: the loss of each window of steps, with its noise; the log ratios of joint density
+    to guide density, whose tail k-hat describes; and means and two standard deviations of the draws beside those of
     better draws, for the entries that are furthest off. For chains: the draws of the entry with the
     highest R-hat; R-hat and effective sample size of each entry; and, if the sampler kept the
     energies, their distribution beside that of their changes from draw to draw (Betancourt, 2016).
@@ -123,14 +123,23 @@ def _loss(axes: Axes, report: TrustReport) -> None:
         _nothing(axes, "no history of the loss")
         return
     steps = (np.arange(len(trend.windows)) + 1) * trend.window
-    later = trend.windows[len(trend.windows) // 4 :]  # the first fall would hide the end
+    later = slice(len(trend.windows) // 4, None)  # the first fall would hide the end
+    low, high = np.nanmin(trend.windows), np.nanmax(trend.windows[later])
+    if np.isfinite(trend.errors).all():
+        # A fall within its noise is none, however far the axis spreads it.
+        ends = trend.windows + 2 * np.outer([-1, 1], trend.errors)
+        low, high = min(low, ends[0, later].min()), max(high, ends[1, later].max())
+        label = "± 2 standard errors"
+        axes.fill_between(
+            steps[later], *ends[:, later], color=_BLUE, alpha=_SHADE, linewidth=0, label=label
+        )
     axes.plot(steps, trend.windows, color=_BLUE, linewidth=1.2)
-    low, high = np.nanmin(trend.windows), np.nanmax(later)
     axes.set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.3 * (high - low) + 1e-9)
     if trend.waited:
         label = {"label": "last progress"}
         axes.axvline(steps[-1 - trend.waited], color=_GREY, linewidth=1, linestyle="--", **label)
-        axes.legend(fontsize=8, frameon=False, loc="upper center")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=8, frameon=False, loc="upper center", ncols=2)
     axes.set_xlabel("step")
     axes.set_ylabel("nats per row")
     set_steps(axes)

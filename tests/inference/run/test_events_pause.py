@@ -67,12 +67,12 @@ def test_the_time_of_a_pause_is_told_apart_while_it_lasts_and_in_the_end():
     run._paused_at -= 11.0
     assert run.paused_s == pytest.approx(11, abs=1)
     assert run.trained_s == pytest.approx(9, abs=1)
-    assert re.search(r"for (9\.|0:10).*, and 0:11 paused, as of", repr(run))
+    assert re.search(r"for (9\.|10 s).*, and 11 s paused, as of", repr(run))
     run.end_pause("running")
     run.finish("completed", "all steps done")
     assert (run.status, run.paused_s) == ("completed", pytest.approx(11, abs=1))
     assert run.trained_s + run.paused_s == pytest.approx(run.elapsed_s)
-    assert dict(run_facts(run))["time"].endswith(", and 0:11 paused")
+    assert dict(run_facts(run))["time"].endswith(", and 11 s paused")
 
 
 def test_no_time_of_training_goes_by_before_the_first_step():
@@ -91,9 +91,9 @@ def test_rates_are_steps_over_the_time_of_training_as_the_summary_and_the_compar
     run.spend("paused", 20.0)
     run._began -= 20.0
     run.finish("completed", "all steps done")
-    assert re.fullmatch(r"1:00, and 0:20 paused; (100|99) steps/s, .*", facts(run)["time"])
-    assert " in 1:00, and 0:20 paused" in repr(run)
-    assert formatting.status_line(run).endswith("in 1:00 · 0:20 paused")
+    assert re.fullmatch(r"1:00, and 20 s paused; (100|99) steps/s, .*", facts(run)["time"])
+    assert " in 1:00, and 20 s paused" in repr(run)
+    assert formatting.status_line(run).endswith("in 1:00 · 20 s paused")
     compared = compare({"one": run})["one"]
     assert compared["trained_s"] == pytest.approx(60, abs=1)
     assert compared["paused_s"] == pytest.approx(20)

@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 from aimz_lab import Callback, ImpactModel, TableSpec, lab, settable_rate
 from aimz_lab.data import AxisLabels
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError, FitWarning, NotFittedError
+from aimz_lab.lab.callbacks.comparison import Comparison
 from aimz_lab.lab.callbacks.model_scores import Scores, compared_loo
 from aimz_lab.trust.predictive_checks import LeaveOneOut
 from aimz_lab.trust.scored_outcomes import ScoredOutcomes, check_same_outcomes
@@ -116,6 +117,8 @@ def test_what_leave_one_out_cannot_say_is_said(models):
     assert table.loc["verdict", "far"] == "red"
     assert "far: red, as k-hat of the guide is " in repr(table)
     assert "far: leave-one-out was not computed: k-hat says that the draws are not" in repr(table)
+    # An amber finding that may be the reason of the red ones stands beside them.
+    assert "; the reason may be that the run has " in repr(table)
     assert table["far"][["elpd_loo", "p_loo"]].isna().all()
     assert table.loc["elpd_loo", "flat"] < 0
     assert "weight" not in table.index  # there is one model alone to be compared
@@ -136,6 +139,16 @@ def loo(elpd, lppd, k=0.0):
         weights=np.full((600, n_rows), 1 / 600), sampling_se=0.0, draws_se=0.3,
         kept=np.arange(n_rows), gap=lppd - elpd, pointwise=elpd,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("less", "dse", "draws_se", "is_sure"), [
+    (-0.92, 1.13, 0.1, False), (-0.92, 0.1, 0.5, False), (-9.2, 1.13, 0.5, True)])  # fmt: skip
+def test_a_weight_between_models_that_are_not_told_apart_says_so(less, dse, draws_se, is_sure):
+    facts = {"elpd_loo": -9.0, "draws_se": draws_se, "elpd_diff": 0.0, "dse": 0.0, "weight": 1.0}
+    other = {**facts, "elpd_diff": less, "dse": dse, "weight": 0.0}
+    table = Comparison({"best": facts, "none": {"steps": 5}, "other": other}, {})
+    (row,) = [line for line in repr(table).splitlines() if line.startswith("weight")]
+    assert row.count("uncertain") == (0 if is_sure else 2)
 
 
 def test_a_share_is_written_alike_everywhere(models, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from aimz_lab.lab.explorers.charts import Bars, Chart, Handle, Line, View
+from aimz_lab.lab.explorers.charts import Bars, Cells, Chart, Handle, Line, Rule, View
 from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.pictures import ink
 
@@ -64,3 +64,29 @@ def test_handles_at_one_place_stand_above_each_other_with_their_names():
     assert heights[0] < heights[1]
     assert [text.get_text() for text in axes.texts] == ["a: observed", "b: observed"]
     assert len({line.get_color() for line in axes.lines if line.get_marker() == "^"}) == 2
+
+
+def test_no_line_runs_through_the_name_of_a_handle():
+    marks = {"loc": 1.0, "scale": 1.2}
+    handles = [Handle(name, at, mark=name, text=f"{at}") for name, at in marks.items()]
+    layers = [Line(X, X), Rule(1.4), Rule(0.02, axis="y")]
+    (axes,) = draw_view(View([Chart(layers, handles=handles)])).axes
+    names = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    loc, scale = names["loc: 1.0"], names["scale: 1.2"]
+    for box, lines in ((loc, (1.2, 1.4)), (scale, (1.4,))):
+        at = axes.transData.transform([(place, 0.0) for place in lines])
+        assert not any(box.x0 < x < box.x1 for x, _ in at)
+        assert box.y1 < at[0, 1]  # the values, and lines across them, are above
+    assert min(axes.get_yticks()) >= 0
+
+
+def test_small_charts_are_equally_wide_in_each_row():
+    figure = draw_view(View([Chart([Line(X, X)], size="small")] * 5))
+    assert {axes.get_subplotspec().get_gridspec().ncols for axes in figure.axes} == {3}
+
+
+def test_a_cell_that_is_none_has_no_lines_around_it():
+    layer = Cells([[0, 1], [0, -1]], kinds=[("rows", "main"), ("padding", "bad")])
+    (axes,) = draw_view(View([Chart([layer])])).axes
+    (mesh,) = (one for one in axes.collections if one.get_array() is not None)
+    assert mesh.get_edgecolor()[:, 3].tolist() == [1, 1, 1, 0]

@@ -255,7 +255,7 @@ def test_an_effect_on_what_hangs_on_drawn_values_says_so():
         assert ("Outcomes are drawn here" in said) == is_drawn
         effect, curve = view.charts
         for label in (effect.x_label, curve.y_label):
-            assert ("(drawn outcomes)" in label) == is_drawn
+            assert ("(of drawn outcomes)" in label) == is_drawn
 
 
 def test_only_what_changed_is_computed_again(im, monkeypatch):
@@ -393,6 +393,36 @@ def test_the_first_question_sets_what_is_0_or_1(table_model):
     assert asked.view.sentences[0] == "Baseline: as observed. Intervention: region = west."
     explorer.close()
     asked.close()
+
+
+def test_each_group_has_a_curve_and_0_and_1_are_levels(table_model):
+    ward = np.arange(N) % 14
+    explorer = lab.explore_effect(table_model, FRAME, vary=["treated", "dose"], by={"ward": ward})
+    explorer.set(curve="treated", dose="observed")
+    _, *charts = explorer.wait().charts
+    assert [chart.title for chart in charts[::11]] == ["ward = 0 (1 of 14)", "ward = 11 (12 of 14)"]
+    assert len({chart.limits() for chart in charts}) == 1  # so that they can be compared
+    assert "in the first 12 of 14 groups of ward, on one scale." in explorer.view.sentences[-1]
+    for chart in charts:
+        assert list(chart.names()) == ["observed", "0", "1"]
+        assert isinstance(chart.layers[0], Bars)  # there is nothing between 0 and 1
+    assert [handle.at for handle in charts[-1].handles] == [2, 1]
+    assert [bool(chart.handles[0].mark) for chart in charts] == [True] + 11 * [False]
+    _, *charts = explorer.set(curve="dose").charts
+    band, line = charts[0].layers[:2]
+    assert (band.low < line.y).all()
+    assert (line.y < band.high).all()
+    explorer.close()
+
+
+def test_handles_have_room_below_what_they_would_hide(table_model):
+    explorer = lab.explore_effect(table_model, FRAME, by="treated")
+    chart = explorer.set(curve="region").charts[1]
+    low, high = chart.limits()[1]
+    least = min(dots.low.min() for dots in chart.layers[:2])
+    assert low < chart.lowest_tick <= least
+    assert (least - low) / (high - low) > 0.15
+    explorer.close()
 
 
 @pytest.mark.slow

@@ -290,7 +290,9 @@ def test_the_panel_takes_what_the_calls_of_the_model_take(tree, im, data):
     )
     view = panel.set(check="test statistics", statistic="above")
     assert panel.table().loc["above", "observed"] == pytest.approx((y > 1).mean())
-    assert "elpd_loo of 700 rows" in panel.set(check="worst rows").sentences[0]
+    said = panel.set(check="worst rows").sentences
+    assert "elpd_loo of 700 rows" in said[0]
+    assert said[1] == "In 4 rows k-hat is above 0.60: do not trust their values."
     rules = [one.label for one in view.charts[0].layers if isinstance(one, Rule)]
     assert rules == ["observed", "90% of the draws", ""]
     for each in (found, also, panel):

@@ -19,6 +19,7 @@ from numpyro.infer.reparam import LocScaleReparam
 from aimz_lab import ImpactModel, TableSpec
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError, KernelError
 from aimz_lab.lab import explore_prior
+from aimz_lab.lab.explorers.charts import Bars
 from aimz_lab.lab.explorers.moved_priors import MovedPriors
 from aimz_lab.lab.explorers.prior_sites import SURE
 from aimz_lab.lab.explorers.quantiles import quantile_with_error
@@ -283,6 +284,14 @@ def test_a_curve_of_counts_that_reach_far_has_the_axis_of_their_density():
     places = axes.transData.transform([(0.0, 0.0), (0.0, 3.0), (0.0, chart.y_range[1])])[:, 1]
     assert places[1] - places[0] > 0.1 * (places[2] - places[0])  # on a linear axis less than 0.02
     assert [text.get_text() for text in axes.get_yticklabels()][:3] == ["0", "1", "2"]
+
+
+def test_a_curve_over_0_and_1_has_dots():
+    flags = (np.arange(len(X)) % 2).astype(np.float32)
+    explorer = explore_prior(model(counts), flags)
+    chart = explorer.set(picture="curve over X").charts[-1]
+    assert chart.names() == ("0", "1")
+    assert isinstance(chart.layers[0], Bars)
 
 
 def by_region(X, region, n_regions, y=None):

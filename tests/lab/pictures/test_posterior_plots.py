@@ -263,6 +263,12 @@ def test_along_a_column_there_is_a_point_for_each_value_or_part_of_the_rows(dist
     assert abs(mean[0] - float(first.mean())) < 0.2
 
 
+def test_along_a_column_of_0_and_1_no_line_joins_them():
+    (axes,) = lab.plot_effect(TREE, over=np.arange(ROWS) % 2).axes
+    assert axes.lines[0].get_linestyle() == "None"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1"]
+
+
 def test_crossed_groups_have_a_row_each():
     means = xr.DataArray(
         RNG.normal(size=(1, 50, 2, 3)),

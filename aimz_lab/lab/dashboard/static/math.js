@@ -230,11 +230,12 @@ export const count = (value) => (value === null || value === undefined ? "-" : g
 /** Write a rate per second: whole from 10 on, one decimal below. */
 export const rate = (value) => grouped(value, value >= 10 ? 0 : 1);
 
-/** Write a span of time as a clock does. */
+/** Write a span of time: in seconds below a minute, else as a clock does. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "-";
-  if (seconds < 10) return `${fixed(seconds, 1)} s`;
+  if (seconds < 9.95) return `${fixed(seconds, 1)} s`;
   const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
   const two = (n) => String(n).padStart(2, "0");
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;

@@ -6,6 +6,7 @@ import { enoughTicks, nearest, number, scale, tickLabels } from "../../dashboard
 const ARRAYS = ["x", "y", "low", "high", "edges", "heights", "values"];
 const ROOMS = { large: { height: 260, bottom: 40, top: 10 }, small: { height: 150, bottom: 36, top: 8 } };
 const RIGHT = 12;
+const BETWEEN_NAMES = 8; // pixels
 
 /** Read a buffer of float64, which may begin at any byte of its message. */
 export function numbers(view) {
@@ -32,6 +33,18 @@ function namedTicks(names, most) {
   return named.filter((_, i) => i === last || (i % every === 0 && last - i >= every));
 }
 
+/** As many of the names of an axis as stand apart from each other. */
+function apart(names, x, measure) {
+  const half = (name) => measure(clip(name)) / 2;
+  for (let most = names.length; most > 1; most--) {
+    const ticks = namedTicks(names, most);
+    const isApart = ([at, name], i) => i === 0 || x.at(at) - x.at(ticks[i - 1][0])
+      >= half(ticks[i - 1][1]) + half(name) + BETWEEN_NAMES;
+    if (ticks.every(isApart)) return ticks;
+  }
+  return namedTicks(names, 1);
+}
+
 const numbered = (ticks) => {
   const labels = tickLabels(ticks);
   return ticks.map((tick, i) => [tick, labels[i]]);
@@ -51,14 +64,14 @@ export function place(chart, width, measure, xLimits = null) {
   const y = scale(chart.y_scale, chart.y_limits, ends);
   const yNames = chart.cells?.y_names ?? [];
   const whole = (ticks) => (chart.cells ? ticks.filter(Number.isInteger) : ticks);
-  const yTicks = yNames.length ? namedTicks(yNames, height / 18) : numbered(whole(y.ticks(chart.size === "small" ? 3 : 6)));
+  const aboveHandles = (tick) => chart.lowest_tick === null || tick >= chart.lowest_tick;
+  const yTicks = yNames.length ? namedTicks(yNames, height / 18)
+    : numbered(whole(y.ticks(chart.size === "small" ? 3 : 6)).filter(aboveHandles));
   const left = Math.ceil(Math.max(20, ...yTicks.map(([, label]) => measure(label)))) + 14;
   const x = scale(chart.x_scale, xLimits ?? chart.x_limits, [left, width - RIGHT]);
   const names = chart.x_names.length ? chart.x_names : chart.cells?.x_names ?? [];
-  const widest = Math.max(20, ...names.map((name) => measure(clip(name))));
-  const room = Math.floor((width - left) / (widest + 14));
   const about = Math.max(3, Math.round((width - left) / 90));
-  const xTicks = names.length ? namedTicks(names, room) : numbered(whole(enoughTicks(chart.x_scale, ...(xLimits ?? chart.x_limits), about)));
+  const xTicks = names.length ? apart(names, x, measure) : numbered(whole(enoughTicks(chart.x_scale, ...(xLimits ?? chart.x_limits), about)));
   return { chart, x, y, xTicks: xTicks.map(([at, label]) => [at, clip(label)]), yTicks,
     box: { width, height, left, right: width - RIGHT, top, bottom: height - bottom } };
 }
