@@ -30,19 +30,18 @@ class DevicesPanel(Panel):
 
     def __init__(self) -> None:
         self._knows = False
-        self._own: list[Compilation] = []
+        self._programs: dict[str, Frame] = {}
         self._thread = 0
-        self._looked_at = 0
+        self._looked_at: int | None = None
         self._batch_sizes: set[int] = set()
         self._new_sizes: set[int] = set()
-        self._causes: dict[int, str] = {}
 
     def begin(self, run: Run) -> None:
         """Count batch sizes from here on, and compilations from the beginning of the call."""
-        self._knows, self._own = run.step == run.resumed_at, []
+        self._knows, self._programs = run.step == run.resumed_at, {}
         self._thread = threading.get_ident()
-        self._looked_at = compilation_log().count if run.call is None else 0
-        self._batch_sizes, self._new_sizes, self._causes = set(), set(), {}
+        self._looked_at = compilation_log().count if run.call is None else None
+        self._batch_sizes, self._new_sizes = set(), set()
 
     def take(self, steps: Steps) -> None:
         """Note sizes of batches that are new."""
@@ -67,13 +66,18 @@ class DevicesPanel(Panel):
         where = "before the first step" if run.step == 0 else f"by step {run.step:,}"
         if self._batch_sizes and new_sizes:
             where += f", first batch of {', '.join(f'{n:,}' for n in new_sizes)} rows"
-        for compilation in compilation_log().since(self._looked_at):
+        for compilation in compilation_log().since(self._looked_at or 0):
+            if self._looked_at not in (None, compilation.number):
+                self._knows = False  # the log has forgotten some
             self._looked_at = compilation.number + 1
             if self._is_own(compilation, run):
-                self._own.append(compilation)
-                self._causes[compilation.number] = where
-        # Bounded, since a loop may compile at every step.
-        self._causes = dict(list(self._causes.items())[-512:])
+                before = self._programs.get(compilation.name, {"count": 0, "seconds": 0.0})
+                self._programs[compilation.name] = {
+                    "name": compilation.name,
+                    "count": before["count"] + 1,
+                    "seconds": before["seconds"] + compilation.seconds,
+                    "cause": where,
+                }
         self._batch_sizes.update(new_sizes)
 
     def _is_own(self, compilation: Compilation, run: Run) -> bool:
@@ -84,27 +88,13 @@ class DevicesPanel(Panel):
     def _compiled(self) -> Frame | None:
         if not self._knows:
             return None
-        return {
-            "count": len(self._own),
-            "seconds": sum(c.seconds for c in self._own),
-            "longest": self._by_function(self._own),
-        }
-
-    def _by_function(self, compilations: list[Compilation]) -> list[Frame]:
-        grouped: dict[str, list[Compilation]] = {}
-        for compilation in compilations:
-            grouped.setdefault(compilation.name, []).append(compilation)
-        rows = [
-            {
-                "name": name,
-                "count": len(group),
-                "seconds": sum(c.seconds for c in group),
-                "cause": self._causes.get(group[-1].number, ""),
-            }
-            for name, group in grouped.items()
-        ]
+        rows = self._programs.values()
         worth_a_line = [row for row in rows if row["seconds"] >= _SHORT_S or row["count"] > 1]
-        return sorted(worth_a_line, key=lambda row: -row["seconds"])[:MOST_COMPILATIONS]
+        return {
+            "count": sum(row["count"] for row in rows),
+            "seconds": sum(row["seconds"] for row in rows),
+            "longest": sorted(worth_a_line, key=lambda row: -row["seconds"])[:MOST_COMPILATIONS],
+        }
 
 
 def _different(sizes: np.ndarray) -> set[int]:
