@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,7 +69,9 @@ class Preparation:
         first_s: Seconds before the first telling.
 
     Attributes:
+        number: Its number in this process, by which compilations are known to belong to the call.
         activity: What the call does now.
+        stage: What the call as a whole is at.
         began: Time at which the call began, in seconds of the monotonic clock; ``None`` before.
 
     Example:
@@ -89,7 +92,8 @@ class Preparation:
         withdraw: Callable[[], None] | None = None,
         first_s: float = FIRST_S,
     ) -> None:
-        self.activity = "reading the data"
+        self.number = next(_numbers)
+        self.activity, self.stage = "reading the data", "preparing"
         self._outer: Preparation | None = None
         self._parts: tuple[int, int] | None = None
         self._counted_from = self._share = 0.0
@@ -144,7 +148,7 @@ class Preparation:
                     return
                 now, self._has_told = time.monotonic(), True
                 told = Preparing(
-                    self._name, self.activity, now - self.began, left_s=self._left_s(now)
+                    self._name, self.activity, now - self.began, self.stage, self._left_s(now)
                 )
                 try:
                     self._tell(told)
@@ -165,17 +169,25 @@ class Preparation:
     def under_way(self) -> Iterator[Preparation]:
         """Begin, and be the one that :func:`doing` speaks to; an error ends it."""
         self._outer = _current.get()
-        token = _current.set(self)
         try:
-            self.begin()
-            yield self
+            with self.as_current():
+                self.begin()
+                yield self
         except BaseException:
             self.end()
             raise
+
+    @contextlib.contextmanager
+    def as_current(self) -> Iterator[None]:
+        """Be the one that :func:`doing` speaks to, and whose call compiles what is compiled."""
+        token = _current.set(self)
+        try:
+            yield
         finally:
             _current.reset(token)
 
 
+_numbers = itertools.count()
 _NOBODY = Preparation("")
 _current: contextvars.ContextVar[Preparation | None] = contextvars.ContextVar(
     "aimz_lab_preparation", default=None
@@ -223,8 +235,13 @@ def preparing_line(name: str, *, enabled: bool, stage: str = "preparing") -> Ite
             preparation.end()
 
 
+def calls() -> tuple[int, ...]:
+    """Return the numbers of the calls that are under way on this thread, the innermost first."""
+    return tuple(one.number for one in _around())
+
+
 def _around() -> Iterator[Preparation]:
-    """The preparations that are under way, the innermost first."""
+    """The preparations of the calls that are under way, the innermost first."""
     one = _current.get()
     while one is not None:
         yield one

@@ -88,7 +88,7 @@ def test_the_time_of_a_run_is_that_of_its_call(method):
 
 
 @pytest.mark.slow
-def test_waiting_for_a_compilation_is_preparation_whenever_it_comes():
+def test_steps_and_held_out_loss_are_compiled_before_the_first_step():
     kernel = Slow()
     kernel.wait_s = 0.0
 
@@ -97,9 +97,13 @@ def test_waiting_for_a_compilation_is_preparation_whenever_it_comes():
             kernel.wait_s = 0.45  # as the training steps are traced
 
     model = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
-    model.fit(X, 2 * X, batch_size=20, epochs=5, progress=False, callbacks=[FromHere()])
+    held_out = X[:5] + 0.5
+    model.fit(X, 2 * X, batch_size=20, epochs=5, progress=False, callbacks=[FromHere()],
+              validation=(held_out, 2 * held_out))  # fmt: skip
     run = model.last_run
     assert kernel.wait_s == 0
+    assert len(run.validation) == 5
+    assert "compiling" not in run.seconds_in
     assert run.prepared_s > 0.45
     assert run.trained_s < 0.4 > run.stepping_s
     assert run.elapsed_s > sum(run.seconds_in.values()) * 0.99

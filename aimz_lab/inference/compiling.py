@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -68,7 +69,8 @@ def compile_on_thread(compiler: Callable[[], Any]) -> Future:
         What it returns, in the future.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="aimz_lab-compiling")
-    compiled = pool.submit(compiler)
+    # The thread compiles for the call that it is begun by.
+    compiled = pool.submit(contextvars.copy_context().run, compiler)
     pool.shutdown(wait=False)  # as a context manager, the pool would wait for the compiler
     return compiled
 

@@ -19,7 +19,7 @@ from numpyro.infer.svi import SVIState
 
 from aimz_lab.inference.autoguides import autoguides_in
 from aimz_lab.inference.compiling import QUICKEST, compiler_options
-from aimz_lab.inference.rollback import rollback_on_error
+from aimz_lab.inference.rollback import restorer, rollback_always, rollback_on_error
 from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.inference.untrainable_sites import untrainable_sites
 from aimz_lab.kernel.tracing import tracing_lock
@@ -88,14 +88,13 @@ def initial_state(
         RuntimeError: From NumPyro, if no valid initial parameters are found.
     """
     holders = [svi, *(autoguides_in(svi.guide) or [svi.guide])]
-    with tracing_lock:
-        try:
-            with rollback_on_error(*holders):
-                state = _compiled(svi, key, arguments, static, holders)
-                jax.block_until_ready(state)
-        except Exception:  # noqa: BLE001  whatever failed, svi.init decides whether it is an error
-            with untrainable_sites():
-                state = svi.init(key, **arguments, **static)
+    try:
+        with rollback_on_error(*holders):
+            state = _compiled(svi, key, arguments, static, holders)
+            jax.block_until_ready(state)
+    except Exception:  # noqa: BLE001  whatever failed, svi.init decides whether it is an error
+        with tracing_lock, untrainable_sites():
+            state = svi.init(key, **arguments, **static)
     return state
 
 
@@ -108,8 +107,6 @@ def _compiled(
 ) -> SVIState:
     holders = [one for one in holders if hasattr(one, "__dict__")]
     before = _TracerSwap(lambda tracer: tracer)
-    for holder in holders:
-        before.attributes(holder)
     kept: dict[int, Tracer] = {}
 
     def keep(tracer: Tracer) -> Tracer:
@@ -125,11 +122,20 @@ def _compiled(
         return state, list(kept.values())
 
     compiled = SharedJit(set_up, options=compiler_options(QUICKEST))
+    with tracing_lock, rollback_always(*holders):
+        for holder in holders:
+            before.attributes(holder)
+        compiled.trace(key, dict(arguments))
+        traced = restorer(*holders)
+    # Without the lock, so that other runs go on meanwhile. A model that shares the guide finds it
+    # as it was, without tracers.
     state, values = compiled(key, dict(arguments))
     value_of = dict(zip(kept, values, strict=True))
     swap = _TracerSwap(lambda tracer: value_of[id(tracer)], skip=before)
-    for holder in holders:
-        swap.attributes(holder)
+    with tracing_lock:
+        traced()
+        for holder in holders:
+            swap.attributes(holder)
     return state
 
 

@@ -243,7 +243,7 @@ class GuideSampler:
         wait(self._compiling)
         with tracing_lock:
             draw, groups = self._planned(key, params, num_samples, arguments)
-            draws, bad = draw(key, dict(params), dict(arguments), **groups)
+        draws, bad = draw(key, dict(params), dict(arguments), **groups)
         bad = jax.device_get(bad)
         refuse_bad_draws({name: bad[name][:num_samples] for name in bad}, OF_A_GUIDE)
         if groups["groups"] * groups["size"] != num_samples:

@@ -116,19 +116,29 @@ class SharedJit:
 
     def __call__(self, *arrays: Any, **static: Any) -> Any:
         """Run the function; it compiles for arguments of other shapes, types and places."""
-        leaves = jax.tree.leaves(arrays)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):  # within another trace
-            return self._function(*arrays, **static)
-        with tracing_lock:
-            if any(getattr(jax.config, name) for name in _DEBUGGING):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
+            return self._function(*arrays, **static)  # within another trace
+        if _is_debugging():
+            with tracing_lock:
                 return self._jit(*arrays, **static)
-            trace = self.trace(*arrays, **static)
-        # Not under the lock: other runs go on while this one compiles.
-        places = *map(_place_of, leaves), jax.config.jax_default_device
+        return self._program(arrays, self.trace(*arrays, **static))(*arrays)
+
+    def compile(self, *arrays: Any, **static: Any) -> None:
+        """Compile what a call will run; raise what the function raises."""
+        trace = self.trace(*arrays, **static)
+        if not _is_debugging():
+            self._program(arrays, trace)
+
+    def _program(self, arrays: tuple[Any, ...], trace: jax.stages.Traced) -> jax.stages.Compiled:
+        """Return the program of a trace, compiled before or now.
+
+        It does not hold the tracing lock: other runs go on while this one compiles.
+        """
+        places = *map(_place_of, jax.tree.leaves(arrays)), jax.config.jax_default_device
         at = ById(trace.jaxpr), places
         if at not in self._compiled:
             self._compiled[at] = self._compiler(trace, places)()
-        return self._compiled[at](*arrays)
+        return self._compiled[at]
 
     def compile_ahead(self, like: jax.Array, *arrays: Any, **static: Any) -> Future:
         """Compile on a thread what a call will run, of whose arrays some are shapes and types yet.
@@ -168,7 +178,12 @@ class SharedJit:
 
     def trace(self, *arrays: Any, **static: Any) -> jax.stages.Traced:
         """Trace the function, or look up its trace; raise what the function raises."""
-        return self._jit.trace(*arrays, **static)
+        with tracing_lock:
+            return self._jit.trace(*arrays, **static)
+
+
+def _is_debugging() -> bool:
+    return any(getattr(jax.config, name) for name in _DEBUGGING)
 
 
 def _place_of(leaf: Any) -> Hashable:

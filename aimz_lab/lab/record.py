@@ -66,13 +66,13 @@ class RecordedRun(Run):
     ) -> None:
         super().__init__(info)
         self.begin()
+        self.begin_steps()
         self.take_over(columns, metrics)
         self._history.count_as_own()
         if self.step and np.isfinite(rate := self.column("learning_rate")[-1]):
             self.learning_rate = float(rate)
         self.finish(status, reason)
-        self.spend("preparing", prepared_s)
-        self.spend("paused", paused_s)
+        self.seconds_in = {"preparing": prepared_s, "paused": paused_s}
         self._took_s, self._trained_s = elapsed_s, trained_s
 
     @property

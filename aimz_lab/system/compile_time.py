@@ -1,4 +1,4 @@
-"""The time in which a thread waits for programs to be traced, lowered and compiled.
+"""The time in which a thread traces and compiles, and in which it waits for others that trace.
 
 JAX reports each span at its end, on the thread that compiles. A span of tracing holds those of the
 functions inside of it, so that their union counts.
@@ -24,12 +24,10 @@ _KEPT = 64
 
 
 class _CompileTime:
-    """Seconds of compiling by thread, and in all threads together."""
+    """Seconds of compiling by thread."""
 
     def __init__(self) -> None:
         self._of_thread = threading.local()
-        self._lock = threading.Lock()
-        self._everywhere = 0.0
 
     def record(self, event: str, seconds: float, **_: Any) -> None:
         """Add an event of :mod:`jax.monitoring`."""
@@ -45,23 +43,15 @@ class _CompileTime:
             begin = min(begin, first)
         spans.append((begin, end))
         del spans[:-_KEPT]
-        self.add(added)
-
-    def add(self, seconds: float) -> None:
-        """Add seconds of this thread."""
-        self._of_thread.seconds = self.of_thread + seconds
-        with self._lock:
-            self._everywhere += seconds
+        own.seconds = self.of_thread + added
 
     @property
     def of_thread(self) -> float:
         """Seconds of this thread."""
         return getattr(self._of_thread, "seconds", 0.0)
 
-    @property
-    def everywhere(self) -> float:
-        """Seconds of all threads, each of which may compile at the same time."""
-        return self._everywhere
+
+_waits = threading.local()
 
 
 @functools.cache
@@ -72,7 +62,7 @@ def _compile_time() -> _CompileTime:
 
 
 def compiled_s() -> float:
-    """Return the seconds that this thread has waited for compilations since the first call.
+    """Return the seconds that this thread has traced and compiled since the first call.
 
     Example:
         >>> before = compiled_s()
@@ -83,12 +73,16 @@ def compiled_s() -> float:
     return _compile_time().of_thread
 
 
+def waited_s() -> float:
+    """Return the seconds that this thread has waited for others that trace."""
+    return getattr(_waits, "seconds", 0.0)
+
+
 @contextlib.contextmanager
 def waiting_for_threads() -> Iterator[None]:
-    """Count the time within as waiting for compilations, as far as other threads compile."""
-    found = _compile_time()
-    began, before = time.monotonic(), found.everywhere
+    """Count the time within as waiting for other threads that trace."""
+    began = time.monotonic()
     try:
         yield
     finally:
-        found.add(min(time.monotonic() - began, found.everywhere - before))
+        _waits.seconds = waited_s() + time.monotonic() - began

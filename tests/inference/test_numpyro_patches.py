@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 import types
 from functools import cache, partial
 from typing import NamedTuple
@@ -22,7 +23,10 @@ from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, autoguide, elbo
 from numpyro.infer.svi import SVIState
 
+from aimz_lab.inference import shared_programs
 from aimz_lab.inference.numpyro_patches import initial_state, sites_in_order
+from aimz_lab.inference.shared_programs import compiled_once
+from aimz_lab.kernel.tracing import tracing_lock
 from tests.runs import compilations
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
@@ -61,6 +65,26 @@ def drawn(svi, state, **options):
         return svi.guide.sample_posterior(KEY, params, **ROWS, **options)
 
     return jax.jit(draw)(svi.get_params(state))
+
+
+def test_other_threads_may_trace_while_it_compiles_and_find_no_tracers(monkeypatch):
+    svi, seen = make(autoguide.AutoNormal), []
+    before = dict(vars(svi.guide))
+
+    def look():
+        with tracing_lock:
+            seen.append(vars(svi.guide) == before)
+
+    def compile_and_look(key, compiler):
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(5)
+        return compiled_once(key, compiler)
+
+    monkeypatch.setattr(shared_programs, "compiled_once", compile_and_look)
+    initial_state(svi, KEY, ROWS, {})
+    assert seen == [True]
+    assert svi.guide.prototype_trace is not None
 
 
 class SetUp(NamedTuple):

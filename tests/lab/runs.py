@@ -37,6 +37,8 @@ def begun(*, control=None, get_params=None, model="kernel", **info):
 def feed(run, loss, **columns):
     """Record a chunk in the run as if its seconds had passed, and return it."""
     steps = chunk(run.step + 1, loss, **columns)
+    if run.is_preparing:
+        run.begin_steps()
     if run._began is not None:
         run._began -= steps.seconds
     run.record(steps)

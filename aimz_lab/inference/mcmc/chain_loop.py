@@ -86,11 +86,10 @@ class ChainLoop(RunLoop):
         """Run the chunks."""
         chains = self._chains
         self.preparation.activity = "compiling the sampler"
-        began = time.monotonic()
         chains.compile()
-        self.run.spend("preparing", time.monotonic() - began)
-        self.preparation.activity = "computing the first draws"
         self.callbacks.emit("on_epoch_begin", 1)
+        self.preparation.activity = "computing the first draws"
+        self.begin_steps()
         while chains.done < chains.plan.iterations:
             self._advance()
             stop = self.handle_requests()

@@ -44,7 +44,7 @@ class Lifecycle:
         self.preparation = current()
         self._called = self.preparation.began
         self.lap_began = 0.0
-        self._prepared_s = 0.0  # at the last lap
+        self._apart_s = 0.0  # at the last lap
         self._live: LiveRun | None = None
 
     def flush(self) -> None:
@@ -76,16 +76,24 @@ class Lifecycle:
         """
         self.lap_began = time.monotonic()
         self.run.begin(self._called)
-        self._prepared_s = self.run.seconds_in.get("preparing", 0.0)
         self._live = enter(self.run, self.callbacks)
         self.callbacks.emit("on_fit_begin")
 
+    def begin_steps(self) -> None:
+        """End the preparation: what comes now is the first step."""
+        self.run.begin_steps()
+        self.preparation.stage = "running"
+        self.lap(time.monotonic())
+
     def lap(self, now: float) -> float:
-        """Return the seconds since the last lap, without pauses and compilations; begin another."""
-        prepared = self._prepared_s
-        self._prepared_s = self.run.seconds_in.get("preparing", 0.0)
+        """Return the seconds since the last lap; begin another.
+
+        Pauses, compilations and waiting for other calls do not count.
+        """
+        before, spent = self._apart_s, self.run.seconds_in
+        self._apart_s = spent.get("compiling", 0.0) + spent.get("waiting", 0.0)
         seconds, self.lap_began = now - self.lap_began, now
-        return max(seconds - (self._prepared_s - prepared), 0.0)
+        return max(seconds - (self._apart_s - before), 0.0)
 
     def report(self, steps: Steps, epoch_ends: Sequence[int] = ()) -> None:
         """Record ``steps`` and call the callbacks.
@@ -221,7 +229,16 @@ def _add_notes(error: BaseException, others: Sequence[Exception]) -> None:
 
 
 class RunLoop(Lifecycle):
-    """A run that drives its own chunks; subclasses supply :meth:`chunks`."""
+    """A run that drives its own chunks; subclasses supply :meth:`chunks`.
+
+    Args:
+        run: The record that callbacks read.
+        callbacks: The callbacks of the run.
+    """
+
+    def __init__(self, run: Run, callbacks: Callbacks) -> None:
+        super().__init__(run, callbacks)
+        run.call = self.preparation.number
 
     def chunks(self) -> StopRequest:
         """Run the chunks; return the reason and status of the end."""
@@ -238,7 +255,7 @@ class RunLoop(Lifecycle):
         """
         control = self.run.control
         try:
-            with interrupt_stops(control):
+            with interrupt_stops(control), self.preparation.as_current():
                 if self.run.status == "pending":
                     self.begin()
                 reason, status = self.chunks()

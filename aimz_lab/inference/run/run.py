@@ -29,7 +29,7 @@ from aimz_lab.inference.run.records import (
 from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
-from aimz_lab.system.compile_time import compiled_s
+from aimz_lab.system.compile_time import compiled_s, waited_s
 from aimz_lab.types import JsonObject, RunStatus, shown
 
 AxisLabels = Mapping[str, tuple[Sequence[str] | None, ...]]
@@ -60,10 +60,11 @@ class Run:
             resumed run.
         disabled: Callbacks that failed and were switched off, each with its error.
         checkpoints: The newest paths written, with the step of each; at most 1,000.
-        seconds_in: Wall time by activity: ``preparing`` (reading, checking and tracing before the
-            run, setting up chains, and waiting for compilations whenever they come), ``data``
-            (gathering batches and moving them), ``dispatch``, ``steps`` (waiting for them),
-            ``validation``, ``callbacks`` and ``paused``.
+        seconds_in: Wall time by activity: ``preparing`` (all before the first step begins: reading,
+            checking, setting up, compiling), ``data`` (gathering batches and moving them),
+            ``dispatch``, ``steps`` (waiting for them), ``validation``, ``callbacks``, ``paused``,
+            ``compiling`` (after the first step) and ``waiting`` (for other calls, of which one at a
+            time traces its kernel).
         transferred_bytes: Bytes of training data moved to the devices so far, in a resumed run
             since it resumed: the batches, padding included; or, if the rows stay on the devices,
             all rows once and the row numbers of batches. Held-out rows, which are moved once, do
@@ -89,6 +90,8 @@ class Run:
         guide: The guide that is trained; ``None`` for other runs.
         number: Number of the run in this process, from 1, once a page or a list has shown it; else
             ``None``.
+        call: Number of the call that trains, as compilations have it; ``None`` for a hand-written
+            loop.
         axis_labels: Returns the known labels along the axes of each site, by site: names of columns
             and levels. An axis without labels is ``None``.
 
@@ -130,6 +133,7 @@ class Run:
         self.chains: ChainRecord | None = None
         self.guide: Callable | None = None
         self.number: int | None = None
+        self.call: int | None = None
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()
         self._best_so_far = BestSoFar()
@@ -141,6 +145,7 @@ class Run:
         self._get_provenance: Callable[[], JsonObject] | None = None
         self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._began: float | None = None
+        self._steps_began: float | None = None
         self._paused_at: float | None = None
         self._epochs_over: tuple[int, int] | None = None  # and the steps in them
         self._ended: float | None = None
@@ -285,16 +290,16 @@ class Run:
 
     @property
     def prepared_s(self) -> float:
-        """Wall time before the first step, plus later waits for compilations."""
-        if self.step == self.resumed_at:
-            return max(self.elapsed_s - self.paused_s, 0.0)
+        """Wall time before the first step began."""
+        if self.is_preparing:
+            return self.elapsed_s
         return self.seconds_in.get("preparing", 0.0)
 
     @property
     def trained_s(self) -> float:
-        """Wall time of training or sampling, without pauses; that of an earlier process counts too.
+        """Wall time since the first step began, without pauses; that of an earlier process counts too.
 
-        It is the time that all steps took, with callbacks and held-out losses.
+        It is the time that all steps took, with callbacks, held-out losses and later compilations.
         """
         own = self.elapsed_s - self.paused_s - self.prepared_s
         return max(own, 0.0) + self._history.earlier_s
@@ -340,6 +345,11 @@ class Run:
         if total is None or rate == 0 or (self._history.in_first_chunk and self.step < total):
             return None
         return max(total - self.step, 0) / rate
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether the first step has not begun."""
+        return self._steps_began is None
 
     @property
     def finished(self) -> bool:
@@ -458,10 +468,13 @@ class Run:
         """
         self.status = "running"
         self.first_learning_rate = None if self.step else self.learning_rate
-        self._began = now = time.monotonic()
-        if called is not None:
-            self._began = called
-            self.spend("preparing", now - called)
+        self._began = time.monotonic() if called is None else called
+
+    def begin_steps(self) -> None:
+        """End the preparation, as the first step begins; for trainers."""
+        began = time.monotonic()
+        self.spend("preparing", began - self._began)
+        self._steps_began = began  # last: other threads read the clock
 
     def record(self, steps: Steps) -> None:
         """Append ``steps`` to the history; for trainers."""
@@ -568,21 +581,27 @@ class Run:
     def spending(self, activity: str) -> Iterator[None]:
         """Measure what is done in a ``with`` statement; for trainers.
 
+        Before the first step begins, all of it is preparation.
+
         Args:
-            activity: One of :attr:`seconds_in`. What is waited for compilations counts as
-                ``preparing``.
+            activity: One of :attr:`seconds_in`. Compilations count as ``compiling``, and waiting
+                for other threads that trace as ``waiting``.
 
         Returns:
             A context manager.
         """
-        began, before = time.monotonic(), compiled_s()
+        began, compiled, waited = time.monotonic(), compiled_s(), waited_s()
         try:
             yield
         finally:
-            took = time.monotonic() - began
-            waited = min(compiled_s() - before, took)
-            self.spend("preparing", waited)
-            self.spend(activity, took - waited)
+            if not self.is_preparing:
+                took = time.monotonic() - began
+                compiled = min(compiled_s() - compiled, took)
+                waited = min(waited_s() - waited, took - compiled)
+                self.spend(activity, took - compiled - waited)
+                for what, seconds in (("compiling", compiled), ("waiting", waited)):
+                    if seconds:
+                        self.spend(what, seconds)
 
     def begin_pause(self) -> None:
         """Count the time as paused from here on; for trainers."""

@@ -55,6 +55,7 @@ class Run(Protocol):
     notes: list[str]
     chains: ChainRecord | None
     finished: bool
+    is_preparing: bool
     trained_s: float
     prepared_s: float
     paused_s: float
@@ -223,8 +224,8 @@ def draws(run: Run) -> str:
 
 
 def status_words(run: Run) -> str:
-    """Write the status of a run; one that has no step yet is being prepared."""
-    if run.status == "running" and run.step == run.resumed_at:
+    """Write the status of a run; one whose first step has not begun is being prepared."""
+    if run.status == "running" and run.is_preparing:
         return "preparing"
     return STATUS_WORDS[run.status]
 

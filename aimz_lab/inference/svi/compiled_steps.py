@@ -132,15 +132,23 @@ class StepEngine:
             size: How many rows a batch stands for.
             skip_bad: Leave bad steps out and go on, instead of ending before the first.
         """
-        return self._run(
-            state,
-            dict(feed),
-            valid,
-            np.int32(steps),
-            dict(shared),
-            size.typed(),
-            skip_bad=skip_bad,
-        )
+        chunk = state, dict(feed), valid, np.int32(steps), dict(shared), size.typed()
+        return self._run(*chunk, skip_bad=skip_bad)
+
+    def compile(
+        self,
+        state: TrainState,
+        feed: Mapping[str, PyTree[Array]],
+        valid: Int32[np.ndarray, "slot ..."],
+        steps: int,
+        shared: Shared,
+        *,
+        size: DataSize,
+        skip_bad: bool = False,
+    ) -> None:
+        """Compile what :meth:`run` runs with these arguments, without running it."""
+        chunk = state, dict(feed), valid, np.int32(steps), dict(shared), size.typed()
+        self._run.compile(*chunk, skip_bad=skip_bad)
 
     def one(self, state: SVIState, batch: Batch) -> SingleStep:
         """Dispatch one step on one batch, without waiting for its end."""
@@ -151,10 +159,9 @@ class StepEngine:
         """Return the loss of one batch in nats, with the noise of ``key``."""
         return self._loss(state, key, batch.typed())
 
-    def check_loss(self, state: SVIState, key: RandomKey, batch: Batch) -> None:
-        """Trace :meth:`loss` without computing it; raise what the kernel or the guide raises."""
-        with tracing_lock:
-            self._loss.trace(state, key, batch.typed())
+    def compile_loss(self, state: SVIState, key: RandomKey, batch: Batch) -> None:
+        """Compile :meth:`loss` without computing it; raise what the kernel or the guide raises."""
+        self._loss.compile(state, key, batch.typed())
 
     def _single(self, state: SVIState, batch: Batch) -> SingleStep:
         new, loss, _ = self._step.update(TrainState(state), batch)

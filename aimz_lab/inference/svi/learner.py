@@ -57,7 +57,6 @@ from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.preparing import doing
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.types import OnBadStep, Params, RowDependence, Rows, Shared, callable_name
@@ -124,8 +123,7 @@ class SviLearner:
         """Return the constrained parameters of a state; empty without one."""
         if state is None:
             return {}
-        with tracing_lock:
-            return dict(self._constrained(state))
+        return dict(self._constrained(state))
 
     def state_of(self, result: ViResult, state: SVIState | None) -> SVIState | None:
         """Check a result from elsewhere, and return the state to go on from.

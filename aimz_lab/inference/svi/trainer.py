@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -228,8 +228,11 @@ class Trainer(RunLoop):
         self.preparation.activity = "gathering the first batches"
         first = self._next_chunk()
         self.preparation.activity = "compiling the training steps"
-        self._ahead = self._dispatch(self._put(self.state), first)
+        if first is not None:
+            self._call(self._engine.compile, self._put(self.state), first, len(first))
         self.preparation.activity = "computing the first steps"
+        self.begin_steps()
+        self._ahead = self._dispatch(self._put(self.state), first)
         stop, now = None, None
         while self._ahead is not None and stop is None:
             for epoch in self._ahead.chunk.epoch_begins:
@@ -303,16 +306,23 @@ class Trainer(RunLoop):
         if chunk is None:
             return None
         with self.run.spending("dispatch"):
-            result = self._engine.run(
-                state,
-                chunk.feed,
-                chunk.valid,
-                len(chunk) if steps is None else steps,
-                self._shared,
-                size=self._size,
-                skip_bad=self._options.on_nonfinite == "skip",
-            )
+            steps = len(chunk) if steps is None else steps
+            result = self._call(self._engine.run, state, chunk, steps)
         return _Dispatched(chunk, result, time.monotonic())
+
+    def _call(
+        self, function: Callable[..., Any], state: TrainState, chunk: Chunk, steps: int
+    ) -> Any:
+        """Call a function of the engine with steps of a chunk."""
+        return function(
+            state,
+            chunk.feed,
+            chunk.valid,
+            steps,
+            self._shared,
+            size=self._size,
+            skip_bad=self._options.on_nonfinite == "skip",
+        )
 
     def _accept(self, dispatched: _Dispatched) -> str:
         """Wait for a chunk, and report it if a report is due; return a message about a bad step."""

@@ -108,10 +108,10 @@ def held_out_loss(
             block, _ = pad_rows(block, multiple)
         blocks.append(Batch(plan.placement.put_rows(block), valid, shared, DataSize(n_obs)))
     put = plan.placement.put_everywhere
-    noise = put(jax.random.fold_in(key, 1))
+    noise, at_first = put(jax.random.fold_in(key, 1)), put(state)
     with _refusing(data.rows, rows):
         for block in {block.valid: block for block in blocks}.values():
-            engine.check_loss(state, noise, block)
+            engine.compile_loss(at_first, noise, block)
 
     def loss(state: SVIState) -> float:
         placed = put(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
@@ -19,16 +20,18 @@ from aimz_lab.lab.panels import (
 )
 
 
-def panels_of(run: Run, *more: Panel) -> list[Panel]:
+def panels_of(run: Run, display_s: Callable[[], float] = lambda: 0.0) -> list[Panel]:
     """Return the panels that show a run of this kind.
 
     Args:
         run: The run.
-        *more: Further panels, which come last.
+        display_s: Returns the seconds that the display itself took so far.
     """
     if run.info.is_sampling:
-        return [ProgressPanel(), TracePanel(), SamplingPanel(), ConvergencePanel(), *more]
-    return [ProgressPanel(), LossPanel(), PaddingPanel(), ParametersPanel(), *more]
+        own = [TracePanel(), SamplingPanel(), ConvergencePanel()]
+    else:
+        own = [LossPanel(), PaddingPanel(), ParametersPanel()]
+    return [ProgressPanel(display_s), *own]
 
 
 def meta(run: Run) -> dict[str, Any]:

@@ -113,12 +113,10 @@ class LiveDashboard(Display):
         # A click is answered on a thread of the page; the newest frame must come last.
         self._showing = threading.RLock()
         self._next_view: View | None = None
-        self._first_compilation: int | None = None
         self._opening = threading.Lock()
 
     def _panels(self, run: Run) -> list[Panel]:
-        devices = DevicesPanel(lambda: self.display_s, self._first_compilation)
-        panels = panels_of(run, devices)
+        panels = [*panels_of(run, lambda: self.display_s), DevicesPanel()]
         return [*panels, self._check] if self._check else panels
 
     @property
@@ -132,8 +130,8 @@ class LiveDashboard(Display):
         return isinstance(self.view, NotebookView)
 
     def on_call_begin(self) -> None:
-        """Count compilations from here on: most come before the run has begun."""
-        self._first_compilation = compilation_log().count
+        """Listen to compilations from here on: most come before the run has begun."""
+        compilation_log()
 
     def on_preparing(self, preparing: Preparing) -> None:
         """Show what the call does; not while the view opens, which takes a moment."""
@@ -144,6 +142,8 @@ class LiveDashboard(Display):
             if not is_open and self._next_view is None:
                 self._next_view = self._new_view()
             (self._next_view or self.view).prepare(preparing)
+            if is_open and not self.run.is_preparing:
+                self._show_progress(self.run)
         finally:
             self._opening.release()
 
@@ -152,7 +152,6 @@ class LiveDashboard(Display):
         if self._next_view is not None:
             self._next_view.withdraw()
             self._next_view = None
-        self._first_compilation = None
 
     def _new_view(self) -> View:
         asked = self._asked_view
@@ -170,7 +169,6 @@ class LiveDashboard(Display):
         self.view, self._next_view = self._next_view or self._new_view(), None
         self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
         self._panel_set.begin(run)
-        self._first_compilation = None  # of the next call
         first: Frames = {"meta": meta(run), "previous_runs": previous_runs.frame(run)}
         first |= self._panel_set.frames(run, self.view.wants, everything=True)
         self.view.open(run, first, self._receive)
@@ -240,10 +238,11 @@ class LiveDashboard(Display):
         except AimzLabError as error:
             self.view.send({"kind": "refused", "why": str(error)})
         else:
-            self._tell_what_is_asked(run)
+            # At once: the run may not get to it before a long compilation ends.
+            self._show_progress(run)
 
-    def _tell_what_is_asked(self, run: Run) -> None:
-        """Show a request at once: the run may not get to it before a long compilation ends."""
+    def _show_progress(self, run: Run) -> None:
+        """Show the progress alone; callable from any thread."""
         with self._showing:
             if run.finished or "progress" not in self.view.wants:
                 return

@@ -76,7 +76,7 @@ class WatchedRun(Lifecycle):
         self.run.learning_rate = self._learning_rate()
         self.preparation.begin()
         super().begin()
-        self.lap(time.monotonic())
+        self.begin_steps()
 
     @property
     def n_steps(self) -> int:

@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 
+from aimz_lab.preparing import calls
+
 # One compilation reports three spans under one name: tracing, lowering and XLA's own work. The last
 # one ends the compilation.
 _SPANS = (
@@ -34,12 +36,17 @@ class Compilation:
         name: Name of the function.
         seconds: Seconds of tracing, lowering and compiling.
         ended: When it ended, in seconds of the monotonic clock.
+        calls: Numbers of the calls that compiled it, the innermost first; see
+            :func:`aimz_lab.preparing.calls`.
+        thread: Identity of the thread that compiled it.
     """
 
     number: int
     name: str
     seconds: float
     ended: float
+    calls: tuple[int, ...]
+    thread: int
 
 
 class CompilationLog:
@@ -56,11 +63,13 @@ class CompilationLog:
         if event not in _SPANS:
             return
         name = _bare(str(details.get("fun_name", "?")))
-        key = (threading.get_ident(), name)
+        thread = threading.get_ident()
+        key = thread, name
         with self._lock:
             total = self._open.pop(key, 0.0) + seconds
             if event == _SPANS[-1]:
-                self._kept.append(Compilation(self._count, name, total, time.monotonic()))
+                now = time.monotonic()
+                self._kept.append(Compilation(self._count, name, total, now, calls(), thread))
                 self._count += 1
             elif len(self._open) < _KEPT:  # some are traced and never compiled, as by `eval_shape`
                 self._open[key] = total

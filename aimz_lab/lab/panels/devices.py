@@ -1,9 +1,9 @@
-"""Devices and memory of a run, its time by activity, and its compilations."""
+"""Devices and memory of a run, and its compilations."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +19,37 @@ _SHORT_S = 0.05
 
 
 class DevicesPanel(Panel):
-    """Devices and their memory, time by activity, and compilations since the call began.
+    """Devices and their memory, and the compilations of the run.
 
-    A panel that joins a run later does not know its compilations, and tells none.
-
-    Args:
-        display_s: Returns the seconds that the display itself took so far.
-        first_compilation: Number of the first compilation that belongs to the call; ``None`` if the
-            call begins with the run, as in a loop of one's own.
+    A run's own compilations are those of its call; of a loop of the user's, those of its thread
+    from the beginning on. A panel that joins a run later does not know them, and tells none.
     """
 
     name = "devices"
     interval_s = 2.0
 
-    def __init__(
-        self,
-        display_s: Callable[[], float] = lambda: 0.0,
-        first_compilation: int | None = None,
-    ) -> None:
-        self._display_s = display_s
-        self._first_of_call = first_compilation
-        self._first: int | None = None
-        self._looked_at = 0
+    def __init__(self) -> None:
+        self._knows = False
+        self._programs: dict[str, Frame] = {}
+        self._thread = 0
+        self._looked_at: int | None = None
         self._batch_sizes: set[int] = set()
         self._new_sizes: set[int] = set()
-        self._causes: dict[int, str] = {}
 
     def begin(self, run: Run) -> None:
         """Count batch sizes from here on, and compilations from the beginning of the call."""
-        self._first, now = self._first_of_call, compilation_log().count
-        if self._first is None and run.step == run.resumed_at:
-            self._first = now
-        self._looked_at = now if self._first is None else self._first
-        self._batch_sizes, self._new_sizes, self._causes = set(), set(), {}
+        self._knows, self._programs = run.step == run.resumed_at, {}
+        self._thread = threading.get_ident()
+        self._looked_at = compilation_log().count if run.call is None else None
+        self._batch_sizes, self._new_sizes = set(), set()
 
     def take(self, steps: Steps) -> None:
         """Note sizes of batches that are new."""
         self._new_sizes |= _different(steps.rows + steps.n_pad) - self._batch_sizes
 
     def frame(self, run: Run) -> Frame:
-        """Describe the devices, their memory, the time and the compilations."""
-        self._note_causes(run)
+        """Describe the devices, their memory and the compilations."""
+        self._note_compilations(run)
         devices = run.info.devices or tuple(jax.local_devices())
         return {
             "devices": [_device(device) for device in devices[:16]],
@@ -67,65 +57,44 @@ class DevicesPanel(Panel):
             "process": process_memory(),
             "live_buffers": len(jax.live_arrays()),
             "bytes_per_step": run.transferred_bytes / max(run.step - run.resumed_at, 1),
-            "time": self._shares(run),
             "compiled": self._compiled(),
         }
 
-    def _note_causes(self, run: Run) -> None:
-        """Note the step and the new batch sizes of each compilation since the last frame."""
+    def _note_compilations(self, run: Run) -> None:
+        """Note the compilations since the last frame, each with the step and new batch sizes."""
         new_sizes, self._new_sizes = sorted(self._new_sizes), set()
         where = "before the first step" if run.step == 0 else f"by step {run.step:,}"
         if self._batch_sizes and new_sizes:
             where += f", first batch of {', '.join(f'{n:,}' for n in new_sizes)} rows"
-        for compilation in compilation_log().since(self._looked_at):
-            self._causes[compilation.number] = where
-        # Bounded, since a loop may compile at every step.
-        self._causes = dict(list(self._causes.items())[-512:])
-        self._looked_at = compilation_log().count
+        for compilation in compilation_log().since(self._looked_at or 0):
+            if self._looked_at not in (None, compilation.number):
+                self._knows = False  # the log has forgotten some
+            self._looked_at = compilation.number + 1
+            if self._is_own(compilation, run):
+                before = self._programs.get(compilation.name, {"count": 0, "seconds": 0.0})
+                self._programs[compilation.name] = {
+                    "name": compilation.name,
+                    "count": before["count"] + 1,
+                    "seconds": before["seconds"] + compilation.seconds,
+                    "cause": where,
+                }
         self._batch_sizes.update(new_sizes)
 
-    def _shares(self, run: Run) -> dict[str, float]:
-        """Share of wall time by activity; the display's is not counted as the callbacks'.
-
-        Before the first steps there are none: only the display has been counted by then, and a
-        frame may stay on the page for as long as a compilation takes.
-
-        Dispatch and steps are one activity: some devices compute during the dispatch of a call.
-        """
-        if run.step == run.resumed_at:
-            return {}
-        elapsed = max(run.elapsed_s, 1e-9)
-        spent = {**run.seconds_in, "display": self._display_s()}
-        spent["steps"] = spent.pop("dispatch", 0.0) + spent.get("steps", 0.0)
-        if "callbacks" in spent:
-            spent["callbacks"] = max(spent["callbacks"] - spent["display"], 0.0)
-        return {name: seconds / elapsed for name, seconds in spent.items()}
+    def _is_own(self, compilation: Compilation, run: Run) -> bool:
+        if run.call is not None:
+            return run.call in compilation.calls
+        return compilation.thread == self._thread and not compilation.calls
 
     def _compiled(self) -> Frame | None:
-        if self._first is None:
+        if not self._knows:
             return None
-        since = compilation_log().since(self._first)
-        return {
-            "count": compilation_log().count - self._first,
-            "seconds": sum(c.seconds for c in since),
-            "longest": self._by_function(since),
-        }
-
-    def _by_function(self, compilations: list[Compilation]) -> list[Frame]:
-        grouped: dict[str, list[Compilation]] = {}
-        for compilation in compilations:
-            grouped.setdefault(compilation.name, []).append(compilation)
-        rows = [
-            {
-                "name": name,
-                "count": len(group),
-                "seconds": sum(c.seconds for c in group),
-                "cause": self._causes.get(group[-1].number, ""),
-            }
-            for name, group in grouped.items()
-        ]
+        rows = self._programs.values()
         worth_a_line = [row for row in rows if row["seconds"] >= _SHORT_S or row["count"] > 1]
-        return sorted(worth_a_line, key=lambda row: -row["seconds"])[:MOST_COMPILATIONS]
+        return {
+            "count": sum(row["count"] for row in rows),
+            "seconds": sum(row["seconds"] for row in rows),
+            "longest": sorted(worth_a_line, key=lambda row: -row["seconds"])[:MOST_COMPILATIONS],
+        }
 
 
 def _different(sizes: np.ndarray) -> set[int]:

@@ -1,8 +1,9 @@
-"""Progress of a run: status, epoch, step, rates, time left, notes."""
+"""Progress of a run: status, epoch, step, rates, its time by activity, time left, notes."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run_words import skipped_words
@@ -13,11 +14,16 @@ MOST_NOTES = 5
 
 
 class ProgressPanel(Panel):
-    """Status, position, rates and notes of the run."""
+    """Status, position, rates, times and notes of the run.
+
+    Args:
+        display_s: Returns the seconds that the display itself took so far.
+    """
 
     name = "progress"
 
-    def __init__(self) -> None:
+    def __init__(self, display_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._display_s = display_s
         self._checkpoint: tuple[int, str] | None = None
         self._checkpoint_at = 0.0
 
@@ -42,6 +48,8 @@ class ProgressPanel(Panel):
             "trained_s": run.trained_s,
             "prepared_s": run.prepared_s,
             "paused_s": run.paused_s,
+            "elapsed_s": run.elapsed_s,
+            "seconds_in": self._seconds_in(run),
             "eta_s": run.eta_s,
             "total_steps": run.planned_steps,
             "learning_rate": run.learning_rate,
@@ -53,6 +61,17 @@ class ProgressPanel(Panel):
             "checkpoint": self._newest(run),
             "notes": [*_switched_off(run), *_skipped(run), *run.notes[-MOST_NOTES:]],
         }
+
+    def _seconds_in(self, run: Run) -> dict[str, float]:
+        """Seconds by activity; those of the display are not counted as the callbacks'.
+
+        Dispatch and steps are one activity: some devices compute during the dispatch of a call.
+        """
+        spent = {**run.seconds_in, "display": self._display_s(), "paused": run.paused_s}
+        spent["steps"] = spent.pop("dispatch", 0.0) + spent.get("steps", 0.0)
+        if "callbacks" in spent:
+            spent["callbacks"] = max(spent["callbacks"] - spent["display"], 0.0)
+        return spent
 
     def _newest(self, run: Run) -> Frame | None:
         if not run.checkpoints:

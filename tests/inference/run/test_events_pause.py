@@ -6,11 +6,13 @@ import re
 import threading
 import time
 
+import jax
 import pytest
 
 from aimz_lab.inference.run.events import Callback, Callbacks, Run, RunInfo
 from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.inference.run.run_words import run_facts
+from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.lab import compare, formatting
 from aimz_lab.lab.pictures.summary import facts
 from tests.lab.runs import feed
@@ -71,7 +73,7 @@ def test_the_time_of_a_pause_is_told_apart_while_it_lasts_and_in_the_end():
     run.end_pause("running")
     run.finish("completed", "all steps done")
     assert (run.status, run.paused_s) == ("completed", pytest.approx(11, abs=1))
-    assert run.trained_s + run.paused_s == pytest.approx(run.elapsed_s)
+    assert run.trained_s + run.paused_s + run.prepared_s == pytest.approx(run.elapsed_s)
     assert dict(run_facts(run))["time"].endswith(", and 11 s paused")
 
 
@@ -80,9 +82,46 @@ def test_no_time_of_training_goes_by_before_the_first_step():
     run._began -= 9.0  # it compiles, on this thread or another one
     assert (run.trained_s, run.prepared_s) == (0.0, pytest.approx(9, abs=1))
     assert re.search(r"preparing, step 0.*, for 0\.0 s, and 9\.\d s to prepare", repr(run))
-    run.spend("preparing", 8.5)
-    feed(run, [1.0], seconds=1.0)
-    assert (run.trained_s, run.prepared_s) == (pytest.approx(1.5, abs=1), 8.5)
+    run.begin_steps()  # of which none is done yet
+    run._began, run._steps_began = run._began - 0.5, run._steps_began - 0.5
+    assert (run.trained_s, run.prepared_s) == (pytest.approx(0.5, abs=0.3), pytest.approx(9, abs=1))
+    assert re.search(r"running, step 0.*, for 0\.\d s, and 9\.\d s to prepare", repr(run))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_clock_goes_on_while_a_run_compiles_or_waits_for_another_and_never_back(waits):
+    run, held, seen = begun(), threading.Event(), []
+    run.begin_steps()
+
+    def hold():
+        with tracing_lock:
+            held.set()
+            time.sleep(0.2)
+
+    threading.Thread(target=hold).start()
+    held.wait()
+    prepared = run.prepared_s
+
+    def read():
+        while not run.finished:
+            seen.append((run.trained_s, run.prepared_s))
+            time.sleep(0.005)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with run.spending("steps"):
+        if waits:
+            with tracing_lock:
+                pass
+        else:
+            jax.jit(lambda x: (time.sleep(0.2), x + 3)[1]).lower(1.0)
+    run.finish("completed", "all steps done")
+    reader.join()
+    clock = [trained for trained, _ in seen]
+    assert clock == sorted(clock)
+    assert run.trained_s >= clock[-1] > 0.1
+    assert {each for _, each in seen} == {prepared}
+    assert run.seconds_in["waiting" if waits else "compiling"] > 0.1 > run.seconds_in["steps"]
 
 
 def test_rates_are_steps_over_the_time_of_training_as_the_summary_and_the_comparison_tell_it():

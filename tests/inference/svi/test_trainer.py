@@ -33,6 +33,9 @@ class Device:
         self.sizes, self.in_flight, self.most = [], 0, 0
         self._step_s = step_s
 
+    def compile(self, *arguments, **options):
+        pass
+
     def run(self, state, feed, valid, steps, whole, **options):
         self.free = max(self.free, self.now) + steps * self._step_s(len(self.sizes))
         self.sizes.append(steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from aimz_lab.lab.dashboard.view_choice import view_named
 from aimz_lab.lab.dashboard.views import PANELS, NotebookView, RecordingDisplay, View
 from aimz_lab.lab.panels import LossPanel, PaddingPanel, ProgressPanel
 from aimz_lab.lab.panels.panel_set import PanelSet
+from aimz_lab.preparing import Preparing, current
 from tests.kernels import regression_data
 from tests.lab.runs import begun, feed, play
 from tests.runs import refit, regression_model
@@ -243,18 +245,27 @@ def test_what_a_call_compiles_before_its_run_begins_is_counted():
     def set_up(x):
         return (x * 3.0).sum()
 
-    dashboard = LiveDashboard(view=(screen := RecordingDisplay()))
-    dashboard.on_call_begin()
-    jax.jit(set_up)(np.ones(2))
-    dashboard.on_fit_begin(begun())
+    dashboard, run = LiveDashboard(view=(screen := RecordingDisplay())), begun()
+    with getting_ready("kernel", [dashboard]):
+        jax.jit(set_up)(np.ones(2))
+        run.call = current().number
+    dashboard.on_fit_begin(run)
     assert screen.frames[0]["devices"]["compiled"]["count"] >= 1
     dashboard.on_fit_begin(begun())  # of a loop, which is no call
     assert screen.frames[0]["devices"]["compiled"]["count"] == 0
-    with pytest.raises(ZeroDivisionError), getting_ready("kernel", [dashboard]):
-        raise ZeroDivisionError
-    jax.jit(set_up)(np.ones(3))
-    dashboard.on_fit_begin(begun())  # the call that was refused is not this one
-    assert screen.frames[0]["devices"]["compiled"]["count"] == 0
+
+
+def test_once_the_first_step_has_begun_the_page_shows_the_clock_and_no_preparation():
+    dashboard, run = LiveDashboard(view=(screen := RecordingDisplay())), begun()
+    dashboard.on_fit_begin(run)
+    told = Preparing("kernel", "compiling the training steps", 4.0)
+    dashboard.on_preparing(told)
+    assert screen.latest["progress"]["words"] == "preparing"
+    run.begin_steps()
+    dashboard.on_preparing(replace(told, activity="computing the first steps", stage="running"))
+    progress = screen.latest["progress"]
+    assert (progress["words"], progress["step"]) == ("running", 0)
+    assert progress["trained_s"] > 0 == screen.frames[0]["progress"]["trained_s"]
 
 
 @pytest.mark.allow_rank_promotion

@@ -244,11 +244,19 @@ class TestSameAsPython:
         assert node("readoutLines", {"curve": "loss"}, few) == ["step 2", "this step 4"]
 
     def test_the_clock_that_goes_on_is_the_one_that_counts(self, node):
-        progress = {"status": "paused", "trained_s": 6.0, "prepared_s": 0.0, "paused_s": 1.0}
+        progress = {"status": "paused", "trained_s": 6.0, "prepared_s": 0.0, "paused_s": 1.0,
+                    "elapsed_s": 7.0, "seconds_in": {"steps": 4.9, "paused": 1.0}}  # fmt: skip
         later = node("later", {**progress, "eta_s": None}, 10.0)
-        assert (later["trained_s"], later["paused_s"]) == (6, 11)
+        assert (later["trained_s"], later["paused_s"], later["elapsed_s"]) == (6, 11, 17)
+        shares = {"steps": 0.288, "paused": 0.647, "other": 0.065}
+        assert dict(node("shares", later)) == pytest.approx(shares)
         later = node("later", {**progress, "status": "running", "eta_s": 30.0}, 10.0)
         assert (later["trained_s"], later["paused_s"], later["eta_s"]) == (16, 1, 20)
+        assert dict(node("shares", later))["paused"] == 0.059
+        begun = {**progress, "status": "running", "words": "preparing", "prepared_s": 2.0}
+        later = node("later", begun, 10.0)
+        assert (later["trained_s"], later["prepared_s"]) == (6, 12)
+        assert node("position", {}, later, {}, None) == "compiling the first step · 0:12"
         ended = {**progress, "status": "completed", "epoch": 2, "words": "completed"}
         assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s · 1.0 s paused"
 

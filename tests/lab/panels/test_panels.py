@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from aimz_lab.errors import DataError
+from aimz_lab.inference.compiling import compile_on_thread, named
 from aimz_lab.inference.run.events import Callback, Callbacks, Control, Run, RunInfo
-from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.inference.run.run_words import loss_per_row, run_facts
 from aimz_lab.lab.panels import (
     CheckPanel,
@@ -27,6 +27,7 @@ from aimz_lab.lab.panels.padding import shards
 from aimz_lab.lab.panels.predictive_check import densities
 from aimz_lab.lab.pictures.curves import curve_of
 from aimz_lab.lab.traces import unpack
+from aimz_lab.preparing import Preparation
 from tests.lab.runs import begun, chunk, feed
 
 
@@ -193,6 +194,24 @@ class TestProgress:
         flags = (frame["can_set_learning_rate"], frame["can_checkpoint"], frame["best_state"])
         assert flags == (True, False, None)
 
+    def test_its_seconds_by_activity_and_its_clock_are_of_one_moment(self, monkeypatch):
+        clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+        monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
+        run, panel = begun(), ProgressPanel(lambda: 0.25)
+        clock.now = 6.0
+        assert (panel.frame(run)["trained_s"], panel.frame(run)["prepared_s"]) == (0, 6)
+        run.begin_steps()
+        run.seconds_in |= {"dispatch": 1.0, "steps": 2.0, "callbacks": 1.0}
+        clock.now = 10.0
+        run.begin_pause()
+        clock.now = 12.0
+        frame = panel.frame(run)
+        times = frame["trained_s"], frame["prepared_s"], frame["paused_s"], frame["elapsed_s"]
+        assert times == (4, 6, 2, 12)
+        assert frame["seconds_in"] == {
+            "preparing": 6, "steps": 3, "callbacks": 0.75, "display": 0.25, "paused": 2,
+        }  # fmt: skip
+
 
 class TestPadding:
     def test_the_last_batch_of_an_epoch_is_told_while_the_next_epoch_goes_on(self):
@@ -252,34 +271,38 @@ class TestPadding:
 
 
 class TestDevices:
-    def test_it_tells_devices_memory_and_time(self, monkeypatch):
-        clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-        monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
+    def test_it_tells_devices_and_memory(self):
         run = begun(devices=tuple(jax.local_devices()))
-        run.seconds_in = {"dispatch": 1.0, "steps": 2.0, "callbacks": 1.0}
-        clock.now = 10.0
         run.transferred_bytes = 800
-        frame = watched(DevicesPanel(lambda: 0.25), run, [{"loss": [1.0] * 4}])
+        frame = watched(DevicesPanel(), run, [{"loss": [1.0] * 4}])
         assert frame["devices"][0]["name"] == f"{jax.local_devices()[0].platform}:0"
         assert frame["process"]["peak"] >= frame["process"]["in_use"] > 2**20
         assert frame["bytes_per_step"] == 200.0
         run._history.resumed_at = 2  # an earlier process has sent the batches of these steps
         assert DevicesPanel().frame(run)["bytes_per_step"] == 400.0
-        assert frame["time"]["steps"] == pytest.approx(0.3, rel=0.01)
-        assert frame["time"]["callbacks"] == pytest.approx(0.075, rel=0.01)
-        assert frame["time"]["display"] == pytest.approx(0.025, rel=0.01)
 
-    def test_time_is_shared_out_only_once_there_were_steps_and_a_pause_is_a_part_of_it(self):
-        run = begun()
-        panel = DevicesPanel(lambda: 60.0)
-        panel.begin(run)
-        assert panel.frame(run)["time"] == {}  # all of it would be the display's
-        callbacks = Callbacks([], run)
-        threading.Timer(0.2, run.control.resume).start()
-        run.control.pause()
-        Lifecycle(run, callbacks).handle_requests()
-        feed(run, [1.0])
-        assert panel.frame(run)["time"]["paused"] > 0.5
+    def test_it_lists_the_compilations_of_its_own_call(self):
+        def compile_as(what, run):
+            jax.jit(named(f"{what}_of_{run.call}", lambda x: x * 4.0))(np.ones(2))
+
+        panels = []
+        for _ in range(2):
+            run, panel, preparation = begun(), DevicesPanel(), Preparation("kernel")
+            run.call = preparation.number
+            panel.begin(run)
+            panels.append((panel, run, preparation))
+        for _, run, preparation in panels:
+            with preparation.under_way():
+                compile_as("run", run)
+                compile_on_thread(partial(compile_as, "ahead", run)).result()
+                with Preparation("within").under_way():
+                    compile_as("within", run)
+            compile_as("none", run)
+        for panel, run, _ in panels:
+            compiled = panel.frame(run)["compiled"]
+            names = {name for name in panel._programs if "_of_" in name}
+            assert names == {f"{what}_of_{run.call}" for what in ("run", "ahead", "within")}
+            assert compiled["count"] >= 3
 
     def test_it_counts_compilations_of_this_run_and_says_what_came_with_them(self):
         def freshly_compiled(x):

@@ -447,6 +447,7 @@ class View {
     setFlag(this.stats.rows_per_s.parentElement, "hidden", !progress.rows_per_s || Boolean(meta.is_sampling));
     // The time to prepare stands at the top as long as that goes on.
     this.drawTime(progress.words === "preparing" ? null : progress);
+    if (!over) this.panels.devices.drawTime(progress);
     setFlag(this.stats.checkpoint.parentElement, "hidden", !progress.checkpoint);
     if (progress.checkpoint) setText(this.stats.checkpoint, `${duration(progress.checkpoint.age_s + since)} ago`);
     this.drawNotice(progress, over);

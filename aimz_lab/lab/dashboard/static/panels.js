@@ -3,6 +3,7 @@
 import { sparkline } from "./chart.js";
 import { fold, h, setFlag, setText, svg, table } from "./elements.js";
 import { count, duration, number, ratio, share, size, unpack } from "./math.js";
+import { shares } from "./position.js";
 
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 
@@ -85,57 +86,60 @@ function facts(pairs) {
     pairs.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
 }
 
-const ACTIVITIES = ["preparing", "data", "transfer", "steps", "validation", "callbacks", "display", "paused"];
+const ACTIVITY_NAMES = { validation: "held-out loss", waiting: "waiting for other runs" };
 
-/** Devices and memory, time by activity, and compilations. */
-export const devicesPanel = () => panel("Devices", false, (frame, { headline, extra, body }) => {
-  const { compiled, process } = frame;
-  const first = frame.devices[0];
-  const name = frame.n_devices > 1 ? `${first.name} and ${frame.n_devices - 1} more` : first.name;
-  const memory = first.in_use ?? process.in_use;
-  setText(headline, `${name} · ${size(memory)} of memory${compiled ? ` · ${compilations(compiled)}` : ""}`);
-  const isTimed = Object.keys(frame.time).length > 0; // not before the first steps
-  extra.replaceChildren(isTimed ? timeBar(frame.time) : "");
-  body.replaceChildren(
-    isTimed ? timeLegend(frame.time) : "",
-    facts([
-      ["memory of this session", `${size(process.in_use)}, at most ${size(process.peak)}`],
-      ["arrays on the devices", count(frame.live_buffers)],
-      ...(frame.bytes_per_step ? [["training data sent to the devices", `${size(frame.bytes_per_step)} for each step`]] : []),
-      ...(first.in_use === null ? [["devices", `${plural(frame.n_devices, first.kind)}`]] : []),
-    ]),
-    first.in_use === null ? "" : deviceTable(frame),
-    compiled?.count ? compilationTable(compiled) : "",
-  );
-});
+/** Devices and memory, compilations, and time by activity, which is drawn with the clock. */
+export function devicesPanel() {
+  const bar = svg("svg", { class: "aimz-time", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" });
+  const legend = h("ul", { class: "aimz-legend", "aria-label": "Share of wall time" });
+  let drawn = "";
+  const part = panel("Devices", false, (frame, { headline, extra, body }) => {
+    const { compiled, process } = frame;
+    const first = frame.devices[0];
+    const name = frame.n_devices > 1 ? `${first.name} and ${frame.n_devices - 1} more` : first.name;
+    const memory = first.in_use ?? process.in_use;
+    setText(headline, `${name} · ${size(memory)} of memory${compiled ? ` · ${compilations(compiled)}` : ""}`);
+    extra.replaceChildren(bar);
+    body.replaceChildren(
+      legend,
+      facts([
+        ["memory of this session", `${size(process.in_use)}, at most ${size(process.peak)}`],
+        ["arrays on the devices", count(frame.live_buffers)],
+        ...(frame.bytes_per_step ? [["training data sent to the devices", `${size(frame.bytes_per_step)} for each step`]] : []),
+        ...(first.in_use === null ? [["devices", `${plural(frame.n_devices, first.kind)}`]] : []),
+      ]),
+      first.in_use === null ? "" : deviceTable(frame),
+      compiled?.count ? compilationTable(compiled) : "",
+    );
+  });
+  return {
+    ...part,
+    /** Draw the time by activity; none is shared out before the first step begins. */
+    drawTime(progress) {
+      const parts = progress.words === "preparing" ? [] : shares(progress);
+      if (String(parts) === drawn) return;
+      drawn = String(parts);
+      bar.replaceChildren(...timeBar(parts));
+      legend.replaceChildren(...timeLegend(parts));
+    },
+  };
+}
 
 function compilations({ count: n, seconds }) {
-  return n ? `${plural(n, "compilation")} in this session since the call, ${duration(seconds)}` : "no compilation since the call";
+  return n ? `${plural(n, "compilation")}, ${duration(seconds)}` : "no compilation";
 }
 
-function shares(time) {
-  const known = ACTIVITIES.filter((name) => name in time).map((name) => [name, Math.min(time[name], 1)]);
-  const rest = 1 - known.reduce((sum, [, part]) => sum + part, 0);
-  return rest > 0.005 ? [...known, ["other", rest]] : known;
-}
-
-function timeBar(time) {
+function timeBar(parts) {
   let left = 0;
-  return svg("svg", { class: "aimz-time", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" },
-    shares(time).map(([name, part]) => {
-      const bar = svg("rect", { class: `aimz-time-${name}`, x: 100 * left, width: 100 * part, height: 8 });
-      left += part;
-      return bar;
-    }));
+  return parts.map(([name, part]) => {
+    const bar = svg("rect", { class: `aimz-time-${name}`, x: 100 * left, width: 100 * part, height: 8 });
+    left += part;
+    return bar;
+  });
 }
 
-const activityName = (activity) => (activity === "validation" ? "held-out loss" : activity);
-
-function timeLegend(time) {
-  return h("ul", { class: "aimz-legend", "aria-label": "Share of wall time" },
-    shares(time).map(([name, part]) => h("li", {},
-      h("i", { class: `aimz-swatch aimz-time-${name}` }), `${activityName(name)} ${share(Number(part.toFixed(3)))}`)));
-}
+const timeLegend = (parts) => parts.map(([name, part]) => h("li", {},
+  h("i", { class: `aimz-swatch aimz-time-${name}` }), `${ACTIVITY_NAMES[name] ?? name} ${share(part)}`));
 
 function deviceTable({ devices, n_devices: n }) {
   const rows = devices.map((d) => [d.name, d.kind, size(d.in_use), size(d.peak), size(d.limit)]);

@@ -1,8 +1,13 @@
-// The position of a run: steps or draws done, time left, and the same some seconds later.
+// The position of a run: steps or draws done, its time and what it went to, and the same some
+// seconds later.
 
 import { count, duration, noTraining } from "./math.js";
 
 const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed", "snapshot"];
+
+const ACTIVITIES = [
+  "preparing", "data", "steps", "validation", "callbacks", "display", "compiling", "waiting", "paused",
+];
 
 /** Whether the run has ended. */
 export const isOver = (progress) => OVER.includes(progress?.status);
@@ -20,7 +25,7 @@ function drawn(sampling) {
  */
 export function position(meta, progress, sampling, preparing) {
   if (progress.words === "preparing") {
-    return preparing ?? `compiling the first step · ${duration(progress.trained_s)}`;
+    return preparing ?? `compiling the first step · ${duration(progress.prepared_s)}`;
   }
   const parts = [sampling?.of ? drawn(sampling)
     : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
@@ -37,8 +42,24 @@ export const done = (progress) =>
 
 /** The same progress `seconds` later, for the time between two updates. */
 export function later(progress, seconds) {
-  if (progress.status === "paused") return { ...progress, paused_s: progress.paused_s + seconds };
+  const elapsed = progress.elapsed_s + seconds;
+  if (progress.status === "paused") {
+    const paused = progress.paused_s + seconds;
+    const spent = { ...progress.seconds_in, paused };
+    return { ...progress, elapsed_s: elapsed, paused_s: paused, seconds_in: spent };
+  }
   if (progress.status !== "running") return progress;
+  if (progress.words === "preparing") {
+    return { ...progress, elapsed_s: elapsed, prepared_s: progress.prepared_s + seconds };
+  }
   const eta = progress.eta_s === null ? null : Math.max(progress.eta_s - seconds, 0);
-  return { ...progress, trained_s: progress.trained_s + seconds, eta_s: eta };
+  return { ...progress, elapsed_s: elapsed, trained_s: progress.trained_s + seconds, eta_s: eta };
+}
+
+/** The share of each activity in the time since the call, to a tenth of a percent. */
+export function shares({ seconds_in: spent, elapsed_s: elapsed }) {
+  const of = (seconds) => Number(Math.min(seconds / Math.max(elapsed, 1e-9), 1).toFixed(3));
+  const known = ACTIVITIES.map((name) => [name, of(spent[name] ?? 0)]).filter(([, part]) => part > 0);
+  const rest = 1 - known.reduce((sum, [, part]) => sum + part, 0);
+  return rest > 0.005 ? [...known, ["other", Number(rest.toFixed(3))]] : known;
 }
