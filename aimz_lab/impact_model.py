@@ -551,6 +551,7 @@ class ImpactModel:
                 default batches would not do. If rows in ``validation`` are trained on. If a table
                 alone would be encoded otherwise than the first. If the learning rate is 0, or
                 1,000 or more. If a resumed run has other settings of optimizer or loss than before.
+                If a source is not at hand, so that a checkpoint's code cannot be compared.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -2331,6 +2332,11 @@ class ImpactModel:
             ArtifactWriteError: If it cannot be written.
             BusyError: If another call changes the model, such as a fit on another thread.
 
+        Warns:
+            FitWarning: If the source of the kernel, of the guide or of a function that they call is
+                not at hand, as of a file that was edited after its import: :meth:`load` then cannot
+                compare it.
+
         Example:
             >>> import tempfile
             >>> with tempfile.TemporaryDirectory() as folder:
@@ -2404,7 +2410,8 @@ class ImpactModel:
                 saved one; the message names the differences.
 
         Warns:
-            FitWarning: If training would go on with other settings of optimizer or loss.
+            FitWarning: If training would go on with other settings of optimizer or loss. If a
+                source is not at hand, here or at the save, and was not compared.
 
         Example:
             >>> import tempfile
