@@ -87,6 +87,7 @@ from aimz_lab.inference.run.endings import tell_end
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.getting_ready import Display, getting_ready
 from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.run.skipped_steps import StepsByHand
 from aimz_lab.inference.running_fit import (
     Moment,
     RunningFit,
@@ -378,7 +379,14 @@ class ImpactModel:
     def _vi_state(self, state: SVIState | None) -> None:
         self._svi("_vi_state")
         with self._one_change.begin("setting the state"):
-            self._trained = replace(self._trained, state=state, is_wrecked=False, trainings=None)
+            self._trained = replace(
+                self._trained,
+                state=state,
+                ending="",
+                is_wrecked=False,
+                by_hand=None,
+                trainings=None,
+            )
 
     @property
     def temp_dir(self) -> str | None:
@@ -783,6 +791,7 @@ class ImpactModel:
                 spec=step.spec,
                 schema=step.schema,
                 ending="",
+                by_hand=(trained.by_hand or StepsByHand()).then(step.ok),
                 trainings=None,
             )
             return step.state, step.loss
@@ -816,7 +825,8 @@ class ImpactModel:
 
         Raises:
             BusyError: If another call changes the model, as in :meth:`fit`.
-            NotFittedError: If nothing was trained, or the state is not to be used, see :meth:`fit`.
+            NotFittedError: If nothing was trained, or the state is not to be used, see :meth:`fit`;
+                also if hardly any step of a hand-written loop was taken, or none of the last 64.
             ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
             CallError: If data is missing that is needed to set up the guide or to continue MCMC.
             DataError: If chains are to go on with other data than that of their run.
@@ -835,16 +845,17 @@ class ImpactModel:
         # Chains have keys of their own.
         given = rng_key if isinstance(self._learner, SviLearner) else self.rng_key
         with self._one_change.begin("sample"), self._keys.for_call(given) as keys:
-            trained = self._trained
+            trained = self._trained.settled
             if trained.is_wrecked:
-                raise NotFittedError(f"sample needs a guide, and {why_not_used(trained.ending)}")
+                why_not = why_not_used(trained.ending, has_draws=trained.fitted is not None)
+                raise NotFittedError(f"sample needs a guide, and {why_not}")
             request = SampleRequest(
                 num_samples=num_samples,
                 key=keys.keys[0],
                 arguments=kwargs if self._table is None else self._table.data_of(kwargs),
                 roles=self._roles((), ()),
                 spec=trained.spec,
-                state=trained.state,
+                state=trained.state_to_draw,
                 params=getattr(trained.vi_result, "params", None) or {},
                 posterior=trained.posterior,
                 fingerprint=trained.fingerprint,
@@ -2344,7 +2355,7 @@ class ImpactModel:
             'slope'
         """
         with self._one_change.begin("save"):
-            trained = self._trained
+            trained = self._trained.settled
             state = ModelState(
                 rng_key=self.rng_key,
                 n_obs=self._n_obs,

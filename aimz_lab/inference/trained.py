@@ -11,6 +11,7 @@ from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitResult, ViResult
+from aimz_lab.inference.run.skipped_steps import StepsByHand
 from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Params
@@ -52,6 +53,7 @@ class Trained:
             anew.
         fitted: The posterior, or ``None``. A training that has not come to draws leaves it as it
             was, with the parameters that it was drawn with.
+        by_hand: Counts of the steps of a hand-written loop that ``state`` comes from, or ``None``.
         trainings: The calls that repeat what the model has been through, in order; ``None`` if
             that is not known.
     """
@@ -64,6 +66,7 @@ class Trained:
     ending: str = ""
     is_wrecked: bool = False
     fitted: Fitted | None = None
+    by_hand: StepsByHand | None = None
     trainings: tuple[TrainingCall, ...] | None = ()
 
     @property
@@ -80,6 +83,19 @@ class Trained:
     def has_draws(self) -> bool:
         """Whether there are draws that may be used."""
         return self.fitted is not None and not self.fitted.why_not
+
+    @property
+    def settled(self) -> Trained:
+        """The same with the ending of a hand-written loop, whose steps are waited for."""
+        if self.vi_result is not None or self.by_hand is None or not self.by_hand.ending:
+            return self
+        return replace(self, ending=self.by_hand.ending, is_wrecked=True)
+
+    @property
+    def state_to_draw(self) -> SVIState | None:
+        """The SVI state, unless it is that of before a fit of which no step was taken."""
+        is_trained = self.vi_result is not None or self.by_hand is not None or not self.ending
+        return self.state if is_trained else None
 
     @property
     def to_train_on(self) -> Trained:
@@ -126,7 +142,8 @@ class Trained:
             trainings=before._trainings_after(result.training),
         )
         if result.vi_result is not None:
-            new = replace(new, vi_result=result.vi_result, epochs_done=result.epochs_done)
+            done = result.epochs_done
+            new = replace(new, vi_result=result.vi_result, epochs_done=done, by_hand=None)
         if result.posterior is None:
             return new
         fingerprint, call = result.fingerprint, result.training
