@@ -20,7 +20,7 @@ from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.calls import keyword_names, public
-from aimz_lab.data import as_typed_key
+from aimz_lab.data import AxisLabels, as_typed_key
 from aimz_lab.data.checks import check_padding, check_positive_int
 from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.memory import memory_explained
@@ -119,7 +119,7 @@ from aimz_lab.predictive.reducers import (
     means_of_groups,
 )
 from aimz_lab.predictive.request import Expected, Group, Request
-from aimz_lab.predictive.results.datasets import posterior_tree
+from aimz_lab.predictive.results.datasets import posterior_rows, posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.preparing import doing, preparing_line
@@ -318,9 +318,12 @@ class ImpactModel:
         """Posterior draws as a labelled tree, as ArviZ reads it.
 
         The group is ``posterior``, with ``sample_stats`` beside it for chains. With a table, axes
-        that run over columns or levels have their names. While a fit goes on in the background, the
-        draws are those of its guide as of the last report, and the attribute ``fit_step`` has its
-        step.
+        that run over columns or levels have their names. Draws by row have the labels of the rows
+        that the model was trained on, if these are known and each is there once: not of a loaded
+        model, of draws set by hand, and where fits of other rows went on from each other.
+
+        While a fit goes on in the background, the draws are those of its guide as of the last
+        report, and the attribute ``fit_step`` has its step.
 
         Raises:
             NotFittedError: If there is no posterior that may be used.
@@ -386,6 +389,7 @@ class ImpactModel:
                 is_wrecked=False,
                 by_hand=None,
                 trainings=None,
+                row_labels=None,
             )
 
     @property
@@ -793,6 +797,7 @@ class ImpactModel:
                 ending="",
                 by_hand=(trained.by_hand or StepsByHand()).then(step.ok),
                 trainings=None,
+                row_labels=None,
             )
             return step.state, step.loss
 
@@ -865,7 +870,8 @@ class ImpactModel:
             draws = posterior.choose(sites)
         if not as_tree:
             return {name: np.asarray(values) for name, values in draws.items()}
-        return self._labelled(posterior, draws)
+        # With arguments, the guide or the chains draw for the rows of these.
+        return self._labelled(posterior, draws, rows=None if kwargs else trained.row_labels)
 
     def set_posterior_sample(
         self, posterior_sample: Mapping[str, Shaped[ArrayLike, "draw ..."]], *, num_chains: int = 1
@@ -2526,11 +2532,13 @@ class ImpactModel:
         posterior: Posterior,
         draws: Mapping[str, Shaped[Array, "draw ..."]],
         moment: Moment | None = None,
+        rows: AxisLabels | None = None,
     ) -> xr.DataTree:
-        """Return draws of the posterior as a tree."""
+        """Return draws of the posterior as a tree; those of a moment have its training's rows."""
         trained, table = self._trained, self._table
         if moment is not None:
             trained, table = moment.trained, moment.table
+            rows = trained.fitted.row_labels
         named = table.names(trained)._asdict() if table is not None else {}
         return posterior_tree(
             draws,
@@ -2538,6 +2546,7 @@ class ImpactModel:
             stats=posterior.stats,
             spec=trained.spec,
             attrs={} if moment is None else moment.attrs,
+            rows=posterior_rows(rows),
             **named,
         )
 
@@ -2792,6 +2801,7 @@ class ImpactModel:
             resolve_placement(self._device).local_devices,
             self._indices,
             tuple(trained.spec.sites) if trained.spec else (),
+            row_labels=fitted.row_labels if fitted else None,
         )
 
     def _examined(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import jax
 from numpyro.infer.svi import SVIState
 
+from aimz_lab.data import AxisLabels
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
@@ -28,6 +29,7 @@ class Fitted:
         fingerprint: Recognises the training rows, or ``None``.
         is_given: Whether the user has set the draws.
         why_not: How the training ended if the draws are not to be used; else empty.
+        row_labels: Labels of the rows of draws by row; ``None`` if they are not known.
     """
 
     posterior: Posterior
@@ -36,6 +38,7 @@ class Fitted:
     fingerprint: TrainingFingerprint | None = None
     is_given: bool = False
     why_not: str = ""
+    row_labels: AxisLabels | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Trained:
         by_hand: Counts of the steps of a hand-written loop that ``state`` comes from, or ``None``.
         trainings: The calls that repeat what the model has been through, in order; ``None`` if
             that is not known.
+        row_labels: Labels of the rows, if all fits since the first had rows with these labels, in
+            this order; else ``None``.
     """
 
     spec: KernelSpec | None = None
@@ -68,6 +73,7 @@ class Trained:
     fitted: Fitted | None = None
     by_hand: StepsByHand | None = None
     trainings: tuple[TrainingCall, ...] | None = ()
+    row_labels: AxisLabels | None = None
 
     @property
     def posterior(self) -> Posterior | None:
@@ -123,11 +129,11 @@ class Trained:
         return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
     def without_rows(self) -> Trained:
-        """Return the same without any rows of the data."""
-        if self.fingerprint is None:
-            return self
-        checksums = self.fingerprint.without_rows()
-        return replace(self, fitted=replace(self.fitted, fingerprint=checksums))
+        """Return the same without any rows of the data, and without their labels."""
+        fitted = self.fitted and replace(self.fitted, row_labels=None)
+        if self.fingerprint is not None:
+            fitted = replace(fitted, fingerprint=self.fingerprint.without_rows())
+        return replace(self, fitted=fitted, row_labels=None)
 
     def after(self, result: FitResult) -> Trained:
         """Return what is known after a fit."""
@@ -140,6 +146,7 @@ class Trained:
             ending=result.ending,
             is_wrecked=result.is_wrecked,
             trainings=before._trainings_after(result.training),
+            row_labels=before._row_labels_after(result),
         )
         if result.vi_result is not None:
             done = result.epochs_done
@@ -162,9 +169,23 @@ class Trained:
             return (call,)
         return None if before is None else (*before, call)
 
+    def _row_labels_after(self, result: FitResult) -> AxisLabels | None:
+        begins_anew = result.training is not None and result.training.begins_anew
+        labels = result.row_labels
+        if self.state is None or begins_anew or labels is None or labels.same_as(self.row_labels):
+            return labels
+        return None  # one value per row went on from one of another row
+
     def with_vi_result(self, vi_result: ViResult) -> Trained:
         """Return the same with other parameters, for predictions as well."""
-        new = replace(self, vi_result=vi_result, ending="", is_wrecked=False, trainings=None)
+        new = replace(
+            self,
+            vi_result=vi_result,
+            ending="",
+            is_wrecked=False,
+            trainings=None,
+            row_labels=None,
+        )
         if new.fitted is None:
             return new
         return replace(new, fitted=replace(new.fitted, params=new.params))
@@ -178,7 +199,8 @@ class Trained:
     ) -> Trained:
         """Return the same with a posterior that goes with the present parameters and schema."""
         fitted = Fitted(posterior, self.params, self.schema, fingerprint, is_given)
-        return replace(self, fitted=fitted)
+        labels = None if is_given else self.row_labels
+        return replace(self, fitted=replace(fitted, row_labels=labels))
 
     @property
     def fingerprint(self) -> TrainingFingerprint | None:
