@@ -20,7 +20,7 @@ from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.calls import keyword_names, public
-from aimz_lab.data import as_typed_key
+from aimz_lab.data import AxisLabels, as_typed_key
 from aimz_lab.data.checks import check_padding, check_positive_int
 from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.memory import memory_explained
@@ -87,6 +87,7 @@ from aimz_lab.inference.run.endings import tell_end
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.getting_ready import Display, getting_ready
 from aimz_lab.inference.run.handle import RunHandle
+from aimz_lab.inference.run.skipped_steps import StepsByHand
 from aimz_lab.inference.running_fit import (
     Moment,
     RunningFit,
@@ -118,7 +119,7 @@ from aimz_lab.predictive.reducers import (
     means_of_groups,
 )
 from aimz_lab.predictive.request import Expected, Group, Request
-from aimz_lab.predictive.results.datasets import posterior_tree
+from aimz_lab.predictive.results.datasets import posterior_rows, posterior_tree
 from aimz_lab.predictive.results.summary_table import summary_table
 from aimz_lab.predictive.results.temporary import TemporaryResults
 from aimz_lab.preparing import doing, preparing_line
@@ -317,8 +318,12 @@ class ImpactModel:
         """Posterior draws as a labelled tree, as ArviZ reads it.
 
         The group is ``posterior``, with ``sample_stats`` beside it for chains. With a table, axes
-        that run over columns or levels have their names. While a fit goes on in the background, the
-        draws are from its guide at the last report; the attribute ``fit_step`` gives the step.
+        that run over columns or levels have their names. Draws by row have the labels of the rows
+        that the model was trained on, if these are known and each is there once. They are not known
+        for a loaded model, for draws set by hand, or if fits of other rows continued each other.
+
+        While a fit goes on in the background, the draws are from its guide at the last report; the
+        attribute ``fit_step`` gives the step.
 
         Raises:
             NotFittedError: If there is no posterior that may be used.
@@ -377,7 +382,15 @@ class ImpactModel:
     def _vi_state(self, state: SVIState | None) -> None:
         self._svi("_vi_state")
         with self._one_change.begin("setting the state"):
-            self._trained = replace(self._trained, state=state, is_wrecked=False, trainings=None)
+            self._trained = replace(
+                self._trained,
+                state=state,
+                ending="",
+                is_wrecked=False,
+                by_hand=None,
+                trainings=None,
+                row_labels=None,
+            )
 
     @property
     def temp_dir(self) -> str | None:
@@ -553,6 +566,7 @@ class ImpactModel:
                 default batches would not do. If rows in ``validation`` are trained on. If a table
                 alone would be encoded otherwise than the first. If the learning rate is 0, or
                 1,000 or more. If a resumed run has other settings of optimizer or loss than before.
+                If a source is not at hand, so that a checkpoint's code cannot be compared.
 
         Example:
             >>> im.fit(X, y, batch_size=20, epochs=10, progress=False).last_run.step
@@ -786,7 +800,9 @@ class ImpactModel:
                 spec=step.spec,
                 schema=step.schema,
                 ending="",
+                by_hand=(trained.by_hand or StepsByHand()).then(step.ok),
                 trainings=None,
+                row_labels=None,
             )
             return step.state, step.loss
 
@@ -819,7 +835,8 @@ class ImpactModel:
 
         Raises:
             BusyError: If another call changes the model, as in :meth:`fit`.
-            NotFittedError: If nothing was trained, or the state is not to be used, see :meth:`fit`.
+            NotFittedError: If nothing was trained, or the state is not to be used, see :meth:`fit`;
+                also if hardly any step of a hand-written loop was taken, or none of the last 64.
             ArgumentError: If a value is not allowed, or the draws cannot fit into memory.
             CallError: If data is missing that is needed to set up the guide or to continue MCMC.
             DataError: If chains are to go on with other data than that of their run.
@@ -838,16 +855,17 @@ class ImpactModel:
         # Chains have keys of their own.
         given = rng_key if isinstance(self._learner, SviLearner) else self.rng_key
         with self._one_change.begin("sample"), self._keys.for_call(given) as keys:
-            trained = self._trained
+            trained = self._trained.settled
             if trained.is_wrecked:
-                raise NotFittedError(f"sample needs a guide, and {why_not_used(trained.ending)}")
+                why_not = why_not_used(trained.ending, has_draws=trained.fitted is not None)
+                raise NotFittedError(f"sample needs a guide, and {why_not}")
             request = SampleRequest(
                 num_samples=num_samples,
                 key=keys.keys[0],
                 arguments=kwargs if self._table is None else self._table.data_of(kwargs),
                 roles=self._roles((), ()),
                 spec=trained.spec,
-                state=trained.state,
+                state=trained.state_to_draw,
                 params=getattr(trained.vi_result, "params", None) or {},
                 posterior=trained.posterior,
                 fingerprint=trained.fingerprint,
@@ -857,7 +875,8 @@ class ImpactModel:
             draws = posterior.choose(sites)
         if not as_tree:
             return {name: np.asarray(values) for name, values in draws.items()}
-        return self._labelled(posterior, draws)
+        # With arguments, the guide or the chains draw for the rows of these.
+        return self._labelled(posterior, draws, rows=None if kwargs else trained.row_labels)
 
     def set_posterior_sample(
         self, posterior_sample: Mapping[str, Shaped[ArrayLike, "draw ..."]], *, num_chains: int = 1
@@ -953,8 +972,8 @@ class ImpactModel:
                 training rows, but not all.
             return_sites: Sites to return; by default the output and the deterministic sites. An
                 empty list returns none.
-            shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together; the same
-                key gives other noise then.
+            shard_axis: ``"obs"`` cuts the rows into blocks, ``"draw"`` keeps them together, with
+                other noise for the same key.
             rows: ``"auto"`` proves, or tests on these rows, that the kernel computes each row from
                 that row alone; if neither shows it, all rows are computed together.
                 ``"independent"`` declares it.
@@ -2350,6 +2369,11 @@ class ImpactModel:
             ArtifactWriteError: If it cannot be written.
             BusyError: If another call changes the model, such as a fit on another thread.
 
+        Warns:
+            FitWarning: If the source of the kernel, of the guide or of a function that they call is
+                not at hand, as of a file that was edited after its import: :meth:`load` then cannot
+                compare it.
+
         Example:
             >>> import tempfile
             >>> with tempfile.TemporaryDirectory() as folder:
@@ -2357,7 +2381,7 @@ class ImpactModel:
             'slope'
         """
         with self._one_change.begin("save"):
-            trained = self._trained
+            trained = self._trained.settled
             state = ModelState(
                 rng_key=self.rng_key,
                 n_obs=self._n_obs,
@@ -2423,7 +2447,8 @@ class ImpactModel:
                 saved one; the message names the differences.
 
         Warns:
-            FitWarning: If training would go on with other settings of optimizer or loss.
+            FitWarning: If training would go on with other settings of optimizer or loss. If a
+                source is not at hand, here or at the save, and was not compared.
 
         Example:
             >>> import tempfile
@@ -2527,11 +2552,13 @@ class ImpactModel:
         posterior: Posterior,
         draws: Mapping[str, Shaped[Array, "draw ..."]],
         moment: Moment | None = None,
+        rows: AxisLabels | None = None,
     ) -> xr.DataTree:
-        """Return draws of the posterior as a tree."""
+        """Return draws of the posterior as a tree; those of a moment have its training's rows."""
         trained, table = self._trained, self._table
         if moment is not None:
             trained, table = moment.trained, moment.table
+            rows = trained.fitted.row_labels
         named = table.names(trained)._asdict() if table is not None else {}
         return posterior_tree(
             draws,
@@ -2539,6 +2566,7 @@ class ImpactModel:
             stats=posterior.stats,
             spec=trained.spec,
             attrs={} if moment is None else moment.attrs,
+            rows=posterior_rows(rows),
             **named,
         )
 
@@ -2793,6 +2821,7 @@ class ImpactModel:
             resolve_placement(self._device).local_devices,
             self._indices,
             tuple(trained.spec.sites) if trained.spec else (),
+            row_labels=fitted.row_labels if fitted else None,
         )
 
     def _examined(

@@ -287,6 +287,7 @@ def _side(scenario: Scenario, *, with_rows: bool) -> Side:
         reduce=None,
         progress=False,
         row_coord=None,
+        posterior_rows=None,
         labels=CallLabels(),
         dims={},
         coords={},

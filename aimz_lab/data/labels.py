@@ -69,6 +69,17 @@ class AxisLabels(NamedTuple):
             return None
         return int(np.argmax(differ)) if differ.any() else None
 
+    def same_as(self, other: AxisLabels | None) -> bool:
+        """Whether both give each entry the same label.
+
+        Example:
+            >>> AxisLabels((), np.array([0, 1])).same_as(AxisLabels((), np.array([1, 0])))
+            False
+        """
+        if other is None or self.names != other.names or self.labels is None:
+            return False
+        return self.labels is other.labels or np.array_equal(self.labels, other.labels)
+
     def in_order(self, order: Shaped[np.ndarray, " entry"]) -> AxisLabels:
         """Return the labels of entries in another order, given by their numbers."""
         index = None if self.index is None else self.index[order]

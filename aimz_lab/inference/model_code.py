@@ -9,7 +9,7 @@ from numpyro.infer import MCMC, SVI
 from aimz_lab.errors import FitWarning
 from aimz_lab.files import Value
 from aimz_lab.inference.inference_options import guide_options, optimizer_name, optimizer_options
-from aimz_lab.kernel.code_facts import code_differences, code_facts
+from aimz_lab.kernel.code_facts import code_differences, code_facts, unread_functions
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import JsonObject
@@ -83,6 +83,49 @@ class ModelCode:
             # Another release may have other names; the structure of the state is compared too.
             return []
         return [f"the optimizer is {there} ({of_there}) there and {own} ({of_own}) here"]
+
+    def warn_if_unread(self, reader: str) -> None:
+        """Tell of functions whose source cannot be kept.
+
+        Args:
+            reader: What will not compare them, for the message.
+
+        Warns:
+            FitWarning: If there are some.
+        """
+        found = [
+            *unread_functions(self.kernel, what="kernel"),
+            *unread_functions(self.guide, what="guide"),
+        ]
+        if found:
+            msg = (
+                f"The source of {'; of '.join(found[:6])} is not at hand, so {reader} will not "
+                "notice a change of it. If its file was edited after the import, undo the edit and "
+                "save again, or import it anew and train. Otherwise write it in a file or a "
+                "notebook, at most one lambda in a line."
+            )
+            warn(msg, FitWarning)
+
+    def warn_if_not_compared(self, here: ModelCode, path: object) -> None:
+        """Tell of functions that could not be compared.
+
+        Args:
+            here: The code at hand; this one is of a file.
+            path: The file.
+
+        Warns:
+            FitWarning: If there are some.
+        """
+        found = [
+            *unread_functions(self.kernel, here.kernel, what="kernel"),
+            *unread_functions(self.guide, here.guide, what="guide"),
+        ]
+        if found:
+            msg = (
+                f"The source of {'; of '.join(found[:6])} was not compared with that of {path}, as "
+                "it is not at hand: make sure that it is the code that was trained."
+            )
+            warn(msg, FitWarning)
 
     def warn_of_settings(self, here: ModelCode) -> None:
         """Tell of settings of the training that are others than in a file.

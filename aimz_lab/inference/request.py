@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from numpyro.infer.svi import SVIRunResult, SVIState
 
+from aimz_lab.data import AxisLabels
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_flag, check_progress
 from aimz_lab.errors import ArgumentError
@@ -273,6 +274,7 @@ class FitResult:
         ending: How a run ended that was interrupted or diverged; see :attr:`Run.ending`.
         is_wrecked: Whether the state is not to be used; see :attr:`Run.is_wrecked`.
         training: The call that repeats the training; ``None`` before the first step.
+        row_labels: Labels of the training rows, if they have some.
     """
 
     spec: KernelSpec
@@ -285,6 +287,7 @@ class FitResult:
     ending: str = ""
     is_wrecked: bool = False
     training: TrainingCall | None = None
+    row_labels: AxisLabels | None = None
 
 
 class ViResult(Protocol):

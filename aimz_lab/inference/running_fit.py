@@ -66,15 +66,18 @@ class Moment:
         raise NotFittedError(msg)
 
 
-def why_not_used(ending: str) -> str:
+def why_not_used(ending: str, *, has_draws: bool = True) -> str:
     """Write why the draws of a model are not to be used, and what to do.
 
     Args:
         ending: How its training ended.
+        has_draws: Whether there are such draws.
     """
+    msg = f"the training {ending}. Train a model with a lower learning rate or scaled inputs"
+    if not has_draws:
+        return f"{msg}."
     return (
-        f"the training {ending}. Train a model with a lower learning rate or scaled inputs; the "
-        "next fit begins anew. To look at these draws: im.posterior; "
+        f"{msg}; the next fit begins anew. To look at these draws: im.posterior; "
         "im.set_posterior_sample(im.posterior) uses them all the same."
     )
 

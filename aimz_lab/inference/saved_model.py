@@ -49,6 +49,7 @@ from aimz_lab.inference.saved_draws import (
     result_of,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
+from aimz_lab.kernel.read_code import is_unpickled
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
@@ -107,11 +108,17 @@ def identity(signature: KernelSignature, inference: SVI | MCMC) -> JsonObject:
 def save_model(
     path: str | PathLike[str], signature: KernelSignature, inference: SVI | MCMC, state: ModelState
 ) -> Path:
-    """Write a model to a directory; see :meth:`aimz_lab.ImpactModel.save`."""
+    """Write a model to a directory; see :meth:`aimz_lab.ImpactModel.save`.
+
+    Warns:
+        FitWarning: If a source is not at hand, so that it cannot be compared on loading.
+    """
+    code = ModelCode.of(signature, inference)
+    code.warn_if_unread("load")
     manifest: JsonObject = {
         "versions": versions(),
         "model": identity(signature, inference),
-        "code": ModelCode.of(signature, inference).as_plain(),
+        "code": code.as_plain(),
         "rng_key": plain_key(state.rng_key),
         "n_obs": state.n_obs,
         "epochs_done": state.epochs_done,
@@ -232,7 +239,8 @@ class SavedModel:
             ArtifactError: If the kernel or inference object differs from the saved one.
 
         Warns:
-            FitWarning: If training goes on with other settings of optimizer or loss.
+            FitWarning: If training goes on with other settings of optimizer or loss. If a source
+                was not compared.
         """
         guide = getattr(inference, "guide", None)
         guides = (guide, *autoguides_in(guide)) if guide is not None else ()
@@ -258,6 +266,8 @@ class SavedModel:
             raise fields["sites"].refuse("null, as there is no schema")
         there, here = ModelCode.of_plain(fields["code"]), ModelCode.of(signature, inference)
         self._refuse_code(there.differences(here))
+        if not is_unpickled(signature.kernel):  # that is the code that was saved
+            there.warn_if_not_compared(here, self._path)
         posterior = fields["posterior"].optional(partial(posterior_of, arrays=arrays, spec=spec))
         if fields["state"].value is not None:
             if schema is None:

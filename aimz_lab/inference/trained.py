@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 import jax
 from numpyro.infer.svi import SVIState
 
+from aimz_lab.data import AxisLabels
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitResult, ViResult
+from aimz_lab.inference.run.skipped_steps import StepsByHand
 from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Params
@@ -27,6 +29,7 @@ class Fitted:
         fingerprint: Recognises the training rows, or ``None``.
         is_given: Whether the user has set the draws.
         why_not: How the training ended if the draws are not to be used; else empty.
+        row_labels: Labels of the rows of draws by row; ``None`` if they are not known.
     """
 
     posterior: Posterior
@@ -35,6 +38,7 @@ class Fitted:
     fingerprint: TrainingFingerprint | None = None
     is_given: bool = False
     why_not: str = ""
+    row_labels: AxisLabels | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,11 @@ class Trained:
             anew.
         fitted: The posterior, or ``None``. A training that has not come to draws leaves it as it
             was, with the parameters that it was drawn with.
+        by_hand: Counts of the steps of a hand-written loop that ``state`` comes from, or ``None``.
         trainings: The calls that repeat what the model has been through, in order; ``None`` if
             that is not known.
+        row_labels: Labels of the rows, if all fits since the first had rows with these labels, in
+            this order; else ``None``.
     """
 
     spec: KernelSpec | None = None
@@ -64,7 +71,9 @@ class Trained:
     ending: str = ""
     is_wrecked: bool = False
     fitted: Fitted | None = None
+    by_hand: StepsByHand | None = None
     trainings: tuple[TrainingCall, ...] | None = ()
+    row_labels: AxisLabels | None = None
 
     @property
     def posterior(self) -> Posterior | None:
@@ -80,6 +89,19 @@ class Trained:
     def has_draws(self) -> bool:
         """Whether there are draws that may be used."""
         return self.fitted is not None and not self.fitted.why_not
+
+    @property
+    def settled(self) -> Trained:
+        """The same with the ending of a hand-written loop, whose steps are waited for."""
+        if self.vi_result is not None or self.by_hand is None or not self.by_hand.ending:
+            return self
+        return replace(self, ending=self.by_hand.ending, is_wrecked=True)
+
+    @property
+    def state_to_draw(self) -> SVIState | None:
+        """The SVI state, unless it is that of before a fit of which no step was taken."""
+        is_trained = self.vi_result is not None or self.by_hand is not None or not self.ending
+        return self.state if is_trained else None
 
     @property
     def to_train_on(self) -> Trained:
@@ -107,11 +129,11 @@ class Trained:
         return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
     def without_rows(self) -> Trained:
-        """Return the same without any rows of the data."""
-        if self.fingerprint is None:
-            return self
-        checksums = self.fingerprint.without_rows()
-        return replace(self, fitted=replace(self.fitted, fingerprint=checksums))
+        """Return the same without any rows of the data, and without their labels."""
+        fitted = self.fitted and replace(self.fitted, row_labels=None)
+        if self.fingerprint is not None:
+            fitted = replace(fitted, fingerprint=self.fingerprint.without_rows())
+        return replace(self, fitted=fitted, row_labels=None)
 
     def after(self, result: FitResult) -> Trained:
         """Return what is known after a fit."""
@@ -124,9 +146,11 @@ class Trained:
             ending=result.ending,
             is_wrecked=result.is_wrecked,
             trainings=before._trainings_after(result.training),
+            row_labels=before._row_labels_after(result),
         )
         if result.vi_result is not None:
-            new = replace(new, vi_result=result.vi_result, epochs_done=result.epochs_done)
+            done = result.epochs_done
+            new = replace(new, vi_result=result.vi_result, epochs_done=done, by_hand=None)
         if result.posterior is None:
             return new
         fingerprint, call = result.fingerprint, result.training
@@ -145,9 +169,23 @@ class Trained:
             return (call,)
         return None if before is None else (*before, call)
 
+    def _row_labels_after(self, result: FitResult) -> AxisLabels | None:
+        begins_anew = result.training is not None and result.training.begins_anew
+        labels = result.row_labels
+        if self.state is None or begins_anew or labels is None or labels.same_as(self.row_labels):
+            return labels
+        return None  # one value per row went on from one of another row
+
     def with_vi_result(self, vi_result: ViResult) -> Trained:
         """Return the same with other parameters, for predictions as well."""
-        new = replace(self, vi_result=vi_result, ending="", is_wrecked=False, trainings=None)
+        new = replace(
+            self,
+            vi_result=vi_result,
+            ending="",
+            is_wrecked=False,
+            trainings=None,
+            row_labels=None,
+        )
         if new.fitted is None:
             return new
         return replace(new, fitted=replace(new.fitted, params=new.params))
@@ -161,7 +199,8 @@ class Trained:
     ) -> Trained:
         """Return the same with a posterior that goes with the present parameters and schema."""
         fitted = Fitted(posterior, self.params, self.schema, fingerprint, is_given)
-        return replace(self, fitted=fitted)
+        labels = None if is_given else self.row_labels
+        return replace(self, fitted=replace(fitted, row_labels=labels))
 
     @property
     def fingerprint(self) -> TrainingFingerprint | None:

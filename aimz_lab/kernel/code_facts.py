@@ -112,13 +112,27 @@ def code_differences(there: Mapping, here: Mapping, what: str) -> list[str]:
     for name, checksum in there["functions"].items():
         own = here["functions"].get(name)
         if None not in (checksum, own) and checksum != own:
-            helper = f"{_plain_name(name)}, which the {what} calls"
-            found.append(f"the source of {helper if name else f'the {what}'}")
+            found.append(f"the source of {_called(name, what)}")
     for name, value in there["constants"].items():
         if (own := here["constants"].get(name, value)) != value:
             values = f"{str(value)[:LONGEST]} there and {own[:LONGEST]} here"
             found.append(f"{_plain_name(name)}, which the {what} reads ({values})")
     return list(dict.fromkeys(found))
+
+
+def unread_functions(*facts: Mapping, what: str) -> list[str]:
+    """Return the functions whose source is not at hand in one of several :func:`code_facts`.
+
+    Args:
+        *facts: Descriptions of the same code.
+        what: What they describe, for the message.
+
+    Example:
+        >>> unread_functions({"functions": {"": "1", "scaled": None}}, what="kernel")
+        ['scaled, which the kernel calls']
+    """
+    names = [name for each in facts for name, own in each["functions"].items() if own is None]
+    return list(dict.fromkeys(_called(name, what) for name in names))
 
 
 class _Facts:
@@ -356,6 +370,10 @@ def _free(name: str, taken: Iterable[str]) -> str:
     while name in taken:
         name += "'"
     return name
+
+
+def _called(name: str, what: str) -> str:
+    return f"{_plain_name(name)}, which the {what} calls" if name else f"the {what}"
 
 
 def _plain_name(name: str) -> str:

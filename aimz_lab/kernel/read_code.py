@@ -118,6 +118,15 @@ def is_library_function(function: types.FunctionType) -> bool:
     return found is not None and found.origin is not None and is_library(found.origin)
 
 
+def is_unpickled(kernel: Any) -> bool:
+    """Whether cloudpickle made a kernel's functions, so that they have no source.
+
+    Args:
+        kernel: As of :func:`functions_of`.
+    """
+    return any(each.__code__.co_filename == _UNPICKLED for each in functions_of(kernel))
+
+
 def is_library_module(name: str) -> bool:
     """Whether a module belongs to Python, to an installed package, or to this one."""
     module = sys.modules.get(name)

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, Literal, Var
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
 
+from aimz_lab.kernel.rows.jaxprs import inner_programs
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import Message, tracing_lock
@@ -43,6 +44,9 @@ class SiteGraph:
         factors: For each factor, the sites that it is computed from directly.
         means: For each sampled site with a known mean, the sites that this mean is computed from
             directly: itself too in a loop, where an entry follows from earlier ones.
+        noisy: Sites that are computed directly from noise of each row that the kernel draws with
+            keys of its own, by ``numpyro.prng_key``.
+        noisy_means: Sampled sites whose mean is.
         is_proven: Whether this was read from the program; else each site is taken to be computed
             from all sites before it.
     """
@@ -54,6 +58,8 @@ class SiteGraph:
     reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
     factors: Mapping[str, frozenset[str]] = field(default_factory=dict)
     means: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    noisy: frozenset[str] = frozenset()
+    noisy_means: frozenset[str] = frozenset()
     is_proven: bool = True
 
     def reached_from(self, name: str, cut: Collection[str] = ()) -> set[str]:
@@ -118,26 +124,35 @@ def trace_site_graph(
     }
     seen: list[_SitesAsInputs] = []
 
-    def run(values: PyTree, rows: PyTree, shared: PyTree, params: PyTree) -> list[list[jax.Array]]:
+    def run(
+        values: PyTree, rows: PyTree, shared: PyTree, params: PyTree, key: PyTree
+    ) -> list[list[jax.Array]]:
         pinned = pin_plates(handlers.substitute(kernel, data=params), spec.n_rows)
-        seen[:] = [_SitesAsInputs(pinned, values, spec)]
+        seen[:] = [_SitesAsInputs(pinned, values, spec, key[_KEY])]
         handlers.seed(seen[0], jax.random.key(0))(**rows, **shared, **static)
         return [*seen[0].made_of.values(), *seen[0].factors.values(), *seen[0].means.values()]
 
-    given = inputs, abstract, dict(shared), dict(params)
+    given = inputs, abstract, dict(shared), dict(params), {_KEY: jax.random.key(0)}
     try:
         with tracing_lock:
             traced = jax.make_jaxpr(run)(*given).jaxpr
     except Exception:  # noqa: BLE001  the kernel runs, but not with its sites as inputs
-        return _each_from_all_before(names)
+        return _each_from_all_before(names, takes_keys=spec.takes_keys)
     leaves, _ = jax.tree_util.tree_flatten_with_path(given)
-    return _read_graph(traced, [(path[0].idx == 0, path[1].key) for path, _ in leaves], seen[0])
+    inputs = [(_ROLES[path[0].idx], path[1].key) for path, _ in leaves]
+    return _read_graph(traced, inputs, seen[0], spec.n_rows)
 
 
-def _each_from_all_before(names: tuple[str, ...]) -> SiteGraph:
+_KEY = "key"
+_ROLES = ("site", "argument", "argument", "argument", _KEY)
+"""What the inputs of a traced kernel are."""
+
+
+def _each_from_all_before(names: tuple[str, ...], *, takes_keys: bool) -> SiteGraph:
     children = {name: frozenset(names[i + 1 :]) for i, name in enumerate(names)}
     means = {name: frozenset(names[: i + 1]) for i, name in enumerate(names)}
-    return SiteGraph(children, means=means, is_proven=False)
+    noisy = frozenset(names if takes_keys else ())
+    return SiteGraph(children, means=means, noisy=noisy, noisy_means=noisy, is_proven=False)
 
 
 class _SitesAsInputs(Messenger):
@@ -152,14 +167,16 @@ class _SitesAsInputs(Messenger):
         looped: Sites in a ``scan`` or a ``cond``.
     """
 
-    def __init__(self, fn: Callable, values: Mapping[str, jax.Array], spec: KernelSpec) -> None:
+    def __init__(
+        self, fn: Callable, values: Mapping[str, jax.Array], spec: KernelSpec, key: jax.Array
+    ) -> None:
         self.made_of: dict[str, list[jax.Array]] = {}
         self.factors: dict[str, list[jax.Array]] = {}
         self.means: dict[str, jax.Array] = {}
         self.computed: set[str] = set()
         self.levels: dict[str, tuple[int, int]] = {}
         self.looped: set[str] = set()
-        self._values = values
+        self._values, self._key = values, key
         self._samples = {name: values[name] for name in spec.sample_sites}
         self._factors = spec.of_kind("factor")
         self._with_mean = {name for name, site in spec.sites.items() if site.mean_kind is not None}
@@ -168,6 +185,8 @@ class _SitesAsInputs(Messenger):
     def process_message(self, msg: Message) -> None:
         if msg["type"] == "control_flow":
             msg["kwargs"]["substitute_stack"].append(("substitute", self._samples))
+        if msg["type"] == "prng_key":
+            msg["value"] = self._key
         name = msg.get("name")
         if name in self._factors and msg["type"] == "sample":
             self.factors[name] = list(_arrays_in(msg["fn"], set()))
@@ -222,19 +241,19 @@ def _arrays_in(value: object, seen: set[int]) -> Iterator[jax.Array]:
 
 
 def _read_graph(
-    traced: Jaxpr, inputs: Sequence[tuple[bool, str]], seen: _SitesAsInputs
+    traced: Jaxpr, inputs: Sequence[tuple[str, str]], seen: _SitesAsInputs, n_rows: int
 ) -> SiteGraph:
     """Find what each site is made of.
 
     Args:
         traced: The program.
-        inputs: For each of its inputs, whether it is the value of a site, and the name of the site,
-            argument or parameter.
+        inputs: For each of its inputs, what it is, and the name of the site, argument or parameter.
         seen: The sites in the order of the results.
+        n_rows: Rows in the trace.
     """
-    children: dict[str, set[str]] = {name: set() for is_site, name in inputs if is_site}
+    children: dict[str, set[str]] = {name: set() for role, name in inputs if role == "site"}
     reads: dict[str, set[str]] = {}
-    bypassed = set()
+    bypassed, noisy, noisy_means = set(), set(), set()
     factors: dict[str, frozenset[str]] = {}
     means: dict[str, frozenset[str]] = {}
     of_sites = sum(map(len, seen.made_of.values()))
@@ -243,10 +262,12 @@ def _read_graph(
     first = 0
     for site, made_of in (*seen.made_of.items(), *seen.factors.items()):
         own = range(first, first := first + len(made_of))
-        _, used = dce_jaxpr(traced, [i in own for i in outputs])
+        program, used = dce_jaxpr(traced, [i in own for i in outputs])
         both = [one for one, is_used in zip(inputs, used, strict=True) if is_used]
-        reads[site] = {name for is_site, name in both if not is_site}
-        parents = {name for is_site, name in both if is_site and name != site}
+        reads[site] = {name for role, name in both if role == "argument"}
+        parents = {name for role, name in both if role == "site" and name != site}
+        if (_KEY, _KEY) in both and _draws_by_row(program, n_rows):
+            noisy.add(site)
         if site in seen.factors:
             factors[site] = frozenset(parents)
             continue
@@ -256,9 +277,11 @@ def _read_graph(
         if site in seen.computed and _is_used_beside(needed, traced, own, others):
             bypassed.add(site)
     for at, site in enumerate(seen.means, first):
-        _, used = dce_jaxpr(traced, [i == at for i in outputs])
-        both = zip(inputs, used, strict=True)
-        means[site] = frozenset(name for (is_site, name), is_used in both if is_site and is_used)
+        program, used = dce_jaxpr(traced, [i == at for i in outputs])
+        both = [one for one, is_used in zip(inputs, used, strict=True) if is_used]
+        means[site] = frozenset(name for role, name in both if role == "site")
+        if (_KEY, _KEY) in both and _draws_by_row(program, n_rows):
+            noisy_means.add(site)
     return SiteGraph(
         {name: frozenset(its) for name, its in children.items()},
         frozenset(seen.looped),
@@ -267,7 +290,23 @@ def _read_graph(
         {name: frozenset(its) for name, its in reads.items()},
         factors,
         means,
+        frozenset(noisy),
+        frozenset(noisy_means),
     )
+
+
+def _draws_by_row(program: Jaxpr, n_rows: int) -> bool:
+    """Whether a program draws as many random numbers as there are rows, or keys for them."""
+    return any(
+        _draws_rows_in(equation, n_rows)
+        or any(_draws_by_row(inner.jaxpr, n_rows) for inner in inner_programs(equation))
+        for equation in program.eqns
+    )
+
+
+def _draws_rows_in(equation: JaxprEqn, n_rows: int) -> bool:
+    is_random = equation.primitive.name.startswith(("random_", "threefry"))
+    return is_random and any(n_rows in out.aval.shape for out in equation.outvars)
 
 
 def _is_used_beside(

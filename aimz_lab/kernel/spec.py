@@ -141,6 +141,7 @@ class KernelSpec:
         n_rows: Number of rows in the trace.
         traced: Whether a trace has run; always true.
         unnamed: Sites whose ``event_dims`` cannot name their dimensions, and are left out.
+        takes_keys: Whether the kernel calls ``numpyro.prng_key``.
     """
 
     sites: Mapping[str, Site]
@@ -148,6 +149,7 @@ class KernelSpec:
     n_rows: int
     traced: bool = True
     unnamed: tuple[str, ...] = ()
+    takes_keys: bool = False
 
     def shape_at(self, name: str, n_rows: int | None) -> tuple[int | None, ...]:
         """Shape of a site at ``n_rows`` rows; an axis of n - 1 entries keeps this offset."""

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Distribution, ImproperUniform, Unit
+from numpyro.primitives import Messenger
 
 from aimz_lab.kernel.batch_plates import refuse_taken_plate_names, refuse_too_small_plates
 from aimz_lab.kernel.data_types import check_data_type, check_real
@@ -104,8 +105,11 @@ def trace_spec(
 
     def records_at(count: int) -> dict[str, _Record]:
         abstract = _abstract_rows(rows, count)
-        return _records(kernel, abstract, shared or {}, static or {}, values or {})
+        noticed = _KeysTaken(kernel)
+        taken.append(noticed)
+        return _records(noticed, abstract, shared or {}, static or {}, values or {})
 
+    taken: list[_KeysTaken] = []
     hidden = HiddenDraws(kernel)
     records = records_at(n_rows)
     if hidden.drawn() is not None:  # another thread may have drawn in the meantime
@@ -122,7 +126,19 @@ def trace_spec(
         )
         for name, record in records.items()
     }
-    return with_usable_names(KernelSpec(sites, output, n_rows))
+    takes_keys = any(each.found for each in taken)
+    return with_usable_names(KernelSpec(sites, output, n_rows, takes_keys=takes_keys))
+
+
+class _KeysTaken(Messenger):
+    """Notices whether a kernel calls ``numpyro.prng_key``."""
+
+    def __init__(self, fn: Callable) -> None:
+        self.found = False
+        super().__init__(fn)
+
+    def process_message(self, msg: Message) -> None:
+        self.found |= msg["type"] == "prng_key"
 
 
 def _records_at_another_size(

@@ -11,7 +11,15 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from aimz_lab.data import BatchSource, LoaderSource, StreamSource, as_coord, check_fits
+from aimz_lab.data import (
+    AxisLabels,
+    BatchSource,
+    LoaderSource,
+    RowCoord,
+    StreamSource,
+    as_coord,
+    check_fits,
+)
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_flag, check_mapping, check_names
 from aimz_lab.errors import ArgumentError, CallError
@@ -35,7 +43,7 @@ from aimz_lab.predictive.call_labels import (
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.reducers import ReduceSpec, as_reducers
 from aimz_lab.predictive.request import Group, Request, ScaleOfOutput
-from aimz_lab.predictive.results.datasets import stats_group
+from aimz_lab.predictive.results.datasets import posterior_rows, stats_group
 from aimz_lab.predictive.results.locations import location
 from aimz_lab.predictive.results.observed_data import ObservedData, find_observed_data
 from aimz_lab.tables.table_call import Observed
@@ -69,6 +77,7 @@ class FittedKernel:
         trained_sites: Sites of the kernel in training.
         column_scales: The way back from each column of an argument to the call's table, by
             argument; ``None`` if it has no table.
+        row_labels: Labels of the rows of the draws, if they are known.
     """
 
     signature: KernelSignature
@@ -80,6 +89,7 @@ class FittedKernel:
     indices: IndexCheck
     trained_sites: tuple[str, ...] = ()
     column_scales: ColumnScales | None = None
+    row_labels: AxisLabels | None = None
 
 
 def predict_request(
@@ -209,6 +219,7 @@ def predict_request(
         reduce=reduce,
         dims=dims,
         coords=coords,
+        posterior_rows=_posterior_rows(fitted, data, known),
         progress=progress,
         **values,
         **_data(data),
@@ -289,6 +300,15 @@ def _known_data(
     if observed is None:
         return known
     return known.beside(observed, data.rows, signature.output, trained)
+
+
+def _posterior_rows(
+    fitted: FittedKernel, data: PredictiveData, known: ObservedData
+) -> RowCoord | None:
+    """Return labels for the rows of the draws; none beside other rows, which may have the same."""
+    labels = fitted.row_labels
+    is_same = known.are_in_order and labels is not None and labels.same_as(data.row_labels)
+    return posterior_rows(labels) if is_same else None
 
 
 def _labels(

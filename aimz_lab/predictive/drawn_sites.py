@@ -82,13 +82,16 @@ def noisy_sites(
     """
     found = {name for name in wanted if name in drawn and name not in expected}
     rest = {name for name in wanted if name not in found and name not in given}
-    if rest := rest.intersection(_after_drawn(spec, drawn)):
+    # The kernel may also draw with keys of its own, at any site.
+    if rest := rest.intersection(spec.sites if spec.takes_keys else _after_drawn(spec, drawn)):
         sites = graph()
         # What is computed from a site that is intervened on takes the value set.
-        sources, cut = {*drawn}.difference(request.intervention), {*given, *request.intervention}
+        cut = {*given, *request.intervention}
+        sources = {*drawn}.difference(request.intervention) | (sites.noisy - cut)
         for name in rest:
             parents = sites.means[name] if name in expected else sites.parents(name)
-            if _reaches_up(sites, parents, sources, cut):
+            own = sites.noisy_means if name in expected else sites.noisy
+            if name in own or _reaches_up(sites, parents, sources, cut):
                 found.add(name)
     return frozenset(found)
 

@@ -97,6 +97,7 @@ class Request:
         labels: Labels of rows, columns and set values, to compare.
         dims: Names of a site's dimensions, without chain, draw and rows, by site.
         coords: Labels of dimensions, by dimension.
+        posterior_rows: Labels of the rows of the draws, if they are known.
         devices: The devices to use; ``None`` for all local ones.
         engine: Makes what carries out the call; ``None`` for this process.
         kept_rows: Positions of the rows of a table that were kept; ``None`` for all.
@@ -140,6 +141,7 @@ class Request:
     labels: CallLabels = field(default_factory=CallLabels)
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     coords: Coords = field(default_factory=dict)
+    posterior_rows: RowCoord | None = None
     devices: tuple[jax.Device, ...] | None = None
     engine: Callable | None = None
     kept_rows: np.ndarray | None = None

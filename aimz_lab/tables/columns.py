@@ -174,6 +174,28 @@ def refuse_codes(name: str, column: pd.Series, part: str) -> None:
         raise DataTypeError(msg)
 
 
+def refuse_other_texts(formula: str, name: str, column: Column, text: str) -> None:
+    """Refuse the comparison of a column with a text that no row has: it is False in each.
+
+    Args:
+        formula: The formula, as the beginning of a sentence.
+        name: Name of the column.
+        column: What the training table has in it.
+        text: The text.
+
+    Raises:
+        DataError: If no row has it.
+        DataTypeError: If the column holds no text.
+    """
+    what = f"{formula} compares {name!r} with the text {text!r}"
+    if column.kind != "text":
+        raise DataTypeError(f"{what}, and it holds {_PLURAL[column.kind]}. Leave out the quotes.")
+    levels = column.levels or ()
+    if text not in levels:
+        msg = f"{what}, which no row has.{did_you_mean(text, levels)} It has: {_quoted(levels)}."
+        raise DataError(msg)
+
+
 _PLURAL = {"number": "numbers", "boolean": "True and False", "text": "text"}
 
 

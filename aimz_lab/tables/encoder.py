@@ -19,6 +19,7 @@ from aimz_lab.tables.columns import (
     check_kind,
     codes_of,
     refuse_codes,
+    refuse_other_texts,
 )
 from aimz_lab.tables.formula_values import (
     checked_values,
@@ -85,7 +86,8 @@ class TableEncoder:
             The encoder of this and later tables.
 
         Raises:
-            DataError: If a column is missing, has missing values, or does not fit its formula.
+            DataError: If a column is missing, has missing values, or does not fit its formula, such
+                as one that is compared with a text that no row has.
             DataTypeError: If a column holds something else than numbers, booleans or text.
 
         Example:
@@ -421,11 +423,15 @@ def _check_learned(
 
 
 def _refuse_texts(part: Part, columns: Mapping[str, Column]) -> None:
-    """Refuse a column of text that a formula computes with.
+    """Refuse a column of text that a formula computes with, or compares with a text it has not.
 
     Raises:
-        DataTypeError: If there is one.
+        DataError: If no row has such a text.
+        DataTypeError: If there is such a column, or one of numbers is compared with a text.
     """
+    for name, text in sorted(part.compared):
+        formula = f"The formula {part.text!r} of {part.argument!r}"
+        refuse_other_texts(formula, name, columns[name], text)
     texts = [
         name for name in part.columns if name in part.computed and columns[name].kind == "text"
     ]

@@ -69,7 +69,7 @@ class Expression:
         columns: The columns that it uses.
         categories: Those of them inside ``C()``.
         values: Those of them outside of it.
-        compared: Those of them that are compared with a text.
+        compared: Those of them that are compared with a text, each with that text.
         called: Names of functions and modules that it uses.
         event: What a 1 says, such as ``"bought = yes"``, of a comparison; empty of a number.
     """
@@ -80,7 +80,7 @@ class Expression:
         self.columns: list[str] = []
         self.categories: set[str] = set()
         self.values: set[str] = set()
-        self.compared: set[str] = set()
+        self.compared: set[tuple[str, str]] = set()
         self.called: set[str] = set()
         self.event = ""
         try:
@@ -116,9 +116,9 @@ class Expression:
         self._check_truth(node)
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
-            if any(isinstance(getattr(side, "value", None), str) for side in sides):
-                names = [side.id for side in sides if isinstance(side, ast.Name)]
-                self.compared |= {self._quoted.get(name, name) for name in names}
+            names = [side.id for side in sides if isinstance(side, ast.Name)]
+            texts = [side.value for side in sides if _is_text(side)]
+            self.compared |= {(self._quoted.get(n, n), text) for n in names for text in texts}
         if isinstance(node, ast.Name):
             self.columns.append(self._quoted.get(node.id, node.id))
             self.values.add(self.columns[-1])
@@ -243,8 +243,11 @@ def _event(node: ast.AST) -> str:
 
 
 def _side(node: ast.AST) -> str:
-    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-    return node.value if is_text else ast.unparse(node)
+    return node.value if _is_text(node) else ast.unparse(node)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _is_contrast(node: ast.AST) -> bool:

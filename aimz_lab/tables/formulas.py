@@ -47,6 +47,7 @@ class Part:
         categories: Those of them that are categories: in ``C()``, ``index()`` or ``levels()``.
         values: Those of them that are also used outside of these.
         computed: Those of them that functions or arithmetic compute with, as numbers.
+        compared: Those of them that are compared with a text, each with that text.
         is_matrix: Whether the argument has an axis of columns.
     """
 
@@ -57,6 +58,7 @@ class Part:
     categories: frozenset[str] = frozenset()
     values: frozenset[str] = frozenset()
     computed: frozenset[str] = frozenset()
+    compared: frozenset[tuple[str, str]] = frozenset()
     is_matrix: bool = False
     code: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
@@ -110,7 +112,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
     categories, values, called = set[str](), set[str](), set[str]()
-    computed, events = set[str](), list[str]()
+    computed, compared, events = set[str](), set[tuple[str, str]](), list[str]()
     for expr, factor in factors.items():
         if factor.eval_method.value == "lookup":
             columns[quoted.get(expr, expr)] = None
@@ -120,7 +122,8 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
             columns.update(dict.fromkeys(used.columns))
             categories |= used.categories
             values |= used.values
-            computed |= used.values - used.compared
+            computed |= used.values - {column for column, _ in used.compared}
+            compared |= used.compared
             called |= used.called
             events.append(used.event)
     _check_unquoted(argument, text, columns.keys() - quoted.values(), called)
@@ -135,6 +138,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         frozenset(categories),
         frozenset(values),
         frozenset(computed),
+        frozenset(compared),
         is_matrix=is_list or _is_matrix(formula, asks_for_intercept=_has_intercept(code)),
         code=code,
         quoted=quoted,

@@ -24,7 +24,7 @@ class TableSpec:
       the terms give. An intercept is the kernel's; write ``"1 + ..."`` for a column of ones. A list
       of terms, ``["age"]``, is a matrix even with one column.
     - ``"I(bought == 'yes')"``: 1 where it holds, else 0; results call such an output
-      ``P(bought = yes)``.
+      ``P(bought = yes)``. A text that no row of the training table has is refused.
     - ``"index(region)"``: for each row the number of its level, from 0.
     - ``"levels(region)"``: the number of levels, a plain int.
 

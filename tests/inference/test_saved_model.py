@@ -221,8 +221,9 @@ def helped(tmp_path):
     def made(of):
         return SVI(of.kernel, of.guide, optax.adam(0.03), Trace_ELBO())
 
-    def save(text):
+    def save(text, before=lambda module: None):
         module = imported(text)
+        before(module)
         im = ImpactModel(module.kernel, jax.random.key(0), svi=made(module))
         im.set_posterior_sample({"slope": np.ones(5, np.float32)})
         return im.save(tmp_path / "model")
@@ -263,14 +264,27 @@ def test_a_kernel_that_is_only_written_otherwise_is_loaded(helped):
     assert load(rewritten).describe()["num_samples"] == 5
 
 
-def test_a_kernel_whose_source_is_lost_is_loaded(helped):
-    def edit(module):
-        text = Path(module.__file__).read_text()
-        Path(module.__file__).write_text(text.replace("-slope(X)", "-3 * slope(X)"))
+def edit(module):
+    text = Path(module.__file__).read_text()
+    Path(module.__file__).write_text(text.replace("slope(X), SD", "3 * slope(X), SD"))
 
+
+def test_a_kernel_whose_source_is_lost_is_loaded_and_said_not_to_be_compared(helped):
     save, load = helped
     save(HELPED)
-    assert load(HELPED.replace("+slope(X)", "-slope(X)"), edit).describe()["num_samples"] == 5
+    with pytest.warns(FitWarning, match=r"^The source of the kernel was not compared with that"):
+        im = load(HELPED.replace("+slope(X)", "-slope(X)"), edit)
+    assert im.describe()["num_samples"] == 5
+
+
+def test_a_kernel_edited_since_its_import_is_told_at_the_save_and_the_load(helped):
+    save, load = helped
+    with pytest.warns(
+        FitWarning, match=r"^The source of the kernel is not at hand.* undo the edit"
+    ):
+        save(HELPED, edit)
+    with pytest.warns(FitWarning, match="make sure that it is the code that was trained"):
+        load(HELPED.replace("slope(X), SD", "3 * slope(X), SD"))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -117,6 +118,32 @@ def steps(X, y=None):
 @pytest.mark.parametrize(("kernel", "noisy"), [(walk, {"y"}), (steps, set())])
 def test_in_a_loop_a_mean_may_hang_on_earlier_values_of_its_own_site(kernel, noisy):
     assert plan_of(kernel, ["y"], shard_axis="draw").noisy == noisy
+
+
+def noise(shape):
+    return jax.random.normal(numpyro.prng_key(), shape)
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "noisy"),
+    [
+        (lambda X: X + noise(X.shape), lambda X: 1.0, {"y", "above"}),
+        (lambda X: X + dist.Normal().sample(numpyro.prng_key(), X.shape), abs, {"y", "above"}),
+        (lambda X: X, lambda X: jnp.exp(noise(X.shape)), set()),
+        (lambda X: X * noise(()), lambda X: 1.0, set()),  # as a parameter, one for all rows
+        (lambda X: X + 0 * noise((3,)).sum(), lambda X: 1.0, set()),
+    ],
+)
+def test_noise_of_each_row_from_a_key_of_the_kernel_is_drawn_too(mean, sd, noisy):
+    def own_noise(X, y=None):
+        slope = numpyro.sample("slope", dist.Normal())
+        with numpyro.plate("row", X.shape[0]):
+            line = numpyro.deterministic("line", mean(X) + slope)
+            numpyro.deterministic("above", 1 + line)
+            numpyro.deterministic("plain", slope * X)
+            numpyro.sample("y", dist.Normal(line, sd(X)), obs=y)
+
+    assert plan_of(own_noise, ["y", "above", "plain"]).noisy == noisy
 
 
 def test_attributes_of_results_name_noisy_sites_of_any_scenario():

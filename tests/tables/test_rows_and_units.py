@@ -463,25 +463,70 @@ def test_placebo_outcomes_have_a_scale_of_their_own(table):
     assert found.table.loc["large", "mean"] == pytest.approx(500, abs=25)
 
 
+def by_row(features, weight=1.0, pay=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", features.shape[0]):
+        own = numpyro.sample("own", dist.Normal(0, 1))
+        numpyro.sample("pay", dist.Normal(features * slope + own, 0.5), obs=pay)
+
+
+BY_ROW = TableSpec(features="scale(age)", pay="scale(pay)", missing="drop")
+
+
+def fitted_by_row(frame, im=None):
+    im = im or model(by_row, BY_ROW)
+    return im.fit_on_batch(frame, num_steps=50, num_samples=9, progress=False)
+
+
+def rows_of(tree, group="posterior"):
+    """Labels of the rows of a tree's draws by row; none if they have none."""
+    own = tree[group].own
+    return own.row.values.tolist() if "row" in own.coords else []
+
+
 @pytest.mark.slow
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 @pytest.mark.filterwarnings("ignore:5 of 60 rows were left out")
-def test_the_rows_of_a_posterior_are_never_other_rows_of_a_prediction(table):
+def test_the_rows_of_a_posterior_have_the_labels_of_the_table(table, tmp_path):
     """Where rows are left out, positions of the training are no labels of the table."""
-
-    def by_row(features, weight=1.0, pay=None):
-        slope = numpyro.sample("slope", dist.Normal(0, 1))
-        with numpyro.plate("row", features.shape[0]):
-            own = numpyro.sample("own", dist.Normal(0, 1))
-            numpyro.sample("pay", dist.Normal(features * slope + own, 0.5), obs=pay)
-
-    gaps = table.assign(pay=table.pay.mask(table.index < 5))
-    spec = TableSpec(features="scale(age)", pay="scale(pay)", missing="drop")
-    im = model(by_row, spec).fit_on_batch(gaps, num_steps=50, num_samples=9, progress=False)
+    gaps, labels = table.assign(pay=table.pay.mask(table.index < 5)), list(range(5, N))
+    im = fitted_by_row(gaps)
+    trees = im.posterior_tree, im.sample(), fitted_by_row(gaps, im).sample()
+    assert all(rows_of(tree) == labels for tree in trees)
+    assert im.summary(["own"]).index[0] == "own[5]"
     tree = in_memory(im, gaps.dropna(), return_sites=["own", "pay"], shard_axis="draw")
-    own = tree.posterior_predictive.own
-    assert own.row.values.tolist() == list(range(5, N))
-    apart = own - tree.posterior.own
-    assert apart.sizes["row"] == N - 5
-    assert float(abs(apart).max()) == 0
-    assert "row" not in im.sample().posterior.coords
+    assert rows_of(tree) == rows_of(tree, "posterior_predictive") == labels
+    assert float(abs(tree.posterior_predictive.own - tree.posterior.own).max()) == 0
+    again = ImpactModel.load(im.save(tmp_path / "model"), by_row, new_svi(by_row))
+    assert rows_of(again.posterior_tree) == rows_of(again.sample()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+@pytest.mark.filterwarnings("ignore:Training goes on from its parameters")
+def test_rows_of_a_posterior_that_are_not_known_have_no_labels(table):
+    im = fitted_by_row(table)
+    for other in (table.assign(age=table.age + 1), table.assign(pay=table.pay + 1)):
+        tree = in_memory(im, other, return_sites=["own", "pay"], shard_axis="draw")
+        assert rows_of(tree) == []
+        assert rows_of(tree, "predictions") == list(range(N))
+    stays = im.posterior_tree
+    im.set_posterior_sample(im.posterior)
+    assert rows_of(im.posterior_tree) == []
+    assert rows_of(im.sample()) == rows_of(stays) == list(range(N))
+    fitted_by_row(table[::-1], im)  # goes on with the values of other rows
+    assert rows_of(im.posterior_tree) == rows_of(im.sample()) == []
+
+
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+@pytest.mark.parametrize(
+    ("index", "labels"),
+    [
+        (pd.MultiIndex.from_product([["TX", "CA"], range(N // 2)]), ["TX, 0", "TX, 1"]),
+        (pd.Index([7] * N), []),
+    ],
+)
+def test_each_row_of_a_posterior_has_a_label_of_its_own(table, index, labels):
+    im = fitted_by_row(table.set_axis(index))
+    assert rows_of(im.posterior_tree)[:2] == labels
+    assert im.summary(["own"]).index[0] == f"own[{labels[0] if labels else 0}]"

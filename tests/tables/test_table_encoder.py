@@ -346,6 +346,34 @@ def test_names_of_columns_and_levels(encoder):
     assert not {"y", "treated"} & names.keys()
 
 
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("I(won == 'Yes')", r"compares 'won' with the text 'Yes', which no row has\. Did you mean"),
+        ("I('Yes' != won)", r"Did you mean 'yes'\? It has: 'no', 'yes'\.$"),
+        ("x + np.where(won == 'maybe', x, 0)", r"which no row has\. It has: 'no', 'yes'\.$"),
+        ("I((won == 'yes') | (won == 'won'))", r"with the text 'won', which no row has\."),
+        ("I(`won it` == 'Y')", "compares 'won it' with the text 'Y', which no row has"),
+        (
+            "I(x == '1')",
+            r"compares 'x' with the text '1', and it holds numbers\. Leave out the quo",
+        ),
+        ("I(b == 'True')", "it holds True and False. Leave out"),
+    ],
+)
+def test_a_text_that_no_row_has_is_refused_where_it_is_compared(formula, message):
+    frame = pd.DataFrame({"x": [1.0, 2.0], "won": ["yes", "no"], "b": [True, False]})
+    frame["won it"] = frame["won"]
+    with pytest.raises((DataError, DataTypeError), match=message):
+        TableEncoder.learn(TableSpec(y=[formula]), frame)
+
+
+def test_later_rows_need_not_have_a_text_that_is_compared():
+    frame = pd.DataFrame({"won": ["yes", "no"]})
+    encoder = TableEncoder.learn(TableSpec(y="I(won == 'yes')"), frame)
+    assert encoder.encode(frame[1:]).arguments["y"].tolist() == [0]
+
+
 def test_columns_with_spaces(table):
     spaced = table.rename(columns={"age": "age in years"})
     encoder = TableEncoder.learn(TableSpec(X="scale(`age in years`) + `age in years`"), spaced)

@@ -90,12 +90,13 @@ class Checkpoint:
 
         Warns:
             FitWarning: If other package versions wrote it; the last bits of losses may differ. If
-                optimizer or loss have other settings.
+                optimizer or loss have other settings. If a source was not compared.
         """
         there = self.content.code
         found = differences(self.content.facts, facts)
         self._refuse([*found, *there.other_optimizer(code), *there.differences(code)])
         there.warn_of_settings(code)
+        there.warn_if_not_compared(code, self.path)
         if steps_per_epoch is not None:
             with self._reading():
                 check_position(

@@ -227,6 +227,7 @@ class ChainFit:
                     {**self.data.shared, **self.data.static},
                 ),
                 training=self.training,
+                row_labels=self.data.row_labels,
             )
 
     @property

@@ -297,7 +297,7 @@ class Run:
 
     @property
     def trained_s(self) -> float:
-        """Wall time since the first step began, without pauses; that of an earlier process counts too.
+        """Wall time since the first step began, without pauses; with that of an earlier process.
 
         It is the time that all steps took, with callbacks, held-out losses and later compilations.
         """

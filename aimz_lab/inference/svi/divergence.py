@@ -7,13 +7,10 @@ import numpy as np
 from aimz_lab.inference.run.records import TrainerState
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.run_words import loss_per_row, skipped_last, skipped_words
-from aimz_lab.inference.run.smoothing import following_steps
+from aimz_lab.inference.run.skipped_steps import are_too_many
 
 _NEAR = 64
 """Steps before the best state whose losses tell of its noise."""
-
-_LEAST_TAKEN = 0.1
-"""Share of the steps; a run that took fewer has not trained."""
 
 
 class FallBack:
@@ -41,14 +38,9 @@ class FallBack:
 
     @property
     def is_due(self) -> bool:
-        """Whether a run that skips bad steps diverged all the same: its last state is spoiled.
-
-        It is so if hardly any step was taken, or if none of the last ones was, as many as judge a
-        state.
-        """
+        """Whether a run that skips bad steps diverged all the same: its last state is spoiled."""
         run = self._run
-        last = skipped_last(run) >= following_steps(run.info.steps_per_epoch)
-        return last or run.step - run.skipped < _LEAST_TAKEN * run.step
+        return are_too_many(run.step, run.skipped, skipped_last(run), run.info.steps_per_epoch)
 
     def _has_learned(self) -> bool:
         """Whether the best state is as good as the first one, but for the noise of its loss."""

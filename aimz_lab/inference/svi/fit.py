@@ -264,7 +264,8 @@ class SviFit:
         if run.was_refused or self.loop.lost_others:
             return
         if run.step == run.skipped:  # nothing was learned
-            yield FitResult(self.spec, self.schema, state, ending=run.ending)
+            labels = self.data.row_labels
+            yield FitResult(self.spec, self.schema, state, ending=run.ending, row_labels=labels)
             return
         trained = self._parameters(state)
         yield trained
@@ -307,6 +308,7 @@ class SviFit:
             ending=run.ending,
             is_wrecked=run.is_wrecked,
             training=self.request.repeated(run, self.data),
+            row_labels=self.data.row_labels,
         )
 
     def _with_draws(self, trained: FitResult) -> FitResult:

@@ -70,12 +70,14 @@ class StepResult(NamedTuple):
         loss: The loss in nats, a scalar; the step may still be running.
         spec: The kernel's structure.
         schema: Names, shapes and types of the batch.
+        ok: Whether it was taken, a scalar on the device; ``None`` if that is known.
     """
 
     state: SVIState
     loss: jax.Array
     spec: KernelSpec
     schema: InputSchema
+    ok: jax.Array | None
 
 
 class SviLearner:
@@ -334,7 +336,8 @@ class SviLearner:
             if on_nonfinite == "raise" and not step.ok:
                 raise NonFiniteLossError(describe_bad_batch(float(step.computed_loss), rows, n_pad))
             self._short_batches.see(rows, valid, data.n_obs)
-            return StepResult(step.state, step.loss, plan.spec, self._setup.schema)
+            ok = step.ok if on_nonfinite == "skip" else None
+            return StepResult(step.state, step.loss, plan.spec, self._setup.schema, ok)
 
     def _plan_of_step(
         self,

@@ -138,7 +138,7 @@ def make_trainer(
 
     Warns:
         FitWarning: If batches of a stream of unknown length are not scaled. If the optimizer has
-            other settings than at the checkpoint.
+            other settings than at the checkpoint, or a source was not compared with it.
     """
     request, data, placement = setup.request, setup.data, setup.plan.placement
     run.control.can_set_learning_rate = rate.is_settable(TrainState(state))
@@ -146,6 +146,7 @@ def make_trainer(
     # The run keeps these functions; they must not keep the feed, which holds the batches.
     facts = cache(lambda: _checkpoint_facts(request.step, data, svi, run, state, signature.output))
     code = cache(lambda: ModelCode.of(signature, svi))
+    code_to_keep = cache(lambda: _code_to_keep(code()))
     if request.checkpoint is not None:
         counted = data.in_memory and request.num_steps is None
         per_epoch = math.ceil(data.n_rows / data.batch_size) if counted else None
@@ -179,12 +180,22 @@ def make_trainer(
         position=lambda: trainer.position,
         provenance=lambda: {
             "facts": facts(),
-            "code": code().as_plain(),
+            "code": code_to_keep(),
             "origin": request.origin.as_plain(),
         },
         with_rate=rate.set,
     )
     return trainer
+
+
+def _code_to_keep(code: ModelCode) -> JsonObject:
+    """Return the code for a checkpoint.
+
+    Warns:
+        FitWarning: If a source is not at hand.
+    """
+    code.warn_if_unread("fit(resume=)")
+    return code.as_plain()
 
 
 def _facts_to_share(facts: JsonObject, checkpoint: Checkpoint) -> JsonObject:

@@ -29,13 +29,14 @@ _MOST_ENTRIES = 10
 def plot_trust(report: TrustReport) -> Figure:
     """Draw a trust report in one picture, with its verdict above.
 
-    For a guide: the loss of each window of steps, with its noise; the log ratios of joint density
-    to guide density, whose tail k-hat describes; and means and two standard deviations of the draws beside those of
-    better draws, for the entries that are furthest off. For chains: the draws of the entry with the
-    highest R-hat; R-hat and effective sample size of each entry; and, if the sampler kept the
-    energies, their distribution beside that of their changes from draw to draw (Betancourt, 2016).
-    For both: how far the calibration of predictions departs from uniform, with a band that contains
-    it with 99% probability if the model is calibrated.
+    For a guide: the loss of each window of steps, with its noise; the log ratios of joint
+    density to guide density, whose tail k-hat describes; and means and two standard deviations
+    of the draws beside those of better draws, for the entries that are furthest off. For
+    chains: the draws of the entry with the highest R-hat; R-hat and effective sample size of
+    each entry; and, if the sampler kept the energies, their distribution beside that of their
+    changes from draw to draw (Betancourt, 2016). For both: how far the calibration of
+    predictions departs from uniform, with a band that contains it with 99% probability if the
+    model is calibrated.
 
     Args:
         report: The result of :meth:`aimz_lab.ImpactModel.diagnose`.

@@ -14,7 +14,7 @@ import numpyro
 from jax.typing import ArrayLike
 from jaxtyping import Shaped
 
-from aimz_lab.data import RowCoord
+from aimz_lab.data import AxisLabels, RowCoord, as_coord
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.spec import KernelSpec, Site, variable_name
 from aimz_lab.system.lazy_modules import xr
@@ -135,6 +135,7 @@ def posterior_dataset(
     dims: Mapping[str, tuple[str, ...]] | None = None,
     coords: Coords | None = None,
     attrs: Mapping[str, object] | None = None,
+    rows: RowCoord | None = None,
 ) -> xr.Dataset:
     """Label posterior draws.
 
@@ -145,20 +146,40 @@ def posterior_dataset(
         dims: Names given by the user, by site.
         coords: Labels by dimension.
         attrs: Attributes.
+        rows: Labels of the rows, if they are known; taken if each row has its own.
 
     Returns:
-        The dataset, in host memory. Rows have labels only if ``coords`` has them.
+        The dataset, in host memory. Rows have labels only from ``rows`` or ``coords``.
 
     Example:
         >>> dict(posterior_dataset({"b": np.zeros((8, 3))}, num_chains=2).sizes)
         {'chain': 2, 'draw': 4, 'b_dim_0': 3}
     """
     arrays = {name: np.asarray(values) for name, values in draws.items()}
-    found = sample_dataset(arrays, posterior_dims(draws, spec, dims), num_chains, coords, attrs)
-    if spec is None or spec.row_dim in (coords or {}):
+    named, coords = posterior_dims(draws, spec, dims), dict(coords or {})
+    if rows is not None and spec is not None and _are_of(rows, spec.row_dim, arrays, named):
+        coords = row_coords(rows, spec.row_dim) | coords
+    found = sample_dataset(arrays, named, num_chains, coords, attrs)
+    if spec is None or spec.row_dim in coords:
         return found
     # Numbers in place of the training rows' labels would be taken for those of a prediction.
     return found.drop_vars(spec.row_dim, errors="ignore")
+
+
+def _are_of(
+    rows: RowCoord,
+    row_dim: str,
+    arrays: Mapping[str, np.ndarray],
+    dims: Mapping[str, tuple[str, ...]],
+) -> bool:
+    """Whether each row of the draws has a label of its own."""
+    sizes = {
+        size
+        for name, values in arrays.items()
+        for dim, size in zip(dims[name], values.shape[1:], strict=True)
+        if dim == row_dim
+    }
+    return sizes == {len(rows.labels)} and len(np.unique(rows.labels)) == len(rows.labels)
 
 
 def posterior_dims(
@@ -186,6 +207,7 @@ def posterior_tree(
     dims: Mapping[str, tuple[str, ...]] | None = None,
     coords: Coords | None = None,
     attrs: Mapping[str, object] | None = None,
+    rows: RowCoord | None = None,
 ) -> xr.DataTree:
     """Label posterior draws as a tree, with the sampler's statistics.
 
@@ -197,9 +219,10 @@ def posterior_tree(
         dims: Likewise.
         coords: Likewise.
         attrs: Likewise.
+        rows: Likewise.
     """
     posterior = posterior_dataset(
-        draws, num_chains, spec=spec, dims=dims, coords=coords, attrs=attrs
+        draws, num_chains, spec=spec, dims=dims, coords=coords, attrs=attrs, rows=rows
     )
     groups = {"posterior": posterior}
     return xr.DataTree.from_dict({**groups, **stats_group(stats or {}, num_chains)})
@@ -319,6 +342,18 @@ def row_coords(rows: RowCoord, dim: str) -> dict[str, ArrayLike | xr.Variable]:
     }
     own = xr.Variable((dim,), rows.labels, _zone(rows)) if rows.time_zone else rows.labels
     return {**levels, dim: own}
+
+
+def posterior_rows(labels: AxisLabels | None) -> RowCoord | None:
+    """Return the labels of training rows as one coordinate, also those that only count.
+
+    Args:
+        labels: The labels, if they are known.
+    """
+    if labels is None:
+        return None
+    # ArviZ summarises no dimension with further indexes, such as those of levels.
+    return as_coord(labels._replace(counts=False))._replace(levels={})
 
 
 def _zone(rows: RowCoord) -> dict[str, str]:

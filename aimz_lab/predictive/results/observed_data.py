@@ -25,12 +25,14 @@ class ObservedData(NamedTuple):
         observed: The observed output, or ``None``.
         constant: The kernel's per-row inputs by name; empty for a stream, and for large inputs.
         are_trained: Whether these are training rows.
+        are_in_order: Whether they are all of them, in their order.
         n_trained: Of rows that are not, how many are known to be.
     """
 
     observed: ArrayLike | None
     constant: Arrays
     are_trained: bool = False
+    are_in_order: bool = False
     n_trained: int = 0
 
     def beside(
@@ -51,11 +53,12 @@ class ObservedData(NamedTuple):
             output: Name of the output.
             trained: Recognises the training rows; ``None`` before a training.
         """
-        found, values = self._replace(observed=outputs.values, are_trained=False), outputs.values
+        values = outputs.values
+        found = self._replace(observed=values, are_trained=False, are_in_order=False)
         if trained is None:
             return found
         if self.are_trained and values is not None and trained.has_outputs(values):
-            return found._replace(are_trained=True)
+            return found._replace(are_trained=True, are_in_order=True)
         if not isinstance(rows, Mapping) or (values is None and outputs.some is None):
             return found
         if outputs.some is not None:
@@ -122,4 +125,4 @@ def find_observed_data(
     if order is not None:
         constant = {name: np.asarray(array)[order] for name, array in constant.items()}
         observed = None if observed is None else np.asarray(observed)[order]
-    return ObservedData(observed, constant, are_trained)
+    return ObservedData(observed, constant, are_trained, are_trained)

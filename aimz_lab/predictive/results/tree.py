@@ -211,6 +211,7 @@ def _other_groups(scenario: Scenario, labels: Labels) -> dict[str, xr.Dataset]:
         spec=scenario.plan.spec,
         dims=request.dims,
         coords=request.coords if request.draws else {},
+        rows=request.posterior_rows,
     )
     if not request.draws:  # of the prior's call, whose rows may be others than the fitted ones
         sizes, coords = posterior.sizes, request.coords

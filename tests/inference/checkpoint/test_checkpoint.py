@@ -395,6 +395,22 @@ def test_resuming_says_nothing_without_a_reason(model, saved):
         refit(model, X, Y, resume=saved)
 
 
+@pytest.mark.slow
+def test_a_source_that_is_not_at_hand_is_told_at_the_checkpoint_and_the_resume(tmp_path):
+    space = {"numpyro": numpyro, "dist": dist}
+    exec(
+        "def kernel(X, y=None):\n"
+        "    b = numpyro.sample('b', dist.Normal(0, 1))\n"
+        "    with numpyro.plate('obs', X.shape[0]):\n"
+        "        numpyro.sample('y', dist.Normal(X[:, 0] * b, 1.0), obs=y)\n",
+        space,
+    )
+    with pytest.warns(FitWarning, match=r"source of the kernel is not at hand, so fit\(resume=\)"):
+        refit(regression_model(kernel=space["kernel"]), X, Y, callbacks=[SaveEachChunk(tmp_path)])
+    with pytest.warns(FitWarning, match="source of the kernel was not compared with that of"):
+        refit(regression_model(kernel=space["kernel"]), X, Y, resume=tmp_path)
+
+
 def counting(X, y=None):
     """A regression with a mutable site that the optimizer knows nothing of."""
     seen = mutable("seen", {"batches": jnp.zeros(())})

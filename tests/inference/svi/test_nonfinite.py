@@ -147,6 +147,8 @@ def test_parameters_that_are_not_finite_count_though_the_loss_is():
     assert np.isnan(skipped.losses).all()
     assert (skipped.status, im.is_fitted()) == ("diverged", False)
     assert "diverged at its first step, on 103 rows" in repr(im)
+    with pytest.raises(NotFittedError, match=r"Nothing was trained yet; call fit, fit_on_batch"):
+        im.sample()
 
 
 class Spoil(Watch):

@@ -9,7 +9,9 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from aimz_lab.errors import ArgumentError, DataError, NonFiniteLossError
+from aimz_lab import ImpactModel
+from aimz_lab.errors import ArgumentError, DataError, NonFiniteLossError, NotFittedError
+from aimz_lab.inference.run.skipped_steps import StepsByHand
 from tests.kernels import regression, regression_data
 from tests.runs import mean_field_model, same_bits
 
@@ -116,6 +118,43 @@ def test_a_bad_step_can_be_left_out(trained):
     assert all(np.isfinite(value).all() for value in steep.inference.get_params(state).values())
     with pytest.raises(ArgumentError, match="on_nonfinite='stop' is not known"):
         trained.train_on_batch(X, Y, on_nonfinite="stop")
+
+
+def test_a_loop_that_skipped_nearly_all_steps_has_no_draws(tmp_path):
+    im = mean_field_model(regression)
+    bad = {"X": with_row(np.nan), "y": Y, "allow_nonfinite": True, "on_nonfinite": "skip"}
+    for _ in range(10):
+        im.train_on_batch(**bad, n_obs=60)
+    match = "^sample needs a guide, and the training skipped 10 of 10 steps, as their loss or"
+    with pytest.raises(NotFittedError, match=match):
+        im.sample()
+    again = ImpactModel.load(im.save(tmp_path / "model"), regression, svi=im.inference)
+    with pytest.raises(NotFittedError, match=r"skipped 10 of 10 steps.* or scaled inputs\.$"):
+        again.sample()
+    im.train_on_batch(X, Y)
+    im.train_on_batch(X, Y)
+    assert im.sample(num_samples=3, return_datatree=False)["beta"].shape == (3, 3)
+    for _ in range(64):  # that many judge a state
+        im.train_on_batch(**bad)
+    with pytest.raises(NotFittedError, match="skipped 74 of 76 steps"):
+        im.sample()
+
+
+@pytest.mark.parametrize(
+    ("ok", "is_sound"),
+    [
+        ([True] * 3 + [False] * 5, True),
+        ([False] * 8 + [True], True),
+        ([False] * 10 + [True], False),
+        ([True] * 400 + [False] * 64, False),
+        ([True] * 400 + [False] * 63 + [None], True),
+    ],
+)
+def test_too_many_skipped_steps_are_as_of_a_fit(ok, is_sound):
+    steps = StepsByHand()
+    for each in ok:
+        steps = steps.then(each if each is None else jnp.asarray(each))
+    assert (steps.ending == "") == is_sound
 
 
 def masked(X, y=None):
