@@ -10,6 +10,7 @@ from jaxtyping import Float
 from aimz_lab.inference.run.monitor_windows import MonitorWindows
 from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end, steps_at_rate
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.run_words import how_diverged
 from aimz_lab.inference.run.smoothing import window_steps
 from aimz_lab.trust.report import Finding
 
@@ -82,7 +83,7 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         return Finding("loss", "amber", text, "Diagnose it again at its end: handle.wait().")
     if run.status in _BAD_ENDS:
         what, advice = end_of(run)
-        text = f"the training ended early: {what}"
+        text = f"the training {how_diverged(run)} {what}"
         return Finding("loss", _BAD_ENDS[run.status], text, advice or "Train on: call fit again.")
     if trend.waited is None:
         text = (

@@ -250,6 +250,18 @@ def skipped_words(run: Run) -> str:
     return f"{skipped(run)} were skipped{row}, as their loss or parameters were not finite"
 
 
+def how_diverged(run: Run) -> str:
+    """Write the beginning of a sentence on a run that diverged; its reason follows.
+
+    A run that skips steps does all of them, and diverges all the same.
+
+    Args:
+        run: The run.
+    """
+    did_all = run.skipped > 0 and run.step == run.planned_steps
+    return "did all its steps, but" if did_all else "ended early:"
+
+
 def ended_words(run: Run) -> str:
     """Write how a run ended, and why.
 

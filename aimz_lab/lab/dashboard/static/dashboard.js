@@ -85,8 +85,8 @@ class View {
     this.bar = h("div", { class: "aimz-bar", role: "progressbar", "aria-label": "steps done",
       "aria-valuemin": 0, "aria-valuemax": 100 }, this.fill);
     return h("header", {},
-      h("div", { class: "aimz-head" }, this.title, this.method, h("span", { class: "aimz-gap" }),
-        this.pill, this.where), this.bar);
+      h("div", { class: "aimz-head" }, this.title, this.method),
+      h("div", { class: "aimz-state" }, this.pill, this.where), this.bar);
   }
 
   buildTools() {
