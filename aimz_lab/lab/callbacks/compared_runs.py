@@ -71,7 +71,7 @@ def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource])
         other formulas of a table, ``outcome`` and a sentence say so: their losses do not compare.
 
     Raises:
-        ArgumentError: If none is given, or two have the same name.
+        ArgumentError: If none is given, or two are one run or have the same name.
         DataTypeError: If one has no run.
 
     Example:
@@ -135,7 +135,7 @@ def compare_runs(
         numbers of ``diagnose``, are those of the formula.
 
     Raises:
-        ArgumentError: If there is no run, two have the same name, rows are given and no model is
+        ArgumentError: If there is no run, two are one run or have the same name, rows are given and no model is
             there to be scored, or a value is not allowed.
         DataTypeError: If one has no run and is no model to be scored, or rows come from a
             generator, which is read only once.
