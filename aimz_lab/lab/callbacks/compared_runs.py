@@ -135,8 +135,8 @@ def compare_runs(
         numbers of ``diagnose``, are those of the formula.
 
     Raises:
-        ArgumentError: If there is no run, two are one run or have the same name, rows are given and no model is
-            there to be scored, or a value is not allowed.
+        ArgumentError: If there is no run, two are one run or have the same name, rows are given and
+            no model is there to be scored, or a value is not allowed.
         DataTypeError: If one has no run and is no model to be scored, or rows come from a
             generator, which is read only once.
         NotFittedError: If a model has no posterior. One whose training diverged, with a state that
