@@ -24,8 +24,8 @@ NOTEBOOK_S = 0.25
 NEW_LINE_S = 10.0
 """Least seconds between two lines where none can be written over."""
 
-_LEAST_MEASURED_S, _LEAST_MEASURED_SHARE = 1.0, 0.05
-"""Seconds and share of the work that a time left rests on at least."""
+_LEAST_MEASURED_S, _LEAST_MEASURED_SHARE, _MEASURED_S = 1.0, 0.05, 5.0
+"""What a time left rests on: so many seconds and such a share of the work, or more seconds."""
 
 _PLAIN = str.maketrans({"·": "|"})
 _WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
@@ -268,7 +268,7 @@ class TimeLeft:
     """The seconds that a call will take from now on, by the pace of what follows its first part.
 
     The first part waits for compilation, so that its pace would promise far too long a time. Until
-    a second and a twentieth of the work are measured there is no time left to tell.
+    a twentieth of the work and a second, or 5 seconds, are measured there is no time left to tell.
 
     Args:
         total: How much there is to do; ``None`` if that is unknown.
@@ -300,7 +300,8 @@ class TimeLeft:
             return
         first, began = self._first
         work, seconds = done - first, now - began
-        if seconds >= _LEAST_MEASURED_S and work >= _LEAST_MEASURED_SHARE * self._total:
+        is_enough = work >= _LEAST_MEASURED_SHARE * self._total and seconds >= _LEAST_MEASURED_S
+        if is_enough or (work and seconds >= _MEASURED_S):
             self.seconds = max(self._total - done, 0) * seconds / work
 
 

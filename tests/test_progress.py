@@ -110,6 +110,15 @@ class TestCallProgress:
         told = [text.rpartition(" · ")[2].rstrip() for text in out.getvalue().split("\r")[1:5]]
         assert told == ["0.5 rows/s", "2.9 rows/s", "9.8 s left", "0:10 left"]
 
+    def test_a_long_call_tells_the_time_left_after_some_seconds(self, clock):
+        out = Terminal()
+        with CallProgress("row", 10**6, stream=out, clock=clock) as line:
+            for second in (20.0, 22.0, 25.0):
+                clock.now = second
+                line.advance(1000)
+        told = [text.rpartition(" · ")[2].rstrip() for text in out.getvalue().split("\r")[1:4]]
+        assert told == ["50 rows/s", "91 rows/s", "41:33 left"]
+
     def test_elsewhere_there_is_a_new_line_now_and_then(self, clock):
         out = io.StringIO()
         with CallProgress("row", 100, stream=out, clock=clock) as line:
