@@ -93,6 +93,7 @@ from aimz_lab.inference.running_fit import (
     RunningFit,
     held_moment,
     one_moment,
+    way_to_draws,
     why_not_used,
 )
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
@@ -869,6 +870,7 @@ class ImpactModel:
                 params=getattr(trained.vi_result, "params", None) or {},
                 posterior=trained.posterior,
                 fingerprint=trained.fingerprint,
+                way_to_draws=self._way_to_draws,
             )
             with self._explained():
                 posterior = self._learner.sample(request)
@@ -2321,7 +2323,7 @@ class ImpactModel:
                 kwargs,
                 kernel_kwargs,
                 key=key,
-                moment=Moment(self._trained, self._table),
+                moment=self._settled,
                 group="prior_predictive",
                 allow_nonfinite=allow_nonfinite,
                 by_row=by_row,
@@ -2513,7 +2515,14 @@ class ImpactModel:
     def _standing(self) -> Standing:
         fitted = self._trained.fitted
         loaded_from = "" if self._last_run else self._loaded_from
-        return Standing(self._last_run, loaded_from, fitted is not None and fitted.is_given)
+        run = self._last_run
+        return Standing(
+            run,
+            loaded_from,
+            has_given_draws=fitted is not None and fitted.is_given,
+            has_diverged=self._trained.is_wrecked or (run is not None and run.status == "diverged"),
+            reads_tables=self._table is not None,
+        )
 
     # Shared by the public methods. Only these assign the results of a training.
 
@@ -2729,11 +2738,20 @@ class ImpactModel:
         with self._keys.for_call(rng_key) as keys:
             yield keys.keys[0]
 
+    @property
+    def _way_to_draws(self) -> str:
+        return way_to_draws(self._last_run, are_chains=isinstance(self._inference, MCMC))
+
+    @property
+    def _settled(self) -> Moment:
+        """What the model has learned, without a fit in the background."""
+        return Moment(self._trained, self._table, way_to_draws=self._way_to_draws)
+
     def _moment(self) -> Moment:
         """Return what predictions read: of a fit in the background, its present state."""
         running = self._running
         now = running and running.moment(self._trained, self._table)
-        return held_moment(self) or now or Moment(self._trained, self._table)
+        return held_moment(self) or now or self._settled
 
     def _computed(
         self,
@@ -2750,7 +2768,7 @@ class ImpactModel:
         """Run a predictive call, which changes nothing if it is refused."""
         check_can_compute(method)
         before = group == "prior_predictive"
-        moment = Moment(self._trained, self._table) if before else self._moment()
+        moment = self._settled if before else self._moment()
         if not before:
             moment.fitted(method, self._running)
         with self._keys.one(rng_key) as key:
@@ -2896,7 +2914,7 @@ class ImpactModel:
             kwargs,
             kernel_kwargs,
             key=key,
-            moment=Moment(self._trained, self._table),
+            moment=self._settled,
             group=group,
             **own,
             **options,

@@ -24,6 +24,9 @@ NOTEBOOK_S = 0.25
 NEW_LINE_S = 10.0
 """Least seconds between two lines where none can be written over."""
 
+_LEAST_MEASURED_S, _LEAST_MEASURED_SHARE, _MEASURED_S = 1.0, 0.05, 5.0
+"""What a time left rests on: so many seconds and such a share of the work, or more seconds."""
+
 _PLAIN = str.maketrans({"·": "|"})
 _WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
 
@@ -263,8 +266,49 @@ def progress_line(stream: IO[str] | None = None) -> StatusLine | NotebookLine:
     return StatusLine(stream, rewrite=is_notebook or stream.isatty())
 
 
+class TimeLeft:
+    """The seconds that a call will take from now on, by the pace of what follows its first part.
+
+    The first part waits for compilation, so that its pace would promise far too long a time. Until
+    a twentieth of the work and a second, or 5 seconds, are measured there is no time left to tell.
+
+    Args:
+        total: How much there is to do; ``None`` if that is unknown.
+
+    Example:
+        >>> left = TimeLeft(100)
+        >>> for done, at_s in ((10, 20.0), (30, 22.0)):
+        ...     left.reach(done, at_s)
+        ...     print(left.seconds)
+        None
+        7.0
+    """
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._first: tuple[int, float] | None = None
+        self.seconds: float | None = None
+
+    def reach(self, done: int, now: float) -> None:
+        """Note how much is done.
+
+        Args:
+            done: How much.
+            now: The time in seconds.
+        """
+        if self._first is None:
+            self._first = done, now
+        if self._total is None:
+            return
+        first, began = self._first
+        work, seconds = done - first, now - began
+        is_enough = work >= _LEAST_MEASURED_SHARE * self._total and seconds >= _LEAST_MEASURED_S
+        if is_enough or (work and seconds >= _MEASURED_S):
+            self.seconds = max(self._total - done, 0) * seconds / work
+
+
 class CallProgress:
-    """A line that counts what a call has done: how many, how fast, and the time left.
+    """A line that counts what a call has done: how many, how fast, and soon the time left.
 
     Nothing is written before :data:`QUIET_S`. A notebook shows a line that is written over itself
     as a terminal does. The last line stays, and says whether the call came to its end.
@@ -281,12 +325,14 @@ class CallProgress:
 
     Example:
         >>> import sys
-        >>> seconds = iter([0.0, 20.0, 40.0])
+        >>> seconds = iter([0.0, 20.0, 40.0, 50.0])
         >>> line = CallProgress("row", 200, stream=sys.stdout, clock=lambda: next(seconds))
         >>> with line:
         ...     line.advance(50)
-        row 50 of 200 · 2.5 rows/s · 1:00 left
-        row 50 of 200 · 1.3 rows/s · in 40 s
+        ...     line.advance(50)
+        row 50 of 200 · 2.5 rows/s
+        row 100 of 200 · 2.5 rows/s · 40 s left
+        row 100 of 200 · 2.0 rows/s · in 50 s
     """
 
     def __init__(
@@ -302,6 +348,7 @@ class CallProgress:
         self._total = total
         self._clock = clock
         self._done = 0
+        self._left = TimeLeft(total)
         self._shown = False
         self.note = ""
         # A process without a console has no standard error.
@@ -317,9 +364,16 @@ class CallProgress:
     def advance(self, count: int) -> None:
         """Count ``count`` more, and write the line if that is due."""
         self._done += count
-        if self._line is None or (now := self._clock()) < self._due:
+        if self._line is None:
             return
-        text = self._joined(*self._position(now), *self._time_left(now))
+        now = self._clock()
+        self._left.reach(self._done, now)
+        if now < self._due:
+            return
+        left = self._left.seconds
+        text = self._joined(
+            *self._position(now), *([] if left is None else [f"{duration(left)} left"])
+        )
         self._line.write(text, self._share())
         self._due = now + self._line.interval_s
         self._shown = True
@@ -347,9 +401,3 @@ class CallProgress:
         of = "" if self._total is None else f" of {count(self._total)}"
         per_s = rate(self._done / max(now - self._began, 1e-9))
         return [f"{self._unit} {count(self._done)}{of}", f"{per_s} {self._unit}s/s"]
-
-    def _time_left(self, now: float) -> list[str]:
-        if self._total is None or not self._done:
-            return []
-        left = max(self._total - self._done, 0) * (now - self._began) / self._done
-        return [f"{duration(left)} left"]

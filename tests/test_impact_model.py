@@ -71,6 +71,8 @@ def test_description_is_plain_and_complete(fitted):
     assert sites["level"]["plates"] == ["shop"]
     assert sites["level"]["draw_shape"] == [3]
     assert sites["y"]["plates"] == ["week"]
+    assert sites["y"]["shape"] == sites["mean"]["shape"] == [30]  # of all rows, not of a batch
+    assert ">(30)</td>" in fitted._repr_html_()
 
 
 def test_a_line(fitted):

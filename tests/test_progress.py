@@ -71,7 +71,7 @@ class TestCallProgress:
                 line.advance(1000)
         assert out.getvalue().split("\r") == [
             "",
-            "row 1,000 of 4,000 · 500 rows/s · 6.0 s left",
+            "row 1,000 of 4,000 · 500 rows/s",
             "row 2,000 of 4,000 · 500 rows/s · 4.0 s left",
             " " * 44,
             "row 2,000 of 4,000 · 500 rows/s · in 4.0 s\n",
@@ -98,8 +98,26 @@ class TestCallProgress:
             clock.now = 1.0
             for _ in range(50):
                 line.advance(1)
-        assert out.getvalue().count(" left") == 1
+        assert out.getvalue().count(" rows/s") == 2  # with the last line
         assert out.getvalue().endswith("row 50 of 100 · 50 rows/s · in 1.0 s\n")
+
+    def test_the_time_left_is_without_the_compilation_that_the_first_rows_wait_for(self, clock):
+        out = Terminal()
+        with CallProgress("row", 1000, stream=out, clock=clock) as line:
+            for second, rows in ((20.0, 10), (20.5, 50), (21.1, 50), (30.0, 390)):
+                clock.now = second
+                line.advance(rows)
+        told = [text.rpartition(" · ")[2].rstrip() for text in out.getvalue().split("\r")[1:5]]
+        assert told == ["0.5 rows/s", "2.9 rows/s", "9.8 s left", "0:10 left"]
+
+    def test_a_long_call_tells_the_time_left_after_some_seconds(self, clock):
+        out = Terminal()
+        with CallProgress("row", 10**6, stream=out, clock=clock) as line:
+            for second in (20.0, 22.0, 25.0):
+                clock.now = second
+                line.advance(1000)
+        told = [text.rpartition(" · ")[2].rstrip() for text in out.getvalue().split("\r")[1:4]]
+        assert told == ["50 rows/s", "91 rows/s", "41:33 left"]
 
     def test_elsewhere_there_is_a_new_line_now_and_then(self, clock):
         out = io.StringIO()
@@ -147,7 +165,7 @@ class TestCallProgress:
             line.advance(1)
             line.advance(3)
         assert [bundle["text/plain"] for bundle in shown] == [
-            "row 1 of 4 · 0.5 rows/s · 6.0 s left",
+            "row 1 of 4 · 0.5 rows/s",
             "row 4 of 4 · 2.0 rows/s · in 2.0 s",
         ]
         assert [re.findall(r"width:([\d.]+)%", b["text/html"]) for b in shown] == [

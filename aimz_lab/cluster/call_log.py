@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from aimz_lab.cluster.tasks import Part, PartResult
 from aimz_lab.errors import CallStoppedError
 from aimz_lab.inference.run.displays import default_display
+from aimz_lab.progress import TimeLeft
 
 PartState = Literal["waiting", "assigned", "done", "failed"]
 CallStatus = Literal["running", "completed", "stopped", "failed"]
@@ -75,6 +76,7 @@ class CallLog:
         status: How it stands.
         done: Rows or draws that are done.
         repeats: How often a part was given to another worker because one was lost.
+        left: The time that it will take from now on.
         ended: Numbers of parts that have ended, as they come; ``None`` wakes whoever waits.
     """
 
@@ -96,6 +98,7 @@ class CallLog:
         self.workers: dict[str, LoggedWorker] = {}
         self.status: CallStatus = "running"
         self.done = self.n_done = self.repeats = 0
+        self.left = TimeLeft(total)
         self.ended: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._began, self._seconds = time.monotonic(), None
         self._reason = ""
@@ -147,6 +150,7 @@ class CallLog:
         worker.seconds += result.seconds
         self.done += part.count
         self.n_done += 1
+        self.left.reach(self.done, time.monotonic())
 
     def failed(self, first: int) -> None:
         """Note that a part has failed, and the call with it."""

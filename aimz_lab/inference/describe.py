@@ -51,14 +51,17 @@ def describe(
         is_fitted: Whether it has draws that may be used.
 
     Returns:
-        Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the
-        traced number of rows, its ``dtype``, its ``plates``, ``dims`` (its named dimensions, or
-        ``None``), and ``draw_shape`` where the posterior holds it. ``trained_on`` has the number of
+        Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the rows
+        of the training data (``None`` where their number is unknown), its ``dtype``, its
+        ``plates``, ``dims`` (its named dimensions, or ``None``), and ``draw_shape`` where the
+        posterior holds it. ``trained_on`` has the number of
         rows, the size of a batch, and by field the shape and type of a row and, of up to 64
         columns, the smallest and largest value of each (``low``, ``high``); it is ``None`` before
         training. ``ending`` says how the last training ended, if it was interrupted or diverged.
     """
     sites = describe_sites(spec) if spec else {}
+    for name in sites:  # the trace is that of a batch
+        sites[name]["shape"] = list(spec.shape_at(name, schema.n_obs if schema else None))
     for name, draws in (posterior.draws if posterior else {}).items():
         sites.setdefault(name, {"kind": "latent"})["draw_shape"] = list(draws.shape[1:])
     output = sites.setdefault(signature.output, {}) if sites else {}
@@ -117,11 +120,15 @@ class Standing:
         run: Its last training in this process, or ``None``.
         loaded_from: The folder that it was loaded from, if nothing was trained since.
         has_given_draws: Whether its draws were set by the user.
+        has_diverged: Whether its last training diverged.
+        reads_tables: Whether its rows come as tables.
     """
 
     run: Run | None = None
     loaded_from: str = ""
     has_given_draws: bool = False
+    has_diverged: bool = False
+    reads_tables: bool = False
 
 
 def describe_in_a_line(described: JsonObject, standing: Standing) -> str:
@@ -138,22 +145,26 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
         if not described["ending"]:
             found["training"] += f" ({why})" if why and why not in found["training"] else ""
         found |= {"loss": words} if (words := loss_of_model(run, total=True)) else {}
-    if run is not None and run.skipped:
-        found["skipped"] = skipped(run)
+    if run is not None and (words := _skipped(described, run)):
+        found["skipped"] = words
     if not described["fitted"] and (run is None or run.finished):
         if described["num_samples"]:
             found["posterior"] += ", not to be used"
-        found["next"] = _NEXT[described["inference"] == "MCMC"]
+        found["next"] = _next(described, standing)
     table = html_table(f"ImpactModel {_call(described)}", (), list(found.items()))
     heads = ("site", "kind", "shape", "plates", "posterior draws")
     rows = [_row(name, site, described) for name, site in described["sites"].items()]
     return f"<div>{table}{html_table('Sites', heads, rows) if rows else ''}</div>"
 
 
-_NEXT = {
-    False: "fit(X, y) or fit_on_batch(X, y) trains it",
-    True: "fit_on_batch(X, y) runs its chains",
-}
+def _next(described: JsonObject, standing: Standing) -> str:
+    """Say what gives a model draws."""
+    data = "df" if standing.reads_tables else "X, y"
+    if described["inference"] == "MCMC":
+        return f"fit_on_batch({data}) runs its chains"
+    calls = f"fit({data})" if standing.reads_tables else f"fit({data}) or fit_on_batch({data})"
+    lower = " at a lower learning rate" if standing.has_diverged else ""
+    return f"{calls} trains it{lower}"
 
 
 def _call(described: JsonObject) -> str:
@@ -167,8 +178,8 @@ def _facts(described: JsonObject, standing: Standing) -> dict[str, str]:
     found = {"method": method, "training": _training_words(described, standing)}
     if run is not None and (words := loss_of_model(run)):
         found["loss"] = f"loss {words}"
-    if run is not None and run.skipped:
-        found["skipped"] = f"{skipped(run)} skipped"
+    if run is not None and (words := _skipped(described, run)):
+        found["skipped"] = f"{words} skipped"
     if described["num_samples"]:
         chains = described["num_chains"]
         several = f" in {chains} chains" if chains > 1 else ""
@@ -177,6 +188,12 @@ def _facts(described: JsonObject, standing: Standing) -> dict[str, str]:
     elif described["trained_on"]:
         found["posterior"] = "no posterior draws yet"
     return found
+
+
+def _skipped(described: JsonObject, run: Run) -> str:
+    """Say how many steps were skipped, unless the ending does."""
+    words = skipped(run)
+    return "" if words in described["ending"] else words
 
 
 def _training_words(described: JsonObject, standing: Standing) -> str:
@@ -216,5 +233,5 @@ def _row(name: str, site: JsonObject, described: JsonObject) -> tuple[str, ...]:
     )
 
 
-def _shape(shape: list[int]) -> str:
-    return f"({', '.join(map(str, shape))})"
+def _shape(shape: list[int | None]) -> str:
+    return f"({', '.join('rows' if size is None else str(size) for size in shape)})"

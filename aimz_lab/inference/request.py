@@ -239,6 +239,7 @@ class SampleRequest:
         params: Constrained parameters to draw with; empty for those of ``state``.
         posterior: The model's draws, or ``None``.
         fingerprint: Recognises the rows of the training; ``None`` where that is not known.
+        way_to_draws: What to do for a posterior, where there is none.
 
     Raises:
         ArgumentError: If ``num_samples`` is not a positive int.
@@ -253,6 +254,7 @@ class SampleRequest:
     params: Params
     posterior: Posterior | None
     fingerprint: TrainingFingerprint | None
+    way_to_draws: str = ""
 
     def __post_init__(self) -> None:
         count = check_positive_int("num_samples", self.num_samples)

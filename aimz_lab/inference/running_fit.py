@@ -14,6 +14,7 @@ from aimz_lab.inference.request import StartedFit
 from aimz_lab.inference.trained import Fitted, Trained
 
 if TYPE_CHECKING:
+    from aimz_lab.inference.run.run import Run
     from aimz_lab.tables.encoder import TableEncoder
     from aimz_lab.tables.model_table import ModelTable
 
@@ -26,11 +27,13 @@ class Moment:
         trained: What the model has learned.
         table: How it reads tables, or ``None``.
         attrs: Attributes of results, which say that a fit goes on.
+        way_to_draws: What to do for a posterior, where there is none; see :func:`way_to_draws`.
     """
 
     trained: Trained
     table: ModelTable | None = None
     attrs: Mapping[str, object] = field(default_factory=dict)
+    way_to_draws: str = ""
 
     @property
     def line(self) -> str | None:
@@ -58,12 +61,31 @@ class Moment:
         fitted = self.trained.fitted
         if fitted is not None and (even_wrecked or not fitted.why_not):
             return fitted
-        msg = f"{method} needs a posterior; call fit, fit_on_batch or set_posterior_sample first."
+        msg = f"{method} needs a posterior; {self.way_to_draws}"
         if running is not None and not self.attrs:
             msg = f"{method} needs a posterior; {running.why_not_yet}"
         elif fitted is not None:
             msg = f"{method} needs a posterior, and {why_not_used(fitted.why_not)}"
         raise NotFittedError(msg)
+
+
+def way_to_draws(run: Run | None, *, are_chains: bool) -> str:
+    """Write what to do for a posterior, and why the last chains of the model left none.
+
+    Args:
+        run: The last run of the model, or ``None``.
+        are_chains: Whether the model does MCMC.
+    """
+    if not are_chains:
+        return "call fit, fit_on_batch or set_posterior_sample first."
+    chains = None if run is None else run.chains
+    if chains is None or chains.draws or run.status not in ("stopped", "interrupted"):
+        return "call fit_on_batch or set_posterior_sample first."
+    return (
+        f"its chains were {run.status} in their warm-up, after {chains.iterations:,} of "
+        f"{chains.plan.warmup:,} iterations. Call fit_on_batch again; a stop after the warm-up "
+        "keeps the draws so far."
+    )
 
 
 def why_not_used(ending: str, *, has_draws: bool = True) -> str:

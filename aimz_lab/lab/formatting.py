@@ -125,11 +125,12 @@ def status_line(
     if run.chains is not None:
         parts = _sampling_parts(run, convergence or {})
         return _in_width(parts, ("rest", "step size", "name"), width)
-    epochs, total = run.info.epochs, run.planned_steps
+    epochs, place = run.info.epochs, run.place
+    total = place.planned_steps
     parts = {
         "name": f"{run.info.model}: {status(run)}",
-        "epoch": f"epoch {count(run.epoch)}" + (f" of {count(epochs)}" if epochs else ""),
-        "step": f"step {count(run.step)}" + (f" of {count(total)}" if total else ""),
+        "epoch": f"epoch {count(place.epoch)}" + (f" of {count(epochs)}" if epochs else ""),
+        "step": f"step {count(place.step)}" + (f" of {count(total)}" if total else ""),
     }
     if loss is not None:
         parts["loss"] = f"loss {number(loss)}" + (" per row" if run.info.n_obs else "")
@@ -138,7 +139,7 @@ def status_line(
     if not run.finished and run.steps_per_s:
         rows, steps = run.rows_per_s, run.steps_per_s  # the items of a loop may have no rows
         parts["rate"] = f"{rate(rows)} rows/s" if rows else f"{rate(steps)} steps/s"
-    return _in_width(parts | _time(run), ("rest", "step", "name"), width)
+    return _in_width(parts | _time(run, place.eta_s), ("rest", "step", "name"), width)
 
 
 def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
@@ -155,7 +156,7 @@ def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
         parts["ESS"] = f"ESS {count(convergence['ess'])}"
         if convergence["read"] is not None:
             parts["ESS"] += f" of {count(convergence['read'])} draws read"
-    return parts | _time(run)
+    return parts | _time(run, run.eta_s)
 
 
 def spread(values: Iterable[float]) -> str:
@@ -188,12 +189,12 @@ def mean_rates(run: Run) -> tuple[float, float]:
     return run.step / run.trained_s, rows / run.trained_s
 
 
-def _time(run: Run) -> dict[str, str]:
+def _time(run: Run, eta_s: float | None) -> dict[str, str]:
     if run.finished:
         rest = no_training(run.prepared_s, run.paused_s)
         return {"time": f"in {duration(run.trained_s)}", **({"rest": rest} if rest else {})}
-    if run.steps_per_s and run.eta_s is not None:
-        return {"eta": f"{duration(run.eta_s)} left"}
+    if run.steps_per_s and eta_s is not None:
+        return {"eta": f"{duration(eta_s)} left"}
     return {}
 
 

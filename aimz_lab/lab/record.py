@@ -140,15 +140,20 @@ def named_sources(
         name_at: Returns the name of a source at a place, or raises.
 
     Raises:
-        ArgumentError: If two have the same name, or a name is no text.
+        ArgumentError: If two are one run or have the same name, or a name is no text.
         DataTypeError: If one has no run.
     """
     found: dict[str, RunSource] = {}
+    names: dict[int, str] = {}  # of the runs, by their identity
     for given, source in _flat(sources):
         name = name_at(source, len(found) + 1)
         if given is not None:
             check_text("The name of a run", given)
             name = given
+        first = names.setdefault(id(_run_or_itself(source)), name)
+        if first != name:
+            msg = f"{shown(first)} is given twice, also as {shown(name)}; pass each run once."
+            raise ArgumentError(msg)
         if name in found:
             msg = f"Two runs have the name {shown(name)}; give each its own: {{'name': run, ...}}."
             if given is None:
@@ -156,6 +161,14 @@ def named_sources(
             raise ArgumentError(msg)
         found[name] = source
     return found
+
+
+def _run_or_itself(source: Any) -> object:
+    """Return the run of a source; a model that was loaded has none."""
+    try:
+        return run_of(source)
+    except DataTypeError:
+        return source
 
 
 def _flat(sources: Iterable[object]) -> Iterator[tuple[object, object]]:

@@ -15,6 +15,7 @@ from aimz_lab.inference.run.plateau import (
     steps_at_rate,
 )
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.run_words import how_diverged
 from aimz_lab.inference.run.smoothing import window_steps
 from aimz_lab.trust.report import Finding, FindingLevel
 
@@ -92,7 +93,7 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         return _unsettled("amber", text, "Diagnose it again at its end: handle.wait().")
     if run.status in _BAD_ENDS:
         what, advice = end_of(run)
-        text = f"the training ended early: {what}"
+        text = f"the training {how_diverged(run)} {what}"
         return _unsettled(_BAD_ENDS[run.status], text, advice or "Train on: call fit again.")
     if trend.waited is None:
         text = (

@@ -235,6 +235,53 @@ def test_a_rate_that_is_left_without_enter_is_not_set(page):
     assert not {"learning_rate", "sure_learning_rate"} & set(page.evaluate("() => a.sent"))
 
 
+def test_an_empty_rate_and_escape_put_the_present_rate_back(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.put('progress', { learning_rate: 0.01 }); a.render() }")
+    page.clock.run_for(300)
+    rate, notice = page.locator("input.aimz-rate"), page.locator(".aimz-notice")
+    rate.fill("")
+    page.evaluate("() => { a.put('progress', { learning_rate: 0.005 }) }")  # a schedule's
+    rate.press("Enter")
+    page.clock.run_for(300)
+    assert rate.input_value() == "0.005"
+    assert notice.inner_text() == "The learning rate stays at 0.005."
+    rate.fill("fast")
+    rate.press("Enter")
+    page.clock.run_for(300)
+    assert "is a positive number" in notice.inner_text()
+    rate.press("Escape")
+    page.clock.run_for(2_000)
+    assert rate.input_value() == "0.005"
+    assert rate.get_attribute("aria-invalid") is None
+    assert not notice.is_visible()
+    assert "learning_rate" not in page.evaluate("() => a.sent")
+
+
+def test_the_position_stands_on_a_line_of_its_own(page):
+    """It grows by digits, and the page below it must not move."""
+    page.set_viewport_size({"width": 900, "height": 800})
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.render() }")
+    tops = []
+    for epoch, left_s in ((9, 9), (12_056, 4_000)):
+        page.evaluate("(now) => a.put('progress', now)", {"epoch": epoch, "eta_s": left_s})
+        page.clock.run_for(2_000)
+        tops.append(page.locator(".aimz-tools").bounding_box()["y"])
+    assert tops[0] == tops[1]
+    title, state = (page.locator(f".aimz-{name}").bounding_box() for name in ("head", "state"))
+    assert title["y"] + title["height"] <= state["y"]
+
+
+def test_a_parameter_whose_guide_is_far_too_narrow_has_no_millions_of_sds(page):
+    row = {**PARAMETERS["rows"][0], "moved": 18_989_593.0}
+    state = json.loads(frames("a")) | {"parameters": {**PARAMETERS, "rows": [row]}}
+    make(page, "a", json.dumps(state))
+    page.evaluate("() => { a.render() }")
+    page.clock.run_for(300)
+    assert page.get_by_text("moves most: over 1,000 sd").is_visible()
+
+
 def test_a_page_that_comes_to_a_pause_counts_from_its_beginning(page):
     make(page, "a", frames("a"))
     page.evaluate("() => { a.put('progress', { status: 'paused', words: 'paused', paused_s: 1 }) }")
@@ -355,6 +402,11 @@ PARAMETERS = {
         }
     ],
 }  # fmt: skip
+WORST = {"name": LONG, "mean": 0.949, "sd": 0.0318, "r_hat": 1, "ess_bulk": 3604, "ess_tail": 3745}
+CONVERGENCE = {
+    "draws": 900, "judged": 1, "total": 1, "r_hat": 1, "r_hat_of": LONG, "rows": [WORST],
+    "ess": 3604, "ess_of": LONG, "read": 3_680,
+}  # fmt: skip
 BEYOND = """
 section => {
   const right = section.getBoundingClientRect().right;
@@ -365,10 +417,10 @@ section => {
 """
 
 
-@pytest.mark.parametrize("width", [900, 460, 320])
+@pytest.mark.parametrize("width", [900, 464, 320])
 def test_nothing_runs_past_the_frame_of_a_narrow_dashboard(page, width):
     page.set_viewport_size({"width": width, "height": 1400})
-    state = json.loads(frames("a")) | {"parameters": PARAMETERS}
+    state = json.loads(frames("a")) | {"parameters": PARAMETERS, "convergence": CONVERGENCE}
     make(page, "a", json.dumps(state))
     page.evaluate("() => { a.render() }")
     page.clock.run_for(300)
@@ -376,6 +428,12 @@ def test_nothing_runs_past_the_frame_of_a_narrow_dashboard(page, width):
         summary.click()
     page.clock.run_for(300)
     section = page.locator("section.aimz")
-    assert section.locator("code", has_text=LONG).is_visible()
+    assert section.locator("code", has_text=LONG).first.is_visible()
     assert section.evaluate(BEYOND) == []
+    if width > 448:  # the cell of a notebook beside an open side bar
+        cut = [
+            e.evaluate("e => e.scrollWidth > e.clientWidth")
+            for e in page.locator(".aimz-scroll").all()
+        ]
+        assert cut == [False, False]
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width

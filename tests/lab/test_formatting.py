@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from aimz_lab.inference.run.run import Run
 from aimz_lab.lab import formatting
 from aimz_lab.types import RunStatus
 from tests.lab.runs import begun, feed
@@ -70,6 +73,25 @@ def test_the_line_of_a_running_run_tells_position_rate_and_remaining_time():
         "kernel: running · epoch 1 of 2 · step 100 of 200 · loss 1.25 per row · 1,000 rows/s · "
         "1.0 s left"
     )
+
+
+def test_the_line_is_of_one_moment_while_the_thread_of_the_run_records_steps(monkeypatch):
+    run, lines = begun(epochs=9, steps_per_epoch=10), []
+    reader = threading.Thread(target=lambda: lines.append(formatting.status_line(run)))
+    extend = run._history.extend
+
+    def read_in_between(steps):
+        extend(steps)
+        if run.step == 20:
+            reader.start()
+            reader.join(0.2)  # long enough for a reader that does not wait
+
+    monkeypatch.setattr(run._history, "extend", read_in_between)
+    monkeypatch.setattr(Run, "position", property(lambda run: divmod(run.step, 10)))
+    feed(run, [1.0] * 10, epoch=1)
+    feed(run, [1.0] * 10, epoch=2)
+    reader.join()
+    assert "epoch 2 of 9 · step 20 of 90" in lines[0]
 
 
 def test_the_line_of_a_loop_whose_items_have_no_rows_tells_steps():

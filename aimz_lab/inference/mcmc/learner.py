@@ -142,11 +142,7 @@ class McmcLearner:
         """
         if not request.arguments:
             if request.posterior is None:
-                msg = (
-                    "sample needs a posterior; call fit, fit_on_batch or set_posterior_sample "
-                    "first."
-                )
-                raise NotFittedError(msg)
+                raise NotFittedError(f"sample needs a posterior; {request.way_to_draws}")
             return request.posterior
         extra, signature = dict(request.arguments), self._kernel
         missing = [name for name in (signature.input, signature.output) if name not in extra]

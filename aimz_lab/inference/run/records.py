@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self, overload
+from typing import NamedTuple, Protocol, Self, overload
 
 import jax
 import numpy as np
@@ -72,6 +72,22 @@ class RunInfo:
     def averaged_epoch(self) -> int | None:
         """Steps whose loss sees every row once, or ``None`` if unknown; 1 for chains."""
         return 1 if self.is_sampling else self.steps_per_epoch
+
+
+class Place(NamedTuple):
+    """How far a run has come; all of one moment.
+
+    Attributes:
+        epoch: The epoch at hand, from 1.
+        step: Steps done.
+        planned_steps: Steps of the whole run, as far as they are known by now, or ``None``.
+        eta_s: Expected wall time to the planned end, or ``None`` if not known yet.
+    """
+
+    epoch: int
+    step: int
+    planned_steps: int | None
+    eta_s: float | None
 
 
 class TrainerState(Protocol):

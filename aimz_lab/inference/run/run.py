@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
@@ -21,6 +22,7 @@ from aimz_lab.inference.run.records import (
     HELD_OUT,
     TRAINING,
     Best,
+    Place,
     RateChange,
     RunInfo,
     TrainerState,
@@ -149,6 +151,7 @@ class Run:
         self._paused_at: float | None = None
         self._epochs_over: tuple[int, int] | None = None  # and the steps in them
         self._ended: float | None = None
+        self._recording = threading.RLock()  # others read a run while its thread records steps
 
     def __reduce__(self) -> NoReturn:
         refuse_copy(
@@ -330,13 +333,20 @@ class Run:
         Epochs that are over count with the steps that they had. If the present epoch already has
         more steps than planned, its length is unknown, and so is this.
         """
-        per_epoch, total = self.info.steps_per_epoch, self.info.total_steps
-        if total is None or self._epochs_over is None:
-            return None if total is None or self.step > total else total
-        epochs, steps = self._epochs_over
-        if self.step - steps >= per_epoch:
-            return None
-        return steps + (self.info.epochs - epochs) * per_epoch
+        with self._recording:
+            per_epoch, total = self.info.steps_per_epoch, self.info.total_steps
+            if total is None or self._epochs_over is None:
+                return None if total is None or self.step > total else total
+            epochs, steps = self._epochs_over
+            if self.step - steps >= per_epoch:
+                return None
+            return steps + (self.info.epochs - epochs) * per_epoch
+
+    @property
+    def place(self) -> Place:
+        """How far the run has come; all of one moment, also while its thread records steps."""
+        with self._recording:
+            return Place(self.epoch, self.step, self.planned_steps, self.eta_s)
 
     @property
     def eta_s(self) -> float | None:
@@ -478,13 +488,14 @@ class Run:
 
     def record(self, steps: Steps) -> None:
         """Append ``steps`` to the history; for trainers."""
-        self._history.extend(steps)
-        if self.position is not None:
-            epoch, batch = self.position
-            self._epochs_over = epoch, self.step - batch
-        self.learning_rate = steps.learning_rate
-        if len(steps):
-            self.epoch = int(steps.epoch[-1])
+        with self._recording:
+            self._history.extend(steps)
+            if self.position is not None:
+                epoch, batch = self.position
+                self._epochs_over = epoch, self.step - batch
+            self.learning_rate = steps.learning_rate
+            if len(steps):
+                self.epoch = int(steps.epoch[-1])
         self._best_so_far.look(self)
 
     def validated(self, loss_per_row: float) -> None:

@@ -267,6 +267,18 @@ def rate_words(run: Run) -> str:
     return f"{first}{number(last.after)} after step {count(last.step)}{more}"
 
 
+def how_diverged(run: Run) -> str:
+    """Write the beginning of a sentence on a run that diverged; its reason follows.
+
+    A run that skips steps does all of them, and diverges all the same.
+
+    Args:
+        run: The run.
+    """
+    did_all = run.skipped > 0 and run.step == run.planned_steps
+    return "did all its steps, but" if did_all else "ended early:"
+
+
 def ended_words(run: Run) -> str:
     """Write how a run ended, and why.
 

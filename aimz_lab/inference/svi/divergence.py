@@ -6,7 +6,12 @@ import numpy as np
 
 from aimz_lab.inference.run.records import TrainerState
 from aimz_lab.inference.run.run import Run
-from aimz_lab.inference.run.run_words import loss_per_row, skipped_last, skipped_words
+from aimz_lab.inference.run.run_words import (
+    loss_per_row,
+    skipped,
+    skipped_last,
+    skipped_words,
+)
 from aimz_lab.inference.run.skipped_steps import are_too_many
 
 _NEAR = 64
@@ -69,8 +74,16 @@ class FallBack:
         Args:
             what: What is not finite, and where.
         """
+        step = self._run.step
+        when = f"after step {step:,}" if step else "at its first step"
+        return self._take(what, f"diverged {when}")
+
+    def take_after_skips(self) -> str:
+        """The same for a run that skipped the steps that were not finite."""
+        return self._take(skipped_words(self._run), f"skipped {skipped(self._run)}")
+
+    def _take(self, what: str, ended: str) -> str:
         run, best = self._run, self._run.best_so_far
-        ended = f"diverged after step {run.step:,}"
         if self._has_learned():
             run.end_with(best.state)
             kept = f"went back to its best state, that of step {best.step:,}"
@@ -81,16 +94,12 @@ class FallBack:
             run.ending = f"{ended} and {kept}"
         elif run.step > run.skipped:
             kept = f"has the state after step {run.step:,}, which is not to be used"
-            run.ending = f"{ended} with a state that is not to be used"
+            run.ending = f"{ended} and left a state that is not to be used"
             run.is_wrecked = True
         else:
-            kept, run.ending = "is as it was before this fit", "diverged at its first step"
+            kept, run.ending = "is as it was before this fit", ended
         changed, advice = self._last_change()
         return f"{what}{changed}; the model {kept}. {advice}"
-
-    def take_after_skips(self) -> str:
-        """The same for a run that skipped the steps that were not finite."""
-        return self.take(skipped_words(self._run))
 
     def _last_change(self) -> tuple[str, str]:
         """Say what was changed last, and what to do."""

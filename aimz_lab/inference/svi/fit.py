@@ -25,7 +25,7 @@ from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.getting_ready import Display
-from aimz_lab.inference.run.run_words import skipped, skipped_words
+from aimz_lab.inference.run.run_words import how_diverged, skipped, skipped_words
 from aimz_lab.inference.svi.plan import check_guide
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.inference.svi.trainer import Trainer
@@ -337,8 +337,8 @@ class SviFit:
             return self._skipped
         if any(isinstance(each, Display) for each in self.request.callbacks):
             return (
-                f"The fit ended early: it {self.run.ending}; last_run.reason says why, and what to "
-                "do."
+                f"The fit {how_diverged(self.run)} it {self.run.ending}; last_run.reason says why, "
+                "and what to do."
             )
         return self._diverged
 
@@ -354,4 +354,4 @@ class SviFit:
 
     @property
     def _diverged(self) -> str:
-        return f"The fit ended early: {self.run.reason}"
+        return f"The fit {how_diverged(self.run)} {self.run.reason}"

@@ -79,7 +79,7 @@ def compare(*sources: RunSource | Sequence[RunSource] | Mapping[str, RunSource])
         outcomes of the runs, ``outcome`` and a sentence say so: their losses do not compare.
 
     Raises:
-        ArgumentError: If none is given, or two have the same name.
+        ArgumentError: If none is given, or two are one run or have the same name.
         DataTypeError: If one has no run.
 
     Example:
@@ -148,8 +148,8 @@ def compare_runs(
         ``diagnose``, are those of the formula.
 
     Raises:
-        ArgumentError: If there is no run, two have the same name, rows are given and no model is
-            there to be scored, or a value is not allowed.
+        ArgumentError: If there is no run, two are one run or have the same name, rows are given and
+            no model is there to be scored, or a value is not allowed.
         DataTypeError: If one has no run and is no model to be scored, or rows come from a
             generator, which is read only once.
         NotFittedError: If a model has no posterior. A model whose training diverged without a good

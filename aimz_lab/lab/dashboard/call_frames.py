@@ -66,8 +66,8 @@ def position(log: CallLog) -> str:
     if log.done:
         per_s = log.done / max(log.seconds, 1e-9)
         said.append(f"{formatting.rate(per_s)} {log.unit}s/s")
-        if log.status == "running" and log.total:
-            said.append(f"{formatting.duration((log.total - log.done) / per_s)} left")
+        if log.status == "running" and log.left.seconds is not None:
+            said.append(f"{formatting.duration(log.left.seconds)} left")
     if log.repeats:
         said.append(f"{log.repeats:,} again after a worker was lost")
     if log.status != "running":

@@ -119,16 +119,23 @@ def describe_site(site: GraphSite) -> str:
     """Return what a site is, in a line."""
     parts = [f"{site.kind} site {site.name}"]
     parts += [site.distribution] if site.distribution else []
-    parts += [f"shape {site.shape}"]
+    parts += [f"shape {shape_words(site)}"]
     parts += [f"plates {', '.join(site.plates)}"] if site.plates else []
     parts += [f"from {', '.join(site.parents)}"] if site.parents else []
     parts += [f"reads {', '.join(site.arguments)}"] if site.arguments else []
     return "; ".join(parts)
 
 
+def shape_words(site: GraphSite) -> str:
+    """Return the shape of a site, as the table of a model has it."""
+    return f"({', '.join(map(str, site.shown_shape))})"
+
+
 def plate_label(name: str, graph: ModelGraph) -> str:
     """Return the name of a plate with its size, and the entries of one call if fewer."""
-    size, taken = graph.plates[name]
+    if (sizes := graph.plates[name]) is None:
+        return f"{name}: all rows"
+    size, taken = sizes
     return f"{name}: {size:,}" if taken == size else f"{name}: {taken:,} of {size:,}"
 
 
@@ -187,7 +194,7 @@ def _node(site: GraphSite, centre: Point, *, marked: bool) -> str:
 def second_line(site: GraphSite) -> str:
     """Return the distribution of a site, or its kind, and its shape where there is room."""
     head = site.distribution.partition("(")[0] or site.kind
-    shape = f" ({', '.join(map(str, site.shape))})" if site.shape else ""
+    shape = f" {shape_words(site)}" if site.shape else ""
     whole = head + shape
     return whole if len(whole) <= _MOST_BELOW else shortened(head, _MOST_BELOW)
 

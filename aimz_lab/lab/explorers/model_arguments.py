@@ -90,6 +90,7 @@ def _as_trained(im: ImpactModel) -> tuple[KernelCall, AxisLabels]:
         schema.static,
         im._trained.params,
         has_values=False,
+        is_any_size=schema.n_obs is None,
     )
     return call, _labels(im, schema, im._table)
 

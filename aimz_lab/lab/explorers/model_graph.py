@@ -34,6 +34,7 @@ class KernelCall:
         static: Arguments without arrays.
         params: Learned values of ``param`` sites, and mutable state.
         has_values: Whether the arguments are arrays, and not shapes alone.
+        is_any_size: Whether the number of rows is not known, and that of these is a batch's.
     """
 
     kernel: Callable
@@ -43,6 +44,7 @@ class KernelCall:
     static: Static = field(default_factory=dict)
     params: Params = field(default_factory=dict)
     has_values: bool = True
+    is_any_size: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -67,6 +69,7 @@ class GraphSite:
         observes: The argument that an observed site observes as it is, or an empty text.
         can_be_drawn: Whether its distribution has a sampler; ``ImproperUniform`` has none.
         code: Where it is written, if that can be had.
+        row_axes: Axes of its value that follow a number of rows which is not known.
     """
 
     name: str
@@ -81,6 +84,12 @@ class GraphSite:
     observes: str = ""
     can_be_drawn: bool = True
     code: CodeLine | None = None
+    row_axes: tuple[int, ...] = ()
+
+    @property
+    def shown_shape(self) -> tuple[int | str, ...]:
+        """Its shape, with the word ``rows`` where their number is not known."""
+        return tuple("rows" if i in self.row_axes else n for i, n in enumerate(self.shape))
 
 
 @dataclass(frozen=True)
@@ -89,13 +98,14 @@ class ModelGraph:
 
     Attributes:
         sites: The sites by name, in the kernel's order.
-        plates: For each plate around a site, its size and the entries that one call takes.
+        plates: For each plate around a site, its size and the entries that one call takes; ``None``
+            for that of rows whose number is not known.
         n_rows: Rows of the arguments.
         is_proven: Whether the parents were read from the program; else there are none.
     """
 
     sites: Mapping[str, GraphSite]
-    plates: Mapping[str, tuple[int, int]]
+    plates: Mapping[str, tuple[int, int] | None]
     n_rows: int
     is_proven: bool = True
 
@@ -120,6 +130,7 @@ class ModelGraph:
 
         columns = ("kind", "distribution", "shape", "plates", "parents", "arguments")
         found = {column: [getattr(s, column) for s in self.sites.values()] for column in columns}
+        found["shape"] = [site.shown_shape for site in self.sites.values()]
         found["line"] = [site.code.place if site.code else "" for site in self.sites.values()]
         return pd.DataFrame(found, index=pd.Index(self.sites, name="site"))
 
@@ -141,7 +152,7 @@ def model_graph(call: KernelCall) -> ModelGraph:
     graph = trace_site_graph(call.kernel, spec, params=params, **arguments)
     plates = _nested(spec)
     sites = {name: _site(name, call, spec, graph, written, plates) for name in spec.sites}
-    sizes = {name: _size_of_plate(name, spec, written) for name in plates}
+    sizes = {name: _size_of_plate(name, call, spec, written) for name in plates}
     return ModelGraph(sites, sizes, call.n_rows, graph.is_proven)
 
 
@@ -176,6 +187,7 @@ def _site(
         observes=site.argument or "",
         can_be_drawn=name not in written.unsampled,
         code=written.lines.get(name),
+        row_axes=site.row_axes if call.is_any_size else (),
     )
 
 
@@ -188,12 +200,14 @@ def _nested(spec: KernelSpec) -> list[str]:
     return sorted(count, key=lambda name: -count[name])
 
 
-def _size_of_plate(name: str, spec: KernelSpec, written: WrittenSites) -> tuple[int, int]:
-    if name in written.plates:
-        return written.plates[name]
+def _size_of_plate(
+    name: str, call: KernelCall, spec: KernelSpec, written: WrittenSites
+) -> tuple[int, int] | None:
     found = (plate for site in spec.sites.values() for plate in site.plates if plate.name == name)
     plate = next(found)
-    return plate.size, plate.subsample_size
+    if call.is_any_size and plate.is_rows:
+        return None
+    return written.plates.get(name, (plate.size, plate.subsample_size))
 
 
 def shapes_of(arrays: PyTree[HasShape]) -> PyTree[jax.ShapeDtypeStruct]:

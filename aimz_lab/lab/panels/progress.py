@@ -33,6 +33,7 @@ class ProgressPanel(Panel):
 
     def frame(self, run: Run) -> Frame:
         """Describe the progress of the run."""
+        place = run.place
         steps_per_s, rows_per_s = run.steps_per_s, run.rows_per_s
         if run.finished:  # the whole run's, as its summary has it
             steps_per_s, rows_per_s = formatting.mean_rates(run)
@@ -41,8 +42,8 @@ class ProgressPanel(Panel):
             "words": formatting.status(run),
             "reason": run.reason,
             "asked": _asked(run),
-            "epoch": run.epoch,
-            "step": run.step,
+            "epoch": place.epoch,
+            "step": place.step,
             "steps_per_s": steps_per_s,
             "rows_per_s": rows_per_s,
             "trained_s": run.trained_s,
@@ -50,8 +51,8 @@ class ProgressPanel(Panel):
             "paused_s": run.paused_s,
             "elapsed_s": run.elapsed_s,
             "seconds_in": self._seconds_in(run),
-            "eta_s": run.eta_s,
-            "total_steps": run.planned_steps,
+            "eta_s": place.eta_s,
+            "total_steps": place.planned_steps,
             "learning_rate": run.learning_rate,
             "asked_rate": None if run.finished else run.control.requested_learning_rate,
             "can_set_learning_rate": run.control.can_set_learning_rate,

@@ -12,13 +12,14 @@ from aimz_lab.lab.pictures import ink
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_GAP_PT = 3
+_GAP_PT = 6
 _FONT_PT = 7
-_ROWS = 2
+_ROW_PT = 9
+_ROWS = 2  # from below; no line runs through them
 
 
 def draw_rate_changes(axes: Axes, changes: Sequence[RateChange]) -> None:
-    """Draw a thin line at each change, with the new rate where it has room, in one of two rows.
+    """Draw a thin line at each change, and above it the new rate where it has room in two rows.
 
     The last change has its rate; it goes to the left where the axes end.
 
@@ -33,23 +34,25 @@ def draw_rate_changes(axes: Axes, changes: Sequence[RateChange]) -> None:
     renderer = figure.canvas.get_renderer()
     figure.get_layout_engine().execute(figure)  # how wide the axes are decides what has room
     first, last = axes.get_xlim()
-    gap = _GAP_PT * figure.dpi / 72
+    gap, above = (pt * figure.dpi / 72 for pt in (_GAP_PT, 2 + _ROWS * _ROW_PT))
+    end = 1 - above / axes.bbox.height
     free = [axes.bbox.width] * _ROWS  # pixels of the axes on the left of the labels so far
     for change in reversed(changes):
-        axes.axvline(change.step, color=ink.BROWN, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        axes.axvline(
+            change.step, ymax=end, color=ink.BROWN, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1
+        )
         at = (change.step - first) / (last - first) * axes.bbox.width
         label = axes.annotate(
             f"rate {formatting.number(change.after, 3)}",
-            (change.step, 1), xycoords=("data", "axes fraction"), xytext=(_GAP_PT, -2),
+            (change.step, 1), xycoords=("data", "axes fraction"), xytext=(0, -2),
             textcoords="offset points", color=ink.TEXT, fontsize=_FONT_PT, va="top",
         )  # fmt: skip
         width = label.get_window_extent(renderer).width
-        fits = [row for row in range(_ROWS) if at + gap + width <= free[row]]
-        if change is changes[-1] and not fits:
-            label.set(x=-_GAP_PT, ha="right")
-            free[0] = at - 2 * gap - width
-        elif fits:
-            label.set(y=-2 - fits[0] * (_FONT_PT + 2))
-            free[fits[0]] = at
-        else:
+        row = next((row for row in range(_ROWS) if at + width <= free[row]), None)
+        if row is None and change is not changes[-1]:
             label.remove()
+            continue
+        if row is None:
+            label.set_ha("right")
+        label.set_y(-2 - (_ROWS - 1 - (row or 0)) * _ROW_PT)
+        free[row or 0] = at - gap - (width if row is None else 0)

@@ -154,7 +154,7 @@ class Summary:
         rows = [*self._facts.items(), *(("note", note) for note in notes(self._run))]
         cells = "".join(
             f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
-            f'<td style="text-align:left">{escape(text)}</td></tr>'
+            f'<td style="text-align:left;overflow-wrap:anywhere">{escape(text)}</td></tr>'
             for name, text in rows
         )
         if picture:

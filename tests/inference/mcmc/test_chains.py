@@ -17,7 +17,7 @@ import pytest
 from numpyro.infer import HMC, MCMC
 
 from aimz_lab import Callback, ImpactModel
-from aimz_lab.errors import ArgumentError, BusyError, FitWarning, InferenceError
+from aimz_lab.errors import ArgumentError, BusyError, FitWarning, InferenceError, NotFittedError
 from aimz_lab.inference.mcmc.chain_programs import ChainPrograms
 from aimz_lab.inference.mcmc.chains import Chains
 from aimz_lab.inference.run.chain_record import ChainPlan
@@ -228,6 +228,9 @@ def test_a_stop_in_the_warmup_leaves_the_model_as_it_was():
     assert not im.is_fitted()
     assert im.input_schema is None
     assert im.inference.last_state is None
+    for call in (im.summary, im.sample, lambda: im.predict(SD, progress=False)):
+        with pytest.raises(NotFittedError, match="stopped in their warm-up, after 10 of .* again"):
+            call()
 
 
 @pytest.mark.slow

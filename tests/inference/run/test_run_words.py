@@ -218,6 +218,16 @@ def test_a_model_says_what_it_has_been_through(described, standing, told):
     assert "<i>" not in html
 
 
+def test_what_gives_a_model_draws_is_said_for_its_data_and_after_a_divergence():
+    wrecked = {**DESCRIBED, "fitted": False, "ending": "diverged after step 1"}
+    diverged = Standing(run_with((30.0,), status="diverged"), has_diverged=True, reads_tables=True)
+    assert ">fit(df) trains it at a lower learning rate</td>" in describe_html(wrecked, diverged)
+    assert ">fit(df) trains it</td>" in describe_html(UNTRAINED, Standing(reads_tables=True))
+    chains = {**UNTRAINED, "inference": "MCMC"}
+    html = describe_html(chains, Standing(reads_tables=True))
+    assert ">fit_on_batch(df) runs its chains</td>" in html
+
+
 @pytest.mark.parametrize(
     ("kept", "told"),
     [

@@ -159,7 +159,7 @@ def test_without_a_good_state_the_model_says_that_it_is_not_to_be_used(model):
     options = {"on_nonfinite": "raise"}
     with pytest.raises(NonFiniteLossError, match="which is not to be used"):
         refit(model, X, Y, callbacks=[Spoil({20: 1e20})], **{**OPTIONS, **options})
-    assert "with a state that is not to be used" in repr(model)
+    assert "and left a state that is not to be used" in repr(model)
     assert "diverged" not in repr(refit(model, X, Y))
 
 
@@ -193,7 +193,7 @@ def test_no_number_comes_from_a_state_that_is_not_to_be_used(wrecked, tmp_path, 
     wrecked.save(tmp_path / "saved")
     loaded = ImpactModel.load(tmp_path / "saved", wrecked.kernel, inference=wrecked.inference)
     for im in (wrecked, copy.deepcopy(wrecked), loaded):
-        words = "needs a .*, and the training diverged after step 2. with a state that is not to be"
+        words = "needs a .*, and the training diverged after step 2. and left a state that is not"
         with pytest.raises(AimzLabError, match=words):
             call(im)
 

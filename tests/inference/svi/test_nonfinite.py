@@ -146,7 +146,7 @@ def test_parameters_that_are_not_finite_count_though_the_loss_is():
     assert skipped.skipped == skipped.step == 6
     assert np.isnan(skipped.losses).all()
     assert (skipped.status, im.is_fitted()) == ("diverged", False)
-    assert "diverged at its first step, on 103 rows" in repr(im)
+    assert "SVI with AutoNormal, skipped 6 of 6 steps, on 103 rows" in repr(im)
     with pytest.raises(NotFittedError, match=r"Nothing was trained yet; call fit, fit_on_batch"):
         im.sample()
 
@@ -184,7 +184,7 @@ def test_a_run_of_skipped_steps_is_not_trained():
     assert f"{run.skipped} of 500 steps were skipped, the last {run.skipped} in a row" in message
     assert "which is not to be used. Train on with a lower rate than 1e+30" in message
     assert "not to be used, on 100 rows" in repr(im)
-    with pytest.raises(NotFittedError, match="predict needs a posterior, and the training div"):
+    with pytest.raises(NotFittedError, match="predict needs a posterior, and the training skip"):
         im.predict(X)
 
 
@@ -211,6 +211,9 @@ def test_a_run_that_skips_to_its_end_goes_back_to_its_best_state(others):
     assert run.status == "diverged"
     assert ("no progress" in message) == bool(others)
     assert f"went back to its best state, that of step {run.restored.step}" in message
+    did_all = f"The fit did all its steps, but {run.skipped} of 500 steps were skipped"
+    assert message.startswith("The fit ended early: " if others else did_all)
+    assert repr(im).count("skipped") == 1
     assert 80 <= run.restored.step <= 210
     assert same_bits(im._vi_state, run.restored.state.svi)
     assert np.abs(im.vi_result.params["beta_auto_loc"]).max() < 10

@@ -281,7 +281,7 @@ def test_a_model_that_is_not_to_be_used_has_no_scores(models):
     table = lab.compare_runs({"line": models["line"], "bad": im}, held_out=(NEW_X, NEW_Y))
     assert np.isfinite(table.loc["held_out_lpd", "line"])
     assert table.loc["held_out_lpd", "bad"] is None
-    assert "bad: no scores, as the training diverged after step 1 with a state" in repr(table)
+    assert "bad: no scores, as the training diverged after step 1 and left a state" in repr(table)
 
 
 @pytest.mark.slow

@@ -24,12 +24,13 @@ def finished(losses, **info):
 
 
 RUN, OTHER = finished([50.0] * 100), finished(np.linspace(90, 30, 100), model="<i>")
+SAME, TOO = finished([50.0] * 100), finished(np.linspace(90, 30, 100), model="<i>")
 
 
 def test_anything_with_a_run_alone_in_lists_and_in_dicts_by_name():
     handle = RunHandle(None, RUN, lambda: None)
     model = SimpleNamespace(last_run=OTHER)
-    table = compare({"long": handle, "$x_1$": model}, [RUN, [History(OTHER)]])
+    table = compare({"long": handle, "$x_1$": model}, [SAME, [History(TOO)]])
     assert table.columns.tolist() == ["long", "$x_1$", "kernel 3", "<i> 4"]
     assert table.at["loss", "long"] == table.at["loss", "kernel 3"] == pytest.approx(5.0)
     assert table.at["loss", "$x_1$"] == table.at["loss", "<i> 4"] < 4.0
@@ -53,6 +54,16 @@ def test_rates_that_differ_at_the_end_are_compared():
     table = compare(apart)
     assert "learning_rate" not in table.index  # at the first step it is the same
     assert table.loc["last_learning_rate"].tolist() == pytest.approx([0.2, 0.44])
+
+
+def test_one_run_under_two_names_is_refused():
+    handle = RunHandle(None, RUN, lambda: None)
+    refused = "'a' is given twice, also as 'b'; pass each run once"
+    for both in ({"a": handle, "b": handle}, {"a": RUN, "b": SimpleNamespace(last_run=RUN)}):
+        with pytest.raises(ArgumentError, match=refused):
+            compare(both)
+    with pytest.raises(ArgumentError, match="'kernel 1' is given twice, also as 'kernel 2'"):
+        compare(RUN, RUN)
 
 
 def test_a_legend_says_which_run_the_picture_does_not_reach():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,13 @@ from numpyro.contrib.control_flow import scan
 from numpyro.infer.inspect import get_model_relations
 
 from aimz_lab.lab.explorers.graph_layout import LABEL, NODE_HEIGHT, NODE_WIDTH, crossings, lay_out
-from aimz_lab.lab.explorers.graph_svg import graph_svg, model_layout, second_line
+from aimz_lab.lab.explorers.graph_svg import (
+    describe_site,
+    graph_svg,
+    model_layout,
+    plate_label,
+    second_line,
+)
 from aimz_lab.lab.explorers.model_graph import GraphSite, KernelCall, model_graph
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro promotes ranks in nested plates
@@ -138,6 +145,18 @@ def test_shapes_alone_give_the_same_graph():
     assert alone.sites == model_graph(call).sites
     assert alone.read_by("y") == {"X", "group"}
     assert alone.read_by("slope") == set()
+
+
+def test_rows_whose_number_is_not_known_are_called_rows():
+    call = replace(CALLS["nested"], is_any_size=True)
+    graph = model_graph(call)
+    y = graph.sites["y"]
+    assert graph.table().loc["y", "shape"] == y.shown_shape == ("rows",)
+    assert "shape (rows)" in describe_site(y)
+    assert second_line(y).endswith(" (rows)")
+    (rows,) = {plate for plate in y.plates if graph.plates[plate] is None}
+    assert plate_label(rows, graph) == f"{rows}: all rows"
+    assert graph.sites["level"].shown_shape == graph.sites["level"].shape
 
 
 @pytest.mark.parametrize(

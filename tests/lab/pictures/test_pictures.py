@@ -130,6 +130,8 @@ class TestFigure:
         assert max(box.x1 for box in boxes) <= axes.bbox.x1
         marks = [line for line in axes.lines if len(set(line.get_xdata())) == 1]
         assert len(marks) == 7
+        lowest = min(box.y0 for box in boxes)
+        assert max(line.get_window_extent().y1 for line in marks) <= lowest  # through none
 
     def test_it_shows_itself_where_pyplot_has_made_no_figure(self):
         shown, _ = DisplayFormatter().format(loss_figure(finished([2.0, 1.0])))

@@ -13,7 +13,7 @@ import {
   tickLabels,
   unpack,
 } from "./math.js";
-import { lastChange, rateMarks, rateWords } from "./marks.js";
+import { lastChange, rateLabels, rateMarks, rateWords } from "./marks.js";
 import { axisWords, linearView, verticalView } from "./view.js";
 
 const MOST_PREVIOUS = 4;
@@ -190,6 +190,12 @@ function cutLine(line, first) {
   };
 }
 
+// The line up to a step, with the point behind it, to which it runs out of the picture.
+function cutAfter(line, last) {
+  const end = line.steps.findIndex((step) => step >= last) + 1 || line.steps.length;
+  return { ...line, steps: line.steps.slice(0, end), values: line.values.slice(0, end) };
+}
+
 /**
  * Place the curves in a box of pixels.
  * @param all What `series` returned.
@@ -199,11 +205,10 @@ function cutLine(line, first) {
  */
 export function scene(all, { log, whole, half, wasLog }, box) {
   const first = half ? all.total / 2 : 0;
-  const shown = half ? from(all, first) : all;
+  const last = Math.max(all.total, 2); // a long run before must not squeeze the new curve
+  const seen = { ...all, previous: all.previous.map((run) => cutAfter(run, last)) };
+  const shown = half ? from(seen, first) : seen;
   const view = shown.chains?.length ? chainView(shown) : verticalView(shown, { log, whole, wasLog });
-  // The axis spans previous runs too, but a long one must not squeeze the new curve.
-  const longest = Math.max(0, ...shown.previous.map((run) => run.steps.at(-1) ?? 0));
-  const last = Math.max(all.total, 2, Math.min(longest, Math.max(4 * all.total, 200)));
   const x = scale("linear", [Math.max(first, 1), last], [box.left, box.width - 14]);
   const y = verticalScale(view, [box.height - 28, 12]);
   return {
@@ -314,6 +319,7 @@ export function paint(ctx, shown, colors, hover) {
   if (shown.smoothed) stroke(ctx, shown, shown.steps, shown.smoothed, lineColor(shown, colors), 2.25);
   if (shown.validation) validation(ctx, shown, colors);
   ctx.restore();
+  rateLabels(ctx, shown, colors);
   if (shown.best) best(ctx, shown, colors);
   if (hover) crosshair(ctx, shown, colors, hover);
 }

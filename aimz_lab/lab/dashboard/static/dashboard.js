@@ -85,8 +85,8 @@ class View {
     this.bar = h("div", { class: "aimz-bar", role: "progressbar", "aria-label": "steps done",
       "aria-valuemin": 0, "aria-valuemax": 100 }, this.fill);
     return h("header", {},
-      h("div", { class: "aimz-head" }, this.title, this.method, h("span", { class: "aimz-gap" }),
-        this.pill, this.where), this.bar);
+      h("div", { class: "aimz-head" }, this.title, this.method),
+      h("div", { class: "aimz-state" }, this.pill, this.where), this.bar);
   }
 
   buildTools() {
@@ -235,11 +235,28 @@ class View {
   }
 
   enterRate(event) {
-    if (event.key !== "Enter") return;
+    if (!["Enter", "Escape"].includes(event.key)) return;
     event.preventDefault();
-    event.stopPropagation(); // the notebook has a key of its own for it
-    if (this.doubted !== null && this.rate.value === this.doubted) this.setDoubtedRate();
+    event.stopPropagation(); // the notebook has keys of its own for them
+    if (event.key === "Escape") this.restoreRate();
+    else if (this.rate.value.trim() === "") {
+      this.restoreRate();
+      if (this.rate.value) this.say(`The learning rate stays at ${this.rate.value}.`);
+    } else if (this.doubted !== null && this.rate.value === this.doubted) this.setDoubtedRate();
     else this.setRate();
+  }
+
+  /** The rate that goes on, or the one that is asked for, as the field has it. */
+  presentRate() {
+    const progress = this.model.get("progress");
+    const rate = progress.asked_rate ?? progress.learning_rate;
+    return rate ? number(rate, 3) : "";
+  }
+
+  restoreRate() {
+    this.forgetDoubt();
+    this.rate.value = this.lastRate = this.presentRate();
+    this.schedule("progress");
   }
 
   /** A rate that is left without Enter is not set: the field goes back to the present one. */
@@ -481,11 +498,10 @@ class View {
     setFlag(this.rate, "disabled", !this.reachable);
     const word = this.paused() ? "Resume" : "Pause";
     if (pause.lastChild.textContent !== word) pause.replaceChildren(icon(word.toLowerCase()), h("span", {}, word));
-    const rate = progress.asked_rate ?? progress.learning_rate; // one that is asked for stays in the field
+    const rate = this.presentRate();
     if (this.root.getRootNode().activeElement !== this.rate && rate) {
       if (this.doubted !== null) this.forgetDoubt();
-      const text = number(rate, 3);
-      if (this.rate.value !== text) this.rate.value = this.lastRate = text;
+      if (this.rate.value !== rate) this.rate.value = this.lastRate = rate;
     }
   }
 

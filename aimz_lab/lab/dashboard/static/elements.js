@@ -105,6 +105,11 @@ export function fold(title, open = false) {
   return { element, headline, extra, body };
 }
 
+/** A name in code, which a narrow table breaks at its joints. */
+export function codeName(text) {
+  return h("code", {}, text.split(/(?<=[_.,[])/).flatMap((part, i) => (i ? [h("wbr"), part] : [part])));
+}
+
 /** A table from rows of cells; a cell is text or an element. */
 export function table(caption, head, rows) {
   return h("div", { class: "aimz-scroll" }, h("table", { class: "aimz-table" },

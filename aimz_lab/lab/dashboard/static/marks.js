@@ -2,34 +2,48 @@
 
 import { number } from "./math.js";
 
-const GAP = 4;
+const GAP = 8;
+const TOP = 7; // of the labels
+const LINES = 22; // where the lines begin: none runs through a label
 
-/** Draw a thin line at each change, with the new rate where it has room; the last one has its rate. */
-export function rateMarks(ctx, { x, box, rateChanges = [] }, colors) {
-  ctx.strokeStyle = ctx.fillStyle = colors.rate;
+/** The changes on the picture with their places, from left to right. */
+const placed = ({ x, box, rateChanges = [] }) =>
+  rateChanges.map(([step, rate]) => [Math.round(x.at(step)) + 0.5, rate])
+    .filter(([left]) => left >= box.left && left <= box.width - 6);
+
+/** Draw a thin line at each change. */
+export function rateMarks(ctx, shown, colors) {
+  ctx.strokeStyle = colors.rate;
   ctx.lineWidth = 1;
-  ctx.textBaseline = "top";
-  let free = box.width - 6; // what is on the left of the labels so far
-  let isLast = true;
-  for (const [step, rate] of [...rateChanges].reverse()) {
-    const left = Math.round(x.at(step)) + 0.5;
-    if (left < box.left || left > box.width - 6) continue;
-    ctx.setLineDash([1, 3]);
+  ctx.setLineDash([1, 3]);
+  for (const [left] of placed(shown)) {
     ctx.beginPath();
-    ctx.moveTo(left, 8);
-    ctx.lineTo(left, box.height - 28);
+    ctx.moveTo(left, LINES);
+    ctx.lineTo(left, shown.box.height - 28);
     ctx.stroke();
-    const text = `rate ${number(rate, 3)}`;
-    const { width } = ctx.measureText(text);
-    const fits = left + GAP + width < free;
-    if (fits || isLast) {
-      ctx.textAlign = fits ? "left" : "right";
-      ctx.fillText(text, left + (fits ? GAP : -GAP), 10);
-      free = fits ? left : left - 2 * GAP - width;
-    }
-    isLast = false;
   }
   ctx.setLineDash([]);
+}
+
+/** Write the new rate above each line where it has room, on a ground of its own; the last one has it. */
+export function rateLabels(ctx, shown, colors) {
+  ctx.textBaseline = "top";
+  ctx.textAlign = "left";
+  let free = shown.box.width - 6; // what is on the left of the labels so far
+  placed(shown).reverse().forEach(([left, rate], i) => {
+    const text = `rate ${number(rate, 3)}`;
+    const { width } = ctx.measureText(text);
+    const fits = left + width < free;
+    if (!fits && i > 0) return;
+    const from = fits ? left : left - width;
+    ctx.fillStyle = colors.surface; // a curve that shows between the letters reads as one of them
+    ctx.globalAlpha = 0.8;
+    ctx.fillRect(from - 2, TOP - 2, width + 4, LINES - TOP);
+    ctx.globalAlpha = 1;
+    ctx.fillStyle = colors.rate;
+    ctx.fillText(text, from, TOP);
+    free = from - GAP;
+  });
 }
 
 /** The latest change up to a step, or undefined. */

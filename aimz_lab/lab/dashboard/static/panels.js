@@ -1,7 +1,7 @@
 // The parts that fold out below the curve: padding, devices, parameters, predictive check.
 
 import { sparkline } from "./chart.js";
-import { fold, h, setFlag, setText, svg, table } from "./elements.js";
+import { codeName, fold, h, setFlag, setText, svg, table } from "./elements.js";
 import { count, duration, number, ratio, share, size, unpack } from "./math.js";
 import { shares } from "./position.js";
 
@@ -148,7 +148,7 @@ function deviceTable({ devices, n_devices: n }) {
 }
 
 function compilationTable({ count: n, seconds, longest }) {
-  const rows = longest.map((c) => [h("code", {}, c.name), `${c.count}×`, number(c.seconds, 2), c.cause]);
+  const rows = longest.map((c) => [codeName(c.name), `${c.count}×`, number(c.seconds, 2), c.cause]);
   const sum = (name) => longest.reduce((total, c) => total + c[name], 0);
   const others = n - sum("count");
   if (others > 0) rows.push(["others", `${others}×`, number(Math.max(seconds - sum("seconds"), 0), 2), ""]);
@@ -163,15 +163,18 @@ export const parametersPanel = () => panel("Parameters", false, (frame, { headli
   extra.replaceChildren();
   body.replaceChildren(first
     ? table("Parameters that moved most", ["parameter", "", "value", "moved", "path"],
-      frame.rows.map((r) => [h("code", {}, r.site), r.kind, number(r.value), moved(r), spark(unpack(r.path))]))
+      frame.rows.map((r) => [codeName(r.site), r.kind, number(r.value), moved(r), spark(unpack(r.path))]))
     : "",
   h("p", { class: "aimz-note" }, isStill ? frame.note : first
     ? `Moved over the last ${plural(first.over_steps, "step")}; a location in standard deviations of its posterior. ${frame.note}`
     : ""));
 });
 
+const MOST_SDS = 1000; // beyond, a scale of the guide is far too small, and the number tells nothing
+
 const moved = (row) => row.moved === null ? "not finite"
-  : row.unit === "sd" ? `${number(row.moved, 2)} sd` : share(Number(row.moved.toFixed(4)));
+  : row.unit !== "sd" ? share(Number(row.moved.toFixed(4)))
+    : row.moved > MOST_SDS ? `over ${count(MOST_SDS)} sd` : `${number(row.moved, 2)} sd`;
 
 /** Divergences, step size and acceptance of each chain. */
 export const samplingPanel = () => panel("Chains", false, (frame, { headline, extra, body }) => {
@@ -201,7 +204,7 @@ export const convergencePanel = () => panel("Convergence", true, (frame, { headl
   extra.replaceChildren();
   body.replaceChildren(
     table("Values that fare worst", ["value", "mean", "sd", "R-hat", "ESS bulk", "ESS tail"],
-      frame.rows.map((r) => [h("code", {}, r.name), number(r.mean, 3), number(r.sd, 3), ratio(r.r_hat),
+      frame.rows.map((r) => [codeName(r.name), number(r.mean, 3), number(r.sd, 3), ratio(r.r_hat),
         count(r.ess_bulk), count(r.ess_tail)])),
     h("p", { class: "aimz-note" }, `After ${plural(frame.draws, "draw")} of each chain; ` +
       (frame.judged < frame.total ? `${count(frame.judged)} of ${count(frame.total)} values were judged${frame.left_out ? `: ${frame.left_out}` : ""}.`
