@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import linecache
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -33,7 +34,10 @@ def _fitted() -> Mapping[str, Any]:
     """What the example of the model class defines: its kernel, its data, and the fitted model."""
     names: dict[str, Any] = dict(vars(aimz_lab))
     for example in doctest.DocTestParser().get_examples(aimz_lab.ImpactModel.__doc__):
-        exec(compile(example.source, "the example of ImpactModel", "single"), names)
+        file = f"the example of ImpactModel, line {example.lineno}"
+        # The source of the kernel is at hand, as that of a cell is.
+        linecache.cache[file] = (len(example.source), None, example.source.splitlines(True), file)
+        exec(compile(example.source, file, "single"), names)
     return {name: names[name] for name in ("jax", "np", "kernel", "svi", "X", "y", "im")}
 
 

@@ -200,7 +200,7 @@ def test_the_time_left_is_known_once_parts_are_done():
         outer.end()
     assert told[0].left_s is None
     assert told[-1].left_s == pytest.approx(10 * 5 / 3, rel=0.2)  # 1.5 of 4 parts took 10 s
-    assert re.search(r"fitting · 0\.\d s · 0:1\d left", told[-1].text)
+    assert re.search(r"fitting · 0\.\d s · 1\d s left", told[-1].text)
 
 
 def test_parts_of_a_call_within_are_shares_of_the_part_around_it():

@@ -265,7 +265,7 @@ class TestSameAsPython:
         begun = {**progress, "status": "running", "words": "preparing", "prepared_s": 2.0}
         later = node("later", begun, 10.0)
         assert (later["trained_s"], later["prepared_s"]) == (6, 12)
-        assert node("position", {}, later, {}, None) == "compiling the first step · 0:12"
+        assert node("position", {}, later, {}, None) == "compiling the first step · 12 s"
         ended = {**progress, "status": "completed", "epoch": 2, "words": "completed"}
         assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s · 1.0 s paused"
 
