@@ -437,12 +437,13 @@ class ImpactModel:
         The ELBO of a batch is scaled to all rows, so that the posterior has the right width.
         Training continues from the state of the model. A learning rate that is set during a run
         holds for that run, and for one that resumes it; the next one begins with the optimizer's
-        own, and its notes say so. An interrupt and a stop keep the last state,
-        the losses and a posterior from it. At a loss that is not finite the model goes back to the
-        best state of the run (:attr:`Run.best_so_far`), or else to the state of before the fit.
-        Without either, the state is not to be used: calls that need a posterior are refused, except
-        :meth:`diagnose`, and the next training begins anew. :attr:`posterior` has the draws all the
-        same, and setting them by :meth:`set_posterior_sample` says that you want to use them.
+        own, and its notes say so. An interrupt and a stop keep the last state, the losses and a
+        posterior from it. At a loss that is not finite the model goes back to the best state of the
+        run (:attr:`Run.best_so_far`), or else to the state that the fit began with, if that was
+        trained; without a step it stays as it was. Otherwise the state is not to be used: calls
+        that need a posterior are refused, except :meth:`diagnose`, and the next training begins
+        anew. :attr:`posterior` has the draws all the same, and setting them by
+        :meth:`set_posterior_sample` says that you want to use them.
 
         One call at a time changes a model, on all threads. Predictions go on meanwhile, each from
         one state. During a fit in the background they come from the guide as it is after the last
@@ -498,10 +499,10 @@ class ImpactModel:
                 its end, has diverged all the same.
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: A checkpoint, or a folder of them. The run continues with its state, history,
-                keys and order of rows, as if it had never stopped. Pass the same arguments as
-                before, to a model of the same code, which is compared as by :meth:`load`;
-                ``epochs`` counts from the beginning. A stream must repeat the batches of an epoch
-                in the same order.
+                keys and order of rows, as if it had never stopped; its notes say from which step
+                and at which learning rate. Pass the same arguments as before, to a model of the
+                same code, which is compared as by :meth:`load`; ``epochs`` counts from the
+                beginning. A stream must repeat the batches of an epoch in the same order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
                 when the run has ended. It trains on a copy of arrays in memory, which you may
                 change meanwhile; memory-mapped files and streams are read as they are.
