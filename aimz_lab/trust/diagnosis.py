@@ -571,6 +571,12 @@ def _of_run(evidence: _Evidence, model: Examined, rows: ExaminedRows) -> list[Fi
     evidence.trend = loss_trend(run) if run is not None and run.step else None
     found = [loss_finding(run, evidence.trend, is_vouched=is_vouched)]
     if run is not None and run.info.batch_size is not None:
-        of_rows = rows_finding(model.signature, model.inference, rows, run.info.batch_size)
+        of_rows = rows_finding(
+            model.signature,
+            model.inference,
+            rows,
+            run.info.batch_size,
+            has_table=model.table is not None,
+        )
         found += [of_rows] if of_rows is not None else []
     return found

@@ -187,7 +187,12 @@ def _set_up(svi: SVI, learner: Learner, trained: Trained, rows: ExaminedRows) ->
 
 
 def rows_finding(
-    signature: KernelSignature, svi: SVI, rows: ExaminedRows, batch_size: int
+    signature: KernelSignature,
+    svi: SVI,
+    rows: ExaminedRows,
+    batch_size: int,
+    *,
+    has_table: bool,
 ) -> Finding | None:
     """Judge whether the batches of the last run could stand for all rows.
 
@@ -196,6 +201,7 @@ def rows_finding(
         svi: Its inference object.
         rows: The rows of the training.
         batch_size: Rows of a batch of that run.
+        has_table: Whether a table alone is the data.
 
     Returns:
         What was found; ``None`` for a stream, which cannot be tested.
@@ -213,7 +219,8 @@ def rows_finding(
     level = "red" if crossing.is_tested else "amber"
     text = crossing.finding.rstrip(".")
     text = f"{text[0].lower()}{text[1:]} It was trained on batches of {batch_size:,}"
-    return Finding("rows", level, text, "Train on all rows at once: fit_on_batch(X, y).")
+    data = "table" if has_table else f"{signature.input}, {signature.output}"
+    return Finding("rows", level, text, f"Train on all rows at once: im.fit_on_batch({data}).")
 
 
 def _blocks(
