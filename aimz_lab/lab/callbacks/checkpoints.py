@@ -44,8 +44,8 @@ class ModelCheckpoint(Callback):
 
     At the end of a run that diverged, the checkpoint has the state that the model went back to, and
     the learning rate of then; without such a state none is written. Those that the run had written
-    of states since then, or of wrecked ones, are removed. As long as no later loss shows one of the
-    newest to be sound, one more is kept: the newest that is.
+    of wrecked states, or since a change of the rate after that state, are removed. As long as no
+    later loss shows one of the newest to be sound, one more is kept: the newest that is.
 
     Args:
         directory: Where to write; made if it does not exist. Files are named
@@ -186,9 +186,14 @@ class ModelCheckpoint(Callback):
         return has_rate_of_before and state_is_sound(run, step)
 
     def _remove_spoiled(self, run: Run) -> None:
-        """Remove what a diverged run wrote of wrecked states, and of those after the model's."""
-        since = math.inf if run.has_last_state else run.step_of_model
-        spoiled = [p for p, step in self._own.items() if step > since or not self._is_sound(run, p)]
+        """Remove what a diverged run wrote of wrecked states, and since a rate that wrecked it."""
+        changes = [change.step for change in run.rate_changes]
+        if run.has_last_state:  # there is no good one, to tell which change was to blame
+            since = changes[-1] if changes else math.inf
+        else:
+            since = min((step for step in changes if step >= run.step_of_model), default=math.inf)
+        own = self._own.items()
+        spoiled = [p for p, step in own if step >= since or not self._is_sound(run, p)]
         with naming(self.directory, "checkpoint"):
             for path in spoiled:
                 path.unlink(missing_ok=True)
