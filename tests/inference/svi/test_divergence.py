@@ -246,6 +246,7 @@ class StopAfter(Spoil):
             run.control.stop("enough")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_wreck_leaves_the_model_as_it_was(tmp_path):
     """A run was stopped after the step that wrecked its state, before any loss told of it."""
     stops = [StopAfter({20: 1e30}, 21), ModelCheckpoint(tmp_path)]
@@ -271,6 +272,7 @@ def test_a_checkpoint_of_a_wreck_leaves_the_model_as_it_was(tmp_path):
     assert fresh.last_run.status == "completed"
 
 
+@pytest.mark.slow
 def test_a_state_that_has_no_loss_is_told_from_a_rate_that_is_too_high():
     stops = [StopAfter({20: 1e30}, 21)]
     im = refit(regression_model(), X, Y, callbacks=stops, **{**OPTIONS, "steps_per_call": 1})
