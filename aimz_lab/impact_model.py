@@ -454,10 +454,10 @@ class ImpactModel:
 
         An interrupt and a stop keep the last state, the losses, and posterior draws from that
         state. If the loss becomes NaN or infinite, the model goes back to the best state of the run
-        (:attr:`Run.best_so_far`), or else to its state before the fit. If there is neither, calls
-        that need a posterior are refused, except :meth:`diagnose`, and the next training begins
-        anew. :attr:`posterior` still has the draws; pass them to :meth:`set_posterior_sample` if
-        you want to use them.
+        (:attr:`Run.best_so_far`), or else to its state before the fit, if that was trained; without
+        a step it stays as it was. If there is no such state, calls that need a posterior are
+        refused, except :meth:`diagnose`, and the next training begins anew. :attr:`posterior` still
+        has the draws; pass them to :meth:`set_posterior_sample` if you want to use them.
 
         Only one call at a time may change a model, on whatever thread. You can predict meanwhile,
         and each prediction reads one state. During a fit in the background, predictions draw from
@@ -515,10 +515,11 @@ class ImpactModel:
                 skipped nearly all steps, or those at its end, still counts as diverged.
             allow_nonfinite: Accept NaN and infinite values in the data.
             resume: A checkpoint, or a folder of them. The run continues with its state, history,
-                keys and order of rows, as if it had never stopped. Pass the same arguments as
-                before, to a model of the same code; the code is compared as by :meth:`load`.
-                ``epochs`` counts from the beginning of the run. A stream must repeat the batches of
-                an epoch in the same order.
+                keys and order of rows, as if it had never stopped; its notes say from which step
+                and at which learning rate. Pass the same arguments as before, to a model of the
+                same code; the code is compared as by :meth:`load`. ``epochs`` counts from the
+                beginning of the run. A stream must repeat the batches of an epoch in the same
+                order.
             blocking: ``False`` trains on a thread and returns a handle at once; the model is fitted
                 when the run has ended. It trains on copies of the arrays in memory, so that you may
                 change yours meanwhile; memory-mapped files and streams are read as they are.

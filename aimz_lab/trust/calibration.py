@@ -281,7 +281,9 @@ def _of_steps(num_steps: int, trained_steps: int) -> list[Finding]:
         f"each replication was trained for {num_steps:,} steps, and the model for "
         f"{trained_steps:,}, so that it may do better"
     )
-    advice = f"Train the replications as long as the model: num_steps={trained_steps}."
+    advice = (
+        f"Train the replications as long as the model: calibrate(..., num_steps={trained_steps})."
+    )
     return [Finding("training", "amber", text, advice)]
 
 

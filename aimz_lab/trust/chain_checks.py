@@ -10,15 +10,11 @@ from jaxtyping import Float
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.predictive.results.summary_table import r_hat
 from aimz_lab.system.lazy_modules import pd, xr
+from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.posterior_checks import entries
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import array_stats
 
-_MORE = (
-    "Run longer chains, or continue these: im.sample(num_samples=..., X=X, y=y), of a model with a "
-    "table X=table alone."
-)
-_SEVERAL = 'Run four chains: MCMC(..., num_chains=4, chain_method="vectorized").'
 _REPARAMETRISE = (
     "Raise target_accept_prob (0.95 to 0.99), or write hierarchies non-centred "
     "(numpyro.infer.reparam.LocScaleReparam)."
@@ -77,28 +73,30 @@ def chain_table(table: pd.DataFrame, tree: xr.DataTree) -> pd.DataFrame:
         )
 
 
-def chain_findings(table: pd.DataFrame, posterior: Posterior) -> list[Finding]:
+def chain_findings(table: pd.DataFrame, posterior: Posterior, advice: ChainAdvice) -> list[Finding]:
     """Judge chains; Vehtari et al. (2021), and Betancourt (2016) for E-BFMI.
 
     Args:
         table: From :func:`chain_table`.
         posterior: The draws, with the statistics of their sampler.
+        advice: What to do if they are too few.
     """
+    more = advice.more(posterior, table[["ess_bulk", "ess_tail"]].min(axis=None))
     return [
-        _r_hat(table, posterior.num_chains),
-        _ess(table, posterior.num_chains),
+        _r_hat(table, posterior.num_chains, more),
+        _ess(table, posterior.num_chains, more),
         *_divergences(posterior),
         *_energy(posterior),
     ]
 
 
-def _r_hat(table: pd.DataFrame, num_chains: int) -> Finding:
+def _r_hat(table: pd.DataFrame, num_chains: int, more: str) -> Finding:
     stuck = table.index[table["sd"] <= 0]
     if len(stuck):
         return Finding("R-hat", "red", f"the draws of {stuck[0]!r} never move", _REPARAMETRISE)
     worst = table["r_hat"].idxmax() if table["r_hat"].notna().any() else None
     if worst is None or table["r_hat"].isna().any():
-        return Finding("R-hat", "red", "R-hat is not a number: the chains are too short", _MORE)
+        return Finding("R-hat", "red", "R-hat is not a number: the chains are too short", more)
     value = table.loc[worst, "r_hat"]
     level = "green" if value <= 1.01 else "amber" if value <= 1.05 else "red"
     reach = "at most" if level == "green" else "above 1.01: up to"
@@ -106,18 +104,17 @@ def _r_hat(table: pd.DataFrame, num_chains: int) -> Finding:
     if num_chains == 1:
         text += ", of the halves of one chain, which cannot show that chains agree"
         level = "amber" if level == "green" else level
-    advice = "" if level == "green" else _MORE if num_chains > 1 else _SEVERAL
-    return Finding("R-hat", level, text, advice)
+    return Finding("R-hat", level, text, "" if level == "green" else more)
 
 
-def _ess(table: pd.DataFrame, num_chains: int) -> Finding:
+def _ess(table: pd.DataFrame, num_chains: int, more: str) -> Finding:
     least = table[["ess_bulk", "ess_tail"]].min(axis=1)
     if least.isna().any():
-        return Finding("ESS", "red", "effective draws are not a number", _MORE)
+        return Finding("ESS", "red", "effective draws are not a number", more)
     value = least.min()
     level = "green" if value >= 100 * num_chains else "amber" if value >= 100 else "red"
     text = f"there are at least {value:,.0f} effective draws ({least.idxmin()})"
-    return Finding("ESS", level, text, "" if level == "green" else _MORE)
+    return Finding("ESS", level, text, "" if level == "green" else more)
 
 
 def _divergences(posterior: Posterior) -> list[Finding]:

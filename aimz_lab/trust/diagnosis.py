@@ -25,6 +25,7 @@ from aimz_lab.predictive.reducers.scores import ROWS_APART, density_of_all
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
+from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.chain_checks import WorstMixed, chain_findings, chain_table, worst_mixed
 from aimz_lab.trust.guide_advice import better_draws
 from aimz_lab.trust.guide_checks import GuideExamination, examine_guide, rows_finding
@@ -64,6 +65,12 @@ _SENTENCES = {
     "amber": "Use this posterior with care",
     "red": "Do not trust this posterior",
 }
+
+
+_USE_CHAINS = (
+    "Use its draws: im.set_posterior_sample(report.refined, num_chains=report.refined_chains)."
+)
+_USE_RESAMPLED = "Use them: im.set_posterior_sample(report.refined)."
 
 
 @dataclass(frozen=True)
@@ -241,10 +248,10 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         evidence.table = raw_table(model.labelled(drawn))
     doing("scoring the rows")
     likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows)
-    _judge_guide(evidence, likelihood, drawn, model, rows.n_rows)
+    _judge_guide(evidence, likelihood, drawn, model, rows.n_rows, options.refine)
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
-        evidence.findings += chain_findings(evidence.table, posterior)
+        evidence.findings += chain_findings(evidence.table, posterior, _of_chains(model, rows))
         evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
     doing("holding predictions against the rows")
     _judge_predictions(evidence, model, drawn, rows, likelihood, why_not)
@@ -323,6 +330,7 @@ def _judge_guide(
     drawn: Posterior,
     model: Examined,
     n_rows: int,
+    refine: Refine | None,
 ) -> None:
     guide = evidence.guide
     if guide is None:
@@ -340,7 +348,7 @@ def _judge_guide(
             return
     ratios, log_p = guide.drawn.log_ratios, guide.drawn.log_p
     evidence.weights = weights = smoothed(ratios)
-    advice = better_draws(model.inference.guide)
+    advice = better_draws(model.inference.guide, has_nuts=refine == "nuts")
     evidence.findings.append(k_hat_finding(weights, log_p, guide.n_row_latents, advice))
     if not guide.has_all_of(model.fitted.posterior):
         return
@@ -375,9 +383,15 @@ def _is_scaled(run: Run | None, n_rows: int) -> bool:
     return is_whole or (bool(run.info.scaled) and run.info.n_obs == n_rows)
 
 
+def _of_chains(model: Examined, rows: ExaminedRows) -> ChainAdvice:
+    data = rows.data
+    names = (*data.rows, *data.shared, *data.static)
+    return ChainAdvice(model.signature, model.inference, names, model.table is not None)
+
+
 def _unknown_origin() -> Finding:
     text = "nothing is known of where the draws come from, so that only predictions are judged"
-    advice = "Draws of chains: set_posterior_sample(draws, num_chains=...) has them judged."
+    advice = "If they are of chains, say of how many: im.set_posterior_sample(draws, num_chains=4)."
     return Finding("posterior", "amber", text, advice)
 
 
@@ -502,7 +516,7 @@ def _refine(
             return
         evidence.refined = resampled(guide.drawn.draws, evidence.weights)
         text = "report.refined has draws that are resampled by their importance"
-        evidence.findings.append(Finding("refinement", "green", text))
+        evidence.findings.append(Finding("refinement", "green", text, _USE_RESAMPLED))
         return
     evidence.findings += _refined_by_nuts(evidence, model, rows, options)
 
@@ -522,11 +536,11 @@ def _refined_by_nuts(
     )
     tree = model.labelled(refined)
     judged = chain_table(raw_table(tree), tree)
-    worst = [one for one in chain_findings(judged, refined) if one.level == "red"]
+    advice = _of_chains(model, rows)
+    worst = [one for one in chain_findings(judged, refined, advice) if one.level == "red"]
     if worst:
         text = f"the short NUTS run did not arrive: {worst[0].text}"
-        advice = 'Run chains of their own: MCMC(..., num_chains=4, chain_method="vectorized")'
-        return [Finding("refinement", "amber", text, advice)]
+        return [Finding("refinement", "amber", text, advice.several)]
     evidence.refined = refined
     judged = judged.loc[evidence.table.index]
     evidence.table = beside(evidence.table, "nuts", *judged[["mean", "sd"]].to_numpy().T)
@@ -540,11 +554,11 @@ def _refined_by_nuts(
         "a short NUTS run",
         ess,
         n_draws,
-        better_draws(model.inference.guide),
+        better_draws(model.inference.guide, has_nuts=True),
         is_scaled=_is_scaled(model.run, rows.n_rows),
     )
     if found.level == "red":
-        found = replace(found, advice="Use its draws: im.set_posterior_sample(report.refined).")
+        found = replace(found, advice=_USE_CHAINS)
     return [found]
 
 
@@ -557,6 +571,12 @@ def _of_run(evidence: _Evidence, model: Examined, rows: ExaminedRows) -> list[Fi
     evidence.trend = loss_trend(run) if run is not None and run.step else None
     found = [loss_finding(run, evidence.trend, is_vouched=is_vouched)]
     if run is not None and run.info.batch_size is not None:
-        of_rows = rows_finding(model.signature, model.inference, rows, run.info.batch_size)
+        of_rows = rows_finding(
+            model.signature,
+            model.inference,
+            rows,
+            run.info.batch_size,
+            has_table=model.table is not None,
+        )
         found += [of_rows] if of_rows is not None else []
     return found

@@ -32,12 +32,14 @@ def richer_guides(guide: Callable) -> str:
     return f"{_CORRELATIONS}, or {_SHAPES}"
 
 
-def better_draws(guide: Callable) -> str:
+def better_draws(guide: Callable, *, has_nuts: bool = False) -> str:
     """Return the advice for a guide whose draws are not those of the posterior.
 
     Args:
         guide: The guide in use.
+        has_nuts: Whether the report has a short NUTS run already.
     """
     richer = richer_guides(guide)
     use = f"; or use a guide that follows more than yours: {richer}" if richer else ""
-    return f"Train longer, with a falling learning rate{use}; or diagnose(..., refine='nuts')."
+    nuts = "" if has_nuts else "; or diagnose(..., refine='nuts')"
+    return f"Train longer, with a falling learning rate{use}{nuts}."

@@ -63,6 +63,8 @@ class GuideExamination:
 
 
 _RESTART = "Start anew, with a lower learning rate or scaled inputs."
+_ANEW = "Draw anew: im.set_posterior_sample(im.sample(return_datatree=False))."
+_GIVEN = "If they are of chains, say of how many: im.set_posterior_sample(draws, num_chains=4)."
 _DISCRETE = "its discrete latent sites cannot be summed out row by row"
 
 
@@ -151,15 +153,13 @@ def _judged(
         ours = Posterior({name: drawn.draws[name] for name in shared})
         other = differs(labelled(theirs), labelled(ours))
         if other is not None:
-            why = (
-                f"the posterior's draws of {other} are not the guide's (set by hand, or drawn "
-                "before more training)"
-            )
             if posterior.num_chains > 1:
                 text = "the draws are those of chains, and are judged as such"
                 return GuideExamination(None, (Finding("k-hat", "unjudged", text),))
-            advice = "Draw anew: im.set_posterior_sample(im.sample(return_datatree=False))."
-            return GuideExamination(None, (_unknown(why, advice),))
+            is_given = trained.fitted.is_given
+            since = "set by hand" if is_given else "drawn before more training"
+            why = f"the posterior's draws of {other} are not the guide's ({since})"
+            return GuideExamination(None, (_unknown(why, _GIVEN if is_given else _ANEW),))
     return GuideExamination(
         drawn, (), by_row, needs_likelihood=discrete, sites=frozenset(spec.sites)
     )
@@ -187,7 +187,12 @@ def _set_up(svi: SVI, learner: Learner, trained: Trained, rows: ExaminedRows) ->
 
 
 def rows_finding(
-    signature: KernelSignature, svi: SVI, rows: ExaminedRows, batch_size: int
+    signature: KernelSignature,
+    svi: SVI,
+    rows: ExaminedRows,
+    batch_size: int,
+    *,
+    has_table: bool,
 ) -> Finding | None:
     """Judge whether the batches of the last run could stand for all rows.
 
@@ -196,6 +201,7 @@ def rows_finding(
         svi: Its inference object.
         rows: The rows of the training.
         batch_size: Rows of a batch of that run.
+        has_table: Whether a table alone is the data.
 
     Returns:
         What was found; ``None`` for a stream, which cannot be tested.
@@ -213,7 +219,8 @@ def rows_finding(
     level = "red" if crossing.is_tested else "amber"
     text = crossing.finding.rstrip(".")
     text = f"{text[0].lower()}{text[1:]} It was trained on batches of {batch_size:,}"
-    return Finding("rows", level, text, "Train on all rows at once: fit_on_batch(X, y).")
+    data = "table" if has_table else f"{signature.input}, {signature.output}"
+    return Finding("rows", level, text, f"Train on all rows at once: im.fit_on_batch({data}).")
 
 
 def _blocks(

@@ -32,7 +32,10 @@ from aimz_lab.errors import (
     OutputWarning,
     TrustError,
 )
+from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.records import RateChange
+from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
 from aimz_lab.trust.predictive_checks import leave_one_out, p_value_finding
 from aimz_lab.trust.report import Finding, Report
@@ -346,6 +349,12 @@ def is_red_and_named(report, check, says):
     assert any(says in step for step in report.next_steps)
 
 
+def do_as_advised(finding, **names):
+    """Carry out the call of an advice as it stands."""
+    known = {"ImpactModel": ImpactModel, "MCMC": MCMC, "NUTS": NUTS, "jax": jax, "X": X, "y": Y}
+    return eval(finding.advice.split(": ", 1)[1].removesuffix("."), known | names)
+
+
 @pytest.mark.slow
 def test_a_hopeless_posterior_is_red_with_finite_numbers():
     y = (1e4 * Y + 3e5).astype(np.float32)
@@ -365,8 +374,9 @@ def test_nuts_begins_at_the_guide_and_stands_beside_it():
     assert report["NUTS"].level == "red"
     np.testing.assert_allclose(report.table["nuts_mean"], theirs.mean, atol=0.2 * theirs.sd.max())
     np.testing.assert_allclose(report.table["nuts_sd"], theirs.sd, rtol=0.15)
-    bad.set_posterior_sample(report.refined, num_chains=report.refined_chains)
+    do_as_advised(report["NUTS"], im=bad, report=report)
     after = bad.diagnose(X, Y)
+    assert "im.sample" not in str(after)  # no draws of the guide that was red
     assert after["R-hat"].level != "red"
     assert after["k-hat"].level == "unjudged"  # of chains, R-hat judges
     assert "those of chains" in after["k-hat"].text
@@ -405,6 +415,7 @@ def test_importance_resampling_needs_ratios_that_can_be_trusted(exact, hasty):
         report.refined["beta"].mean(0), theirs.mean, atol=theirs.sd.max() / 5
     )
     bad, before = hasty
+    do_as_advised(report["refinement"], im=copy.deepcopy(exact), report=report)
     refused = bad.diagnose(X, Y, refine="importance")
     assert refused.refined is None
     assert before.k_hat == refused.k_hat  # of the same draws in each call
@@ -432,6 +443,8 @@ def test_what_cannot_be_known_is_said(exact, tmp_path):
     loaded.set_posterior_sample({"beta": np.random.default_rng(0).normal(size=(500, 2))})
     injected = loaded.diagnose(X, Y)
     assert injected["k-hat"].level == "amber"
+    assert "(set by hand)" in injected["k-hat"].text
+    assert "im.sample" not in str(injected)  # which would replace what the user has set
     assert injected.level == injected["calibration"].level == "red"
 
 
@@ -541,15 +554,51 @@ def test_one_chain_is_judged_by_its_halves_and_never_fully_trusted():
     report = im.fit_on_batch(X, Y, progress=False).diagnose(X, Y)
     assert report.level == report["R-hat"].level == "amber", report
     assert "one chain, which cannot show that chains agree" in report["R-hat"].text
-    assert report.next_steps == (
-        'Run four chains: MCMC(..., num_chains=4, chain_method="vectorized").',
-    )
+    (advice,) = report.next_steps
+    assert advice.startswith("Run four chains: ")
     np.testing.assert_allclose(im.summary()["r_hat"], report.table["r_hat"], rtol=1e-9)
     live = float(lab.compare(im.last_run).loc["r_hat"].item())
     assert live == pytest.approx(report.table["r_hat"].max())
     figure = lab.plot_trust(report)
     assert all(each.has_data() for each in figure.axes)  # no empty panel
     assert "energies" in figure.alt
+
+
+@pytest.mark.slow
+def test_more_chains_and_more_draws_come_by_the_calls_that_are_advised():
+    options = {"num_warmup": 200, "progress_bar": False, "chain_method": "vectorized"}
+    sampler = MCMC(NUTS(kernels.regression), num_samples=20, num_chains=2, **options)
+    im = ImpactModel(kernels.regression, jax.random.key(0), sampler)
+    short = im.fit_on_batch(X, Y, progress=False).diagnose(X, Y)
+    assert short["ESS"].level == "red"
+    do_as_advised(short["ESS"], im=im)
+    after = im.diagnose(X, Y)
+    assert "red" not in (after["R-hat"].level, after["ESS"].level), after
+    im.set_posterior_sample(im.posterior)
+    assert im.diagnose(X, Y)["posterior"].level == "amber"
+    alone = MCMC(NUTS(kernels.regression), num_samples=20, **options)
+    im = ImpactModel(kernels.regression, jax.random.key(0), alone).fit_on_batch(
+        X, Y, progress=False
+    )
+    four = do_as_advised(im.diagnose(X, Y)["ESS"], im=im)
+    assert four.diagnose(X, Y)["R-hat"].level == "green"
+
+
+def test_advised_calls_have_the_data_of_the_model():
+    signature = KernelSignature(kernels.regression, "A", "out")
+    chains = Posterior({"beta": np.zeros((40, 2))}, 4)
+    of_guide = ChainAdvice(signature, None, ("A", "out", "dose"), has_table=False)
+    assert of_guide.more(chains, 9.0).endswith(
+        "param_input='A', param_output='out').fit_on_batch(A, out, dose=dose)."
+    )
+    options = {"num_samples": 20, "num_chains": 4, "thinning": 2, "chain_method": "vectorized"}
+    has_run = MCMC(NUTS(kernels.regression), num_warmup=1, **options)
+    has_run._last_state = object()
+    of_table = ChainAdvice(signature, has_run, ("A", "out"), has_table=True)
+    call = "im.sample(num_samples={}, A=table, return_datatree=False), num_chains=4)."
+    for ess, count in ((80.0, 200), (790.0, 80), (0.0, 1000), (np.nan, 1000)):
+        assert of_table.more(chains, ess).endswith(call.format(count))
+    assert of_table.several.endswith("table=spec).fit_on_batch(table).")
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ from aimz_lab.system.paths import naming
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import JsonObject, shown
 
-_FORMAT = 5
+_FORMAT = 6
 _RATE = ".rate"
 """Path in the state of a learning rate that was set; absent if nobody has set one."""
 _NAME = re.compile(r"(\d{6,})-step-(\d+)\.npz")
@@ -169,11 +169,11 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, run: Run) -> None:
-    """Write the checkpoint of a run between two chunks, atomically.
+    """Write the checkpoint of a run between two chunks or after its end, atomically.
 
     Args:
         path: The file, in a folder that exists.
-        run: The run.
+        run: The run; if it diverged, the model went back to a state.
 
     Raises:
         CheckpointError: If the run is not a fit: a hand-written loop keeps its own state; or if
@@ -201,9 +201,14 @@ def save_checkpoint(path: Path, run: Run) -> None:
 
 
 def _kept(run: Run) -> list[Best]:
-    """The states of a run that a checkpoint keeps beside the last one."""
+    """The states of a run that a checkpoint keeps beside the one to go on from."""
     own = run.own_best
-    return [*run.best.values(), *run.candidates.values(), *([] if own is None else [own])]
+    return [*run.best.values(), *_candidates(run).values(), *([] if own is None else [own])]
+
+
+def _candidates(run: Run) -> dict[str, Best]:
+    """The states that the next steps judge: none, if these go on from another state."""
+    return {} if run.has_diverged else run.candidates
 
 
 def check_can_save(run: Run) -> None:
@@ -286,12 +291,13 @@ def _manifest(run: Run, state: TrainerState) -> JsonObject:
     return {
         "format": _FORMAT,
         "position": list(run.position),
+        "state_of_step": run.step_of_model if run.has_diverged else run.step,
         "metrics": list(run.metrics),
         "skipped": run.skipped,
         "rate_changes": [list(astuple(change)) for change in run.rate_changes_to_resume],
         "state": tree_facts(state),
         "best": {name: [best.value, best.step] for name, best in run.best.items()},
-        "candidates": {name: [best.value, best.step] for name, best in run.candidates.items()},
+        "candidates": {name: [best.value, best.step] for name, best in _candidates(run).items()},
         "best_so_far": own and [own.monitor, own.value, own.step],
         "provenance": dict(run.provenance),
         "versions": versions(),

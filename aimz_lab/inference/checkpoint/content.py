@@ -26,6 +26,8 @@ class Content:
 
     Attributes:
         position: Position in the data of the next step.
+        state_of_step: Steps done by the state: fewer than those of the history, if the run diverged
+            and went back to it.
         metrics: Names of the further values of the steps.
         skipped: Steps that were left out because they were not finite.
         rate_changes: Changes of the learning rate on request.
@@ -41,6 +43,7 @@ class Content:
     """
 
     position: Position
+    state_of_step: int
     metrics: tuple[str, ...]
     skipped: int
     rate_changes: tuple[RateChange, ...]
@@ -65,6 +68,7 @@ class Content:
         epoch, batch = fields["position"].listed(2)
         return cls(
             position=Position(epoch.whole(most=MOST_EPOCHS), batch.whole()),
+            state_of_step=fields["state_of_step"].whole(),
             metrics=fields["metrics"].names(),
             skipped=fields["skipped"].whole(),
             rate_changes=tuple(map(_rate_change, fields["rate_changes"].listed())),
@@ -98,7 +102,7 @@ class Content:
 
 
 _FIELDS = (
-    *("position", "metrics", "skipped", "rate_changes", "state"),
+    *("position", "state_of_step", "metrics", "skipped", "rate_changes", "state"),
     *("best", "candidates", "best_so_far", "versions"),
 )
 _SHOWN = 200
@@ -158,6 +162,9 @@ def check_history(content: Content, arrays: Mapping[str, np.ndarray]) -> None:
         msg = "the column 'epoch' of the history does not count from 1 without a gap"
         raise Malformed(msg)
     check_position(content.position, steps, epoch)
+    if content.state_of_step > steps:
+        msg = f"the state is of step {content.state_of_step:,}; the history has {steps:,} steps"
+        raise Malformed(msg)
     _check_steps(content, arrays)
 
 

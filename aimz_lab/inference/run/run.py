@@ -86,6 +86,8 @@ class Run:
         rate_changes: The latest changes of the learning rate on request; at most 1,000.
         ending: If the run was interrupted or diverged, how it ended and which state the model has,
             as a phrase for its ``repr``; otherwise empty.
+        has_diverged: Whether the state after the last step is not to be used. The model then has
+            another one, or is wrecked, or stayed as it was.
         is_wrecked: Whether the run diverged without a good state to go back to; its state must not
             be used.
         chains: The progress of Markov chains, chain by chain; ``None`` for other runs.
@@ -131,6 +133,7 @@ class Run:
         self.losses_after: Float[np.ndarray, " step"] | None = None
         self.rate_changes: list[RateChange] = []
         self.ending = ""
+        self.has_diverged = False
         self.is_wrecked = False
         self.chains: ChainRecord | None = None
         self.guide: Callable | None = None
@@ -405,17 +408,36 @@ class Run:
 
     @property
     def state_to_resume(self) -> TrainerState | None:
-        """The :attr:`state` with the requested learning rate, which the next step would have."""
-        rate, state = self.control.requested_learning_rate, self.state
-        return state if rate is None or self._with_rate is None else self._with_rate(state, rate)
+        """The state that a checkpoint holds, with the learning rate that the next step would have.
+
+        It is the :attr:`state` with the requested rate. Of a run that diverged it is the state that
+        the model went back to, with the rate of before the changes since then; ``None`` without
+        one.
+        """
+        state, rate = self.state, self.control.requested_learning_rate
+        if self.has_diverged:
+            state, rate = self._final_state, None
+            if (undone := self._undone_change) is not None and undone.step == self.step_of_model:
+                rate = undone.before  # the state may have been kept with the rate that came next
+        if state is None or rate is None or self._with_rate is None:
+            return state
+        return self._with_rate(state, rate)
 
     @property
     def rate_changes_to_resume(self) -> list[RateChange]:
-        """The :attr:`rate_changes` with the requested one, as :attr:`state_to_resume` has it."""
+        """The :attr:`rate_changes` with the one that :attr:`state_to_resume` has besides."""
         rate = self.control.requested_learning_rate
+        if self.has_diverged:
+            rate = self._undone_change and self._undone_change.before
         if rate is None or self._with_rate is None:
             return self.rate_changes
         return [*self.rate_changes, RateChange(self.step, self.learning_rate, rate)]
+
+    @property
+    def _undone_change(self) -> RateChange | None:
+        """The first change of the learning rate after the state that the model went back to."""
+        changes = (change for change in self.rate_changes if change.step >= self.step_of_model)
+        return next(changes, None)
 
     @property
     def position(self) -> tuple[int, int] | None:
@@ -445,10 +467,22 @@ class Run:
         """Whether the model has the state after the last step, and none from before it."""
         return self._final_state is None
 
+    @property
+    def left_model(self) -> bool:
+        """Whether the run diverged before it had taken a step: its model is as it was."""
+        return self.has_diverged and self.has_last_state and not self.is_wrecked
+
+    @property
+    def step_of_model(self) -> int:
+        """Steps done by the state that the model ends with; 0 if that is from before the run."""
+        if self.has_last_state:
+            return self.step
+        return self.restored.step if self.restored else self.resumed_at
+
     def end_with(self, state: TrainerState) -> None:
         """Give the model ``state`` at the end, instead of the one after the last step.
 
-        Training and checkpoints still use :attr:`state`.
+        Training still uses :attr:`state`, and so do checkpoints, unless the run has diverged.
         """
         self._final_state = state
 

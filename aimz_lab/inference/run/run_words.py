@@ -62,6 +62,7 @@ class Run(Protocol):
     restored: Best | None
     best_so_far: Best | None
     has_last_state: bool
+    left_model: bool
 
 
 def total_loss(run: Run, step: int | None = None) -> float | None:
@@ -164,9 +165,11 @@ def loss_of_model(run: Run, *, total: bool = False) -> str:
     """Write the loss of the state that a run gave its model, which may not be the last one.
 
     Args:
-        run: The run; if it went back to what the model was before, there is nothing to write.
+        run: The run; if the model is as it was before, there is nothing to write.
         total: Write the loss of all rows beside it.
     """
+    if run.left_model:
+        return ""
     if run.has_last_state:
         return with_total(run) if total else loss_words(run)
     if run.restored is None or (best := shown_best(run)) is None:

@@ -13,32 +13,28 @@ from aimz_lab.inference.run.run_words import (
     skipped_words,
 )
 from aimz_lab.inference.run.skipped_steps import are_too_many
-
-_NEAR = 64
-"""Steps before the best state whose losses tell of its noise."""
+from aimz_lab.inference.run.soundness import has_learned, is_sound, state_is_sound
 
 
 class FallBack:
     """Chooses the state of a model whose run diverged.
 
-    That is the best state, if its loss is not above the first one. Else it is the state that
-    the model had before the fit, if it was trained then. Else there is no state to go back to.
+    That is the best state, if its loss is not above the first one. Else it is the state that the
+    run began with, if that was trained: the state of the model before the fit, or the one of a
+    checkpoint, if its own loss is not above the first one. Else there is no state to go back to.
 
     Args:
         run: The run; a resumed one has its history.
-        trained_before: The state that the run begins with, if the model was trained before it. That
-            of a checkpoint is no state to go back to if its loss is above the first one.
+        trained_before: The state that the run begins with, if it was trained.
     """
 
     def __init__(self, run: Run, trained_before: TrainerState | None) -> None:
         self._run = run
-        is_resumed = run.step > 0
-        is_sound = not is_resumed or self._is_sound(loss_per_row(run), run.step)
-        self._before = trained_before if is_sound else None
+        self._before = trained_before
 
     def look(self) -> None:
         """Let go of the state of before once there is a better one: it takes memory."""
-        if self._before is not None and self._has_learned():
+        if self._before is not None and has_learned(self._run):
             self._before = None
 
     @property
@@ -47,26 +43,16 @@ class FallBack:
         run = self._run
         return are_too_many(run.step, run.skipped, skipped_last(run), run.info.steps_per_epoch)
 
-    def _has_learned(self) -> bool:
-        """Whether the best state is as good as the first one, but for the noise of its loss."""
-        best = self._run.best_so_far
-        return best is not None and best.state is not None and self._is_sound(best.value, best.step)
+    @property
+    def _has_taken_steps(self) -> bool:
+        run = self._run
+        return bool(np.isfinite(run.losses[run.resumed_at :]).any())
 
-    def _is_sound(self, loss: float | None, step: int) -> bool:
-        """Whether a loss is not above the first one by more than noise.
-
-        Args:
-            loss: Loss per row of the state after a step; ``None`` if it is not finite.
-            step: The step.
-        """
-        losses = self._run.losses_per_row[:step]
-        finite = np.isfinite(losses)
-        if loss is None or not finite.any():
-            return False
-        first, near = float(losses[finite.argmax()]), losses[-_NEAR:][finite[-_NEAR:]]
-        noise = 4 * float(np.std(near, dtype=np.float64)) if len(near) else 0.0
-        # The losses of a wrecked state vary a lot.
-        return loss <= first + min(noise, abs(first) + 1)
+    @property
+    def _has_sound_beginning(self) -> bool:
+        """Whether there is a trained state of before; that of a checkpoint may be a wreck."""
+        at = self._run.resumed_at
+        return self._before is not None and (not at or state_is_sound(self._run, at))
 
     def take(self, what: str) -> str:
         """Give the model the state; return why the run ended, and what became of the model.
@@ -84,15 +70,19 @@ class FallBack:
 
     def _take(self, what: str, ended: str) -> str:
         run, best = self._run, self._run.best_so_far
-        if self._has_learned():
+        run.has_diverged = True
+        kept = ""
+        if has_learned(run):
             run.end_with(best.state)
             kept = f"went back to its best state, that of step {best.step:,}"
-            run.ending = f"{ended} and {kept}"
-        elif self._before is not None:
+        elif self._has_sound_beginning:
             run.end_with(self._before)
             kept = "went back to the state that it had before this fit"
+            if run.resumed_at:
+                kept = f"went back to the state of its checkpoint, that of step {run.resumed_at:,}"
+        if kept:
             run.ending = f"{ended} and {kept}"
-        elif run.step > run.skipped:
+        elif self._has_taken_steps:
             kept = f"has the state after step {run.step:,}, which is not to be used"
             run.ending = f"{ended} and left a state that is not to be used"
             run.is_wrecked = True
@@ -111,16 +101,36 @@ class FallBack:
         of = "" if last.before is None else f" from {last.before:g}"
         text = f", {ago:,} step{'' if ago == 1 else 's'} after the learning rate was changed"
         is_lower = last.before is not None and last.after <= last.before
-        advice = self._advice() if is_lower else f"Train on with a lower rate than {last.after:g}."
+        is_no_cause = is_lower or self._has_spoiled_beginning
+        advice = (
+            self._advice() if is_no_cause else f"Train on with a lower rate than {last.after:g}."
+        )
         return f"{text}{of} to {last.after:g}", advice
 
     def _advice(self) -> str:
         run = self._run
+        if self._has_spoiled_beginning:
+            if run.resumed_at:
+                return (
+                    "If these rows are in order, the checkpoint holds a state that no step can go "
+                    "on from: resume from an earlier one, or fit without resume=."
+                )
+            return (
+                "No step was taken, and the learning rate is not why. If these rows are in order, "
+                "the state that the model was trained to before is spoiled: build the model anew."
+            )
         if run.skipped:
             return "Lower the learning rate, scale the inputs, or check the rows."
         advice = "Lower the learning rate, scale the inputs, or check these rows."
         # Leaving out a step helps if the state before it is sound. The loss of a first step is that
         # of a state which nothing has moved.
-        if run.step < 2 or not self._is_sound(loss_per_row(run), run.step):
+        if run.step < 2 or not is_sound(run, loss_per_row(run), run.step):
             return advice
         return f"{advice} If only a few batches are bad, on_nonfinite='skip' leaves them out."
+
+    @property
+    def _has_spoiled_beginning(self) -> bool:
+        """Whether no step was taken, as the trained state of before has no finite loss."""
+        run = self._run
+        is_first = self._before is not None and not self._has_taken_steps
+        return is_first and run.losses_after is not None and not np.isfinite(run.losses_after).any()

@@ -263,6 +263,10 @@ class SviFit:
         state = run.final_state.svi
         if run.was_refused or self.loop.lost_others:
             return
+        if run.left_model:
+            if self.request.checkpoint is None:
+                yield FitResult(self.spec, self.schema, ending=run.ending)
+            return
         if run.step == run.skipped:  # nothing was learned
             labels = self.data.row_labels
             yield FitResult(self.spec, self.schema, state, ending=run.ending, row_labels=labels)

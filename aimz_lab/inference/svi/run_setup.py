@@ -34,6 +34,7 @@ from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.progress import number
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array, JsonObject, Params, Shared
 from aimz_lab.version import __version__
@@ -156,6 +157,8 @@ def make_trainer(
     begin = setup.engine.start(state)
     if request.checkpoint is not None:
         begin = request.checkpoint.restore(run, begin)
+        run.notes.append(_where_it_goes_on(run, request.checkpoint, rate.of_next_step(begin)))
+        was_trained = run.step > 0
     if not placement.team.is_alone:
         _check_alike(setup, begin, facts())
     trainer = Trainer(
@@ -170,7 +173,7 @@ def make_trainer(
         start=request.start,
         put=placement.put_everywhere,
         team=placement.team,
-        was_trained=was_trained or request.checkpoint is not None,
+        was_trained=was_trained,
         rate_before=request.rate_before,
         rate=rate,
     )
@@ -196,6 +199,27 @@ def _code_to_keep(code: ModelCode) -> JsonObject:
     """
     code.warn_if_unread("fit(resume=)")
     return code.as_plain()
+
+
+def _where_it_goes_on(run: Run, checkpoint: Checkpoint, rate: float | None) -> str:
+    """Write where a resumed run goes on, and at which rate.
+
+    Args:
+        run: The run, with the history of the checkpoint.
+        checkpoint: The checkpoint.
+        rate: Learning rate of the next step; ``None`` if it is not known.
+    """
+    at, of_step = f"Goes on from step {run.step:,} ({checkpoint.path.name})", ""
+    has_diverged = checkpoint.content.state_of_step < run.step
+    if rate is not None:
+        changes = [np.float32(change.after) for change in run.rate_changes[-1:]]
+        is_set = np.float32(rate) in changes and not has_diverged
+        at += f" at the learning rate {number(rate)}{', as it was set there' if is_set else ''}"
+    if has_diverged:
+        step = checkpoint.content.state_of_step
+        state = f"that of step {step:,}" if step else "the one that it had begun with"
+        of_step = f" It had diverged there: the state is {state}."
+    return f"{at}.{of_step}"
 
 
 def _facts_to_share(facts: JsonObject, checkpoint: Checkpoint) -> JsonObject:

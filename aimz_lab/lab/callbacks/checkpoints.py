@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from os import PathLike
@@ -22,6 +23,7 @@ from aimz_lab.inference.run.best_state import offer_best
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.inference.run.monitor_windows import Monitor
 from aimz_lab.inference.run.records import Best
+from aimz_lab.inference.run.soundness import state_is_sound
 from aimz_lab.lab.callbacks.stopping import Plateau
 from aimz_lab.system.paths import local_path, naming
 from aimz_lab.types import shown
@@ -39,6 +41,11 @@ class ModelCheckpoint(Callback):
     best state so far. If a process is killed while it writes a checkpoint, the older ones stay
     intact. Use a directory for one run at a time: new checkpoints replace the oldest ones there,
     also those of a previous run.
+
+    At the end of a run that diverged, the checkpoint has the state that the model went back to, and
+    the learning rate of then; without such a state none is written. Those that the run had written
+    of wrecked states, or since a change of the rate after that state, are removed. As long as no
+    later loss shows one of the newest to be sound, one more is kept: the newest that is.
 
     Args:
         directory: Where to write; made if it does not exist. Files are named
@@ -101,6 +108,7 @@ class ModelCheckpoint(Callback):
         self._written_s = 0.0
         self._failed = False
         self._candidate: tuple[int, Path] | None = None
+        self._own: dict[Path, int] = {}  # numbered ones of this run, with their steps
 
     def on_fit_begin(self, run: Run) -> None:
         """Make the directory, and remove the partial file of a killed process."""
@@ -112,7 +120,7 @@ class ModelCheckpoint(Callback):
             self.directory.mkdir(parents=True, exist_ok=True)
             remove_partial(self.directory)
             self._find_candidate(run)
-        self._failed = False
+        self._failed, self._own = False, {}
         self._note_written(run)
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
@@ -137,18 +145,63 @@ class ModelCheckpoint(Callback):
         self._write(run)
 
     def on_fit_end(self, run: Run) -> None:
-        """Write the last state, however the run ended."""
-        if not self._failed and self._written != (run.step, len(run.validation)):
+        """Write the last state, or the one that a diverged run went back to."""
+        if self._failed:
+            return
+        if run.has_diverged:
+            self._remove_spoiled(run)
+            if run.step and run.state_to_resume is not None:
+                self._write(run)
+        elif self._written != (run.step, len(run.validation)):
             self._write(run)
+        with naming(self.directory, "checkpoint"):
+            self._remove_old(run)
 
     def _write(self, run: Run) -> None:
         with naming(self.directory, "checkpoint"):
             path = next_path(self.directory, run.step)
             self._save(path, run)
+            self._own[path] = run.step
             self._note_path(run, run.step, path)
             self._note_written(run)
-            for _, old in sorted(numbered(self.directory))[: -self._keep]:
-                old.unlink(missing_ok=True)
+            self._remove_old(run)
+
+    def _remove_old(self, run: Run) -> None:
+        """Remove all but the newest, and never the last one whose state is known to be sound."""
+        newest_first = [path for _, path in sorted(numbered(self.directory), reverse=True)]
+        kept, old = newest_first[: self._keep], newest_first[self._keep :]
+        if not (run.finished or any(self._is_sound(run, path) for path in kept)):
+            kept += [path for path in old if self._is_sound(run, path)][:1]
+        for path in old:
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+    def _is_sound(self, run: Run, path: Path) -> bool:
+        """Whether a checkpoint is of an earlier run, or known to hold a sound state and rate."""
+        if path not in self._own:
+            return True
+        step = self._own[path]
+        # One of the step of a change may hold the new rate, which no later loss has judged yet.
+        has_rate_of_before = all(change.step != step for change in run.rate_changes)
+        return has_rate_of_before and state_is_sound(run, step)
+
+    def _remove_spoiled(self, run: Run) -> None:
+        """Remove what a diverged run wrote of wrecked states, and since a rate that wrecked it."""
+        changes = [change.step for change in run.rate_changes]
+        if run.has_last_state:  # there is no good one, to tell which change was to blame
+            since = changes[-1] if changes else math.inf
+        else:
+            since = min((step for step in changes if step >= run.step_of_model), default=math.inf)
+        own = self._own.items()
+        spoiled = [p for p, step in own if step >= since or not self._is_sound(run, p)]
+        with naming(self.directory, "checkpoint"):
+            for path in spoiled:
+                path.unlink(missing_ok=True)
+                del self._own[path]
+            if self._candidate:
+                self._settle(run, None)
+        gone = set(map(str, spoiled))
+        run.checkpoints[:] = [noted for noted in run.checkpoints if noted[1] not in gone]
 
     def _note_written(self, run: Run) -> None:
         self._written, self._written_s = (run.step, len(run.validation)), time.monotonic()

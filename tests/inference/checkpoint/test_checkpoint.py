@@ -333,8 +333,8 @@ def test_a_change_of_versions_is_told_and_allowed(model, saved, monkeypatch):
 
 
 def test_a_checkpoint_of_another_format_is_refused(model, saved, monkeypatch):
-    monkeypatch.setattr(checkpoints, "_FORMAT", 6)
-    with pytest.raises(CheckpointError, match="format 5, and format 6 is understood"):
+    monkeypatch.setattr(checkpoints, "_FORMAT", 7)
+    with pytest.raises(CheckpointError, match="format 6, and format 7 is understood"):
         load_checkpoint(saved)
 
 

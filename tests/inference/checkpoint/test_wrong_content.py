@@ -32,6 +32,7 @@ def cut(plain, arrays):
         if name.startswith(("history", "metric", "validation")):
             arrays[name] = arrays[name][:-1]
     plain["best_so_far"][2] = 2
+    plain["state_of_step"] -= 1
 
 
 def put(*path):
@@ -104,6 +105,7 @@ RUNS = {
     "facts as a list": (put("provenance", "facts", []), "provenance.facts is"),
     "other facts": (put("provenance", "facts", {"a" * 9999: 1}), "another run: a+[.]* is 1 there"),
     "format": (put("format", "2"), "has the format '2'"),
+    "a state of later": (put("state_of_step", 5), "the state is of step 5; the history has 4"),
     "unknown": (put("another", 1), "'another' is not known"),
 }
 

@@ -233,6 +233,62 @@ def test_a_resumed_run_that_diverges_at_once_goes_back_to_its_best_state(tmp_pat
     assert "went back to its best state" in repr(im)
 
 
+class StopAfter(Spoil):
+    """Sets rates, and stops the run at a step."""
+
+    def __init__(self, rates, at):
+        super().__init__(rates)
+        self.at = at
+
+    def on_steps_end(self, run, steps):
+        super().on_steps_end(run, steps)
+        if run.step == self.at:
+            run.control.stop("enough")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_a_wreck_leaves_the_model_as_it_was(tmp_path):
+    """A run was stopped after the step that wrecked its state, before any loss told of it."""
+    stops = [StopAfter({20: 1e30}, 21), ModelCheckpoint(tmp_path)]
+    refit(regression_model(), X, Y, callbacks=stops, **{**OPTIONS, "steps_per_call": 1})
+    fresh, trained = regression_model(), refit(regression_model(), X, Y, epochs=40)
+    before = trained._vi_state
+    for im in (fresh, trained):
+        with pytest.warns(FitWarning, match="ended early") as warned:
+            go_on(im, X, Y, epochs=400, resume=tmp_path)
+        message = str(warned[0].message)
+        assert "the model is as it was before this fit. If these rows are in order, the" in message
+        assert "resume from an earlier one, or fit without resume=." in message
+        (note,) = im.last_run.notes
+        assert note.startswith("Goes on from step 21 (000001-step-21.npz) at the learning rate 1e+")
+        assert note.endswith(", as it was set there.")
+    assert same_bits(trained._vi_state, before)
+    assert trained.is_fitted()
+    assert "per row" not in repr(trained)  # the loss is that of the run, which left it as it was
+    assert not fresh.is_fitted()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        go_on(fresh, X, Y, epochs=40)
+    assert fresh.last_run.status == "completed"
+
+
+@pytest.mark.slow
+def test_a_state_that_has_no_loss_is_told_from_a_rate_that_is_too_high():
+    stops = [StopAfter({20: 1e30}, 21)]
+    im = refit(regression_model(), X, Y, callbacks=stops, **{**OPTIONS, "steps_per_call": 1})
+    with pytest.warns(FitWarning, match="at step 1 .* the learning rate is not why.* model anew"):
+        go_on(im, X, Y)
+
+
+@pytest.mark.filterwarnings("ignore:The learning rate of the optimizer is")
+def test_a_fit_of_no_step_is_no_training_to_go_back_to():
+    im = regression_model()
+    poisoned = np.where(np.arange(100)[:, None] < 50, np.nan, X)
+    with pytest.warns(FitWarning, match="at step 1 .* as it was before this fit"):
+        go_on(im, poisoned, Y, allow_nonfinite=True)
+    assert "which is not to be used" in diverged(im, {20: 1e20}, go_on)
+
+
 @pytest.mark.filterwarnings("ignore:The learning rate of the optimizer is")
 def test_a_wrecked_state_without_a_posterior_is_told_by_what_wrecked_it():
     def spread(X, y=None):

@@ -228,14 +228,21 @@ def test_an_interrupted_run_that_skipped_its_steps_says_so():
 
 
 @pytest.mark.slow
-def test_a_resumed_run_counts_what_was_skipped_before(tmp_path):
-    saved = ModelCheckpoint(tmp_path, every_epochs=1)
-    im, _ = skipping(10, saved, epochs=20)
-    before = im.last_run.skipped
-    again, message = skipping(10, epochs=40, resume=tmp_path)
-    assert again.last_run.skipped == before + 100
-    # The state of the checkpoint is wrecked: it is none to go back to.
-    assert "which is not to be used" in message
+def test_a_resumed_run_counts_what_was_skipped_before(model, tmp_path):
+    options = {"on_nonfinite": "skip", "shuffle": False}
+    with pytest.warns(FitWarning, match="3 of 18 steps"):
+        fit(model, callbacks=[ModelCheckpoint(tmp_path)], **options)
+    with pytest.warns(FitWarning, match="6 of 36 steps"):
+        fit(model, epochs=6, resume=tmp_path, **options)
+
+
+@pytest.mark.slow
+def test_a_run_that_skips_its_steps_leaves_the_checkpoint_of_its_last_sound_state(tmp_path):
+    skipping(10, ModelCheckpoint(tmp_path, every_epochs=1), epochs=20)
+    assert [path.name for path in tmp_path.iterdir()] == ["000001-step-5.npz"]
+    options = {"steps_per_call": 10, "epochs": 20, "on_nonfinite": "skip", "resume": tmp_path}
+    run = refit(regression_model(), X[:100], Y[:100], **options).last_run
+    assert (run.resumed_at, run.status, run.skipped) == (5, "completed", 0)
 
 
 @pytest.mark.slow

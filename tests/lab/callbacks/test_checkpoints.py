@@ -96,6 +96,63 @@ def test_a_new_run_in_the_same_folder_is_the_one_to_go_on_with(model, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
+class SetRates(Callback):
+    """Sets learning rates after some steps."""
+
+    every_epoch = False
+
+    def __init__(self, rates):
+        self.rates = rates
+
+    def on_steps_end(self, run, steps):
+        if (rate := self.rates.get(run.step)) is not None:
+            run.control.set_learning_rate(rate)
+
+
+@pytest.mark.filterwarnings("ignore:The fit ended early")
+@pytest.mark.parametrize("every_s", [0.0, 1e9])
+def test_a_wreck_is_not_written_and_pushes_no_good_one_out(model, tmp_path, every_s):
+    refit(model, X, Y, callbacks=[ModelCheckpoint(tmp_path)])
+    saver = ModelCheckpoint(tmp_path, every_s=every_s, keep=1)
+    run = refit(model, X, Y, steps_per_call=1, callbacks=[SetRates({1: 1e10}), saver]).last_run
+    assert (run.status, run.is_wrecked) == ("diverged", True)
+    assert steps(tmp_path) == [18]
+    assert run.checkpoints == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The fit ended early")
+@pytest.mark.parametrize("rate", [1000.0, 1e6, 1e38])
+def test_a_diverged_run_goes_on_from_the_state_that_its_model_went_back_to(model, tmp_path, rate):
+    saver = ModelCheckpoint(tmp_path, best="loss", every_s=0.0, keep=2)
+    options = {"steps_per_call": 10, "epochs": 100}
+    run = refit(model, X, Y, callbacks=[SetRates({300: rate}), saver], **options).last_run
+    assert run.status == "diverged"
+    state = model._vi_state
+    newest = load_checkpoint(tmp_path)
+    assert str(newest.path) == run.checkpoints[-1][1]
+    assert newest.step == run.step
+    assert newest.content.state_of_step == run.restored.step <= 300
+    assert newest.content.candidates == {}
+    assert not list(tmp_path.glob("candidate-*"))
+    again = regression_model()
+    begun = []
+
+    class Look(Callback):
+        def on_fit_begin(self, run):
+            begun.append((run.state.svi, run.learning_rate))
+
+    resumed = refit(again, X, Y, resume=tmp_path, callbacks=[Look()], **options).last_run
+    ((first, began_at),) = begun
+    assert same_bits(again.inference.get_params(first), again.inference.get_params(state))
+    assert began_at == pytest.approx(0.05)
+    assert (resumed.status, resumed.step) == ("completed", 600)
+    assert resumed.losses[-60:].mean() == pytest.approx(run.losses[240:300].mean(), rel=0.1)
+    what = f"Goes on from step {run.step} ({newest.path.name}) at the learning rate 0.05."
+    of = f"It had diverged there: the state is that of step {run.restored.step}."
+    assert resumed.notes == [f"{what} {of}" if run.restored.step < run.step else what]
+
+
 @pytest.mark.parametrize("best", ["loss", "validation"])
 def test_the_best_state_is_written_and_survives_in_those_after_it(model, tmp_path, best):
     saver = ModelCheckpoint(tmp_path, best=best, every_s=0.0, window=18)
