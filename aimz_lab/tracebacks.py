@@ -22,6 +22,7 @@ _INSIDE = {
 _BETWEEN = _INSIDE | {
     *("arviz_base", "arviz_plots", "arviz_stats", "asyncio", "dask", "formulaic", "fsspec"),
     *("interface_meta", "numpy", "pandas", "traitlets", "xarray", "zarr"),
+    *("csv", "json", "os", "pathlib", "shutil", "tempfile", "zipfile"),
 }
 """What else may stand between a user's line and an error of this package."""
 

@@ -14,9 +14,9 @@ import pytest
 from numpyro.infer import MCMC, NUTS
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import DataError
+from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.inference.run.events import Callback
-from aimz_lab.lab import LiveDashboard, ProgressLine, monitor
+from aimz_lab.lab import EarlyStopping, LiveDashboard, ProgressLine, monitor
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
 from aimz_lab.preparing import Preparation, Preparing, current, doing, preparing_line
 from aimz_lab.progress import StatusLine
@@ -157,6 +157,21 @@ def test_what_is_shown_of_a_refused_fit_is_taken_back():
         )
     assert screen.preparing == []
     assert screen.frames == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blocking", [True, False])
+def test_what_is_shown_of_a_fit_that_a_callback_refuses_is_taken_back(blocking):
+    screen, terminal = RecordingDisplay(), Terminal()
+    displays = [LiveDashboard(view=screen), LiveDashboard(view=LineView(StatusLine(terminal)))]
+    stopping = EarlyStopping(monitor="validation")  # without held-out rows
+    with pytest.raises(ArgumentError, match="needs held-out data"):
+        slow_model().fit(X, X, epochs=3, callbacks=[stopping, *displays], blocking=blocking)
+    assert screen.preparing == []
+    assert screen.frames == []
+    lines = terminal.getvalue().split("\r")
+    assert lines[1].startswith("Slow: preparing")
+    assert not lines[-1].strip()
 
 
 def test_a_loop_by_hand_is_told_of_until_its_first_loss():

@@ -19,7 +19,14 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, RunHandle, lab
-from aimz_lab.errors import AimzLabError, CallError, DataError, KernelError, OutputWarning
+from aimz_lab.errors import (
+    AimzLabError,
+    ArtifactWriteError,
+    CallError,
+    DataError,
+    KernelError,
+    OutputWarning,
+)
 from tests import public_api
 
 X = np.linspace(-1, 1, 60, dtype=np.float32).reshape(20, 3)
@@ -87,6 +94,26 @@ CALLS = {
     "lab": lambda im: lab.EarlyStopping(patience=-1),
     "class method": lambda im: ImpactModel.load("nowhere", kernel=linear, inference=im.inference),
 }
+
+
+WRITES = {
+    "checkpoint": lambda im, path: im.fit(X, Y, callbacks=[lab.ModelCheckpoint(path)], **QUIET),
+    "log": lambda im, path: im.fit(X, Y, callbacks=[lab.CSVLogger(path)], **QUIET),
+    "model": lambda im, path: im.save(path),
+    "result": lambda im, path: im.predict(X, store="persistent", output_dir=path, progress=False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_what_cannot_be_written_is_told_in_one_sentence_with_what_to_do(im, tmp_path, write):
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactWriteError, match="A file is where a folder has to be") as caught:
+        write(im, tmp_path / "file" / "further" / "name")
+    assert lines(caught.value) == ["<lambda>"]
+    told = "".join(traceback.format_exception(caught.value))
+    assert told.count("Traceback") == 1
+    assert "Free some" not in told
 
 
 @pytest.mark.slow

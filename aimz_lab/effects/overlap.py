@@ -21,6 +21,12 @@ from aimz_lab.types import shown
 MOST_ROWS = 50_000
 """Most rows of a propensity regression; of more, that many at equal distances."""
 
+_SHUFFLES = 19
+"""The most of so many shuffled treatments is beaten by chance once in 20 times."""
+
+_ROWS_OF_A_COLUMN = 100
+"""Rows for each column from which on a regression finds no extremes in shuffled treatments."""
+
 _KINDS = {"f": "numbers", "U": "texts", "M": "times", "m": "durations"}
 _FILL = "Fill missing values, or leave such rows out: df.dropna()."
 
@@ -80,7 +86,7 @@ def overlap(
         table[name] = row
         outside.append(far)
         designs.append((name, *design))
-    together = _far(*(np.concatenate([d[i] for d in designs], axis=1) for i in (1, 2)))
+    together, alone = _far(*(np.concatenate([d[i] for d in designs], axis=1) for i in (1, 2)))
     together &= ~np.any(outside, axis=0)
     outside = np.any([*outside, together], axis=0)
     changed = tuple(name for name in trained if not _same(trained[name], scenario[name]))
@@ -88,7 +94,10 @@ def overlap(
     frame = late_import("pandas").DataFrame.from_dict(table, orient="index")
     sides = {"trained rows": of_training, "scenario": of_scenario}
     left_out = [f"{name}: {side.left_out}" for name, side in sides.items() if side.left_out]
-    finding = rows_finding(frame, float(outside.mean()), float(together.mean()))
+    alone = np.any([alone, *map(_alone, trained.values())], axis=0)
+    kept = [values for name, values in trained.items() if name not in changed]
+    are_others = not any(len(np.unique(values)) > 1 for values in kept)
+    finding = rows_finding(frame, outside, float(together.mean()), alone if are_others else None)
     if of_scenario.kept is not None:
         everywhere = np.zeros(len(of_scenario.kept), bool)
         everywhere[of_scenario.kept] = outside
@@ -196,13 +205,27 @@ def _column(
     return row, far, (trained[:, None], scenario[:, None])
 
 
-def _far(trained: np.ndarray, scenario: np.ndarray) -> np.ndarray:
-    """Whether rows are farther from the trained mean than any trained row, after Mahalanobis."""
+def _alone(values: np.ndarray) -> Bool[np.ndarray, " row"]:
+    """Whether a trained row would be outside of the others: alone at an end, or of a level."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    is_end = values.dtype.kind == "U" or (places == 0) | (places == len(counts) - 1)
+    return is_end & (counts[places] == 1)
+
+
+def _far(trained: np.ndarray, scenario: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compare distances from the trained mean, after Mahalanobis.
+
+    Returns:
+        Whether each row of the scenario is farther than any trained row, and whether each trained
+        row is the farthest of them.
+    """
     ours, theirs = standardised(trained, trained), standardised(scenario, trained)
     spread = ours.T @ ours / len(ours)
     inverse = np.linalg.pinv(spread, rcond=1e-6, hermitian=True)
-    distances = [np.einsum("ij,jk,ik->i", each, inverse, each) for each in (ours, theirs)]
-    return distances[1] > distances[0].max() * (1 + 1e-6)
+    ours, theirs = (np.einsum("ij,jk,ik->i", each, inverse, each) for each in (ours, theirs))
+    most = ours.max()
+    far = theirs > most * (1 + 1e-6)
+    return far, ours == most
 
 
 def _scores(
@@ -225,12 +248,23 @@ def _scores(
     others = [design for name, design, _ in designs if name != treatment]
     design = np.concatenate([np.zeros((len(trained[treatment]), 1)), *others], axis=1)[::step]
     score = propensities(design, flags)
-    extreme = float(((score < low) | (score > high)).mean())
+    extreme = _extreme(score, low, high)
+    by_chance = None
+    if extreme > 0 and len(design) < _ROWS_OF_A_COLUMN * design.shape[1]:
+        rng = np.random.default_rng(0)
+        by_chance = max(
+            _extreme(propensities(design, rng.permutation(flags)), low, high)
+            for _ in range(_SHUFFLES)
+        )
     effective = tuple(
         float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
         for weights in (1 / score[flags], 1 / (1 - score[~flags]))
     )
-    return Propensities(score, extreme, area_under_curve(score, flags), effective)
+    return Propensities(score, extreme, area_under_curve(score, flags), effective, by_chance)
+
+
+def _extreme(score: np.ndarray, low: float, high: float) -> float:
+    return float(((score < low) | (score > high)).mean())
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

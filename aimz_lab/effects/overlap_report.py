@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FEW_OUTSIDE, FEW_EXTREME = 0.02, 0.1
 """Shares above which the overlap is bad: rows outside the trained ones, extreme propensities."""
 
+_RARE = 0.05
+"""How often chance may give what counts as no chance."""
+
 _SENTENCES = {
     "green": "The data covers the scenario",
     "amber": "The data covers most of the scenario",
@@ -31,6 +34,8 @@ _NO_COUNTERPART = (
     "Restrict the effect to rows that have a counterpart (subset=), or read it as extrapolated."
 )
 
+_FEW_ROWS = "Pass fewer columns to judge the treatment: those that act on it and on the outcome."
+
 
 class Propensities(NamedTuple):
     """Probabilities of the treatment given the other columns, and what they say.
@@ -40,12 +45,15 @@ class Propensities(NamedTuple):
         extreme: Share of these outside of the limits.
         auc: How well the other columns tell treated from untreated rows.
         effective: Effective number of treated and of untreated rows over their number.
+        by_chance: The most extreme share of shuffled treatments, if there are so few rows for the
+            columns that these have some; else ``None``.
     """
 
     score: Float[np.ndarray, " row"]
     extreme: float
     auc: float
     effective: tuple[float, float]
+    by_chance: float | None = None
 
 
 class Overlap(Report):
@@ -120,14 +128,25 @@ def _cell(value: str | float) -> str:
     return value if isinstance(value, str) else "" if np.isnan(value) else number(value)
 
 
-def rows_finding(columns: pd.DataFrame, share: float, together: float) -> Finding:
+def rows_finding(
+    columns: pd.DataFrame,
+    outside: Bool[np.ndarray, " row"],
+    together: float,
+    alone: Bool[np.ndarray, " trained_row"] | None,
+) -> Finding:
     """Judge how many rows of a scenario lie outside of the trained ones.
+
+    Rows like the trained ones lie outside by chance, the more the fewer rows and the more columns
+    there are: as often as a trained row lies outside of the others.
 
     Args:
         columns: The table of the columns.
-        share: Share of the rows that lie outside.
+        outside: Which rows of the scenario lie outside.
         together: Share of the rows that do so by no single column.
+        alone: Which trained rows lie outside of the other ones; ``None`` if those of the scenario
+            are the same rows with some columns changed, which no chance did.
     """
+    share = float(outside.mean())
     text = f"{share:.1%} of the scenario's rows lie outside of the trained ones"
     worst = columns["outside"].idxmax()
     if columns.loc[worst, "outside"] > 0:
@@ -135,7 +154,27 @@ def rows_finding(columns: pd.DataFrame, share: float, together: float) -> Findin
     if together > 0:
         text += f", {together:.1%} by how their columns go together rather than by one alone"
     level = _level(share, FEW_OUTSIDE)
+    if level != "green" and alone is not None and _happens_by_chance(outside, alone):
+        level = "green"
+        text += (
+            f"; rows like the trained ones would do so too, about {alone.mean():.1%} of them, as "
+            f"there are {len(alone):,} rows for {len(columns):,} columns"
+        )
     return Finding("rows", level, text, "" if level == "green" else _EXTRAPOLATED)
+
+
+def _happens_by_chance(
+    outside: Bool[np.ndarray, " row"], alone: Bool[np.ndarray, " trained_row"]
+) -> bool:
+    """Whether as many of rows like the trained ones would lie outside, 5 times of 100 at least."""
+    from scipy.stats import betabinom
+
+    count = int(alone.sum())
+    if not count:
+        return False
+    # All rows are compared with the same ends, whose own share outside is a beta variable.
+    chance = betabinom(len(outside), count, len(alone) + 1 - count)
+    return float(chance.sf(outside.sum() - 1)) >= _RARE
 
 
 def _of_treatment(scores: Propensities) -> Finding:
@@ -146,4 +185,10 @@ def _of_treatment(scores: Propensities) -> Finding:
         f"rows count as {treated:.0%} of their number, the untreated as {untreated:.0%}"
     )
     level = _level(scores.extreme, FEW_EXTREME)
+    if level != "green" and scores.by_chance is not None and scores.extreme <= scores.by_chance:
+        text += (
+            f", which says nothing: of shuffled treatments up to {scores.by_chance:.1%} are, as "
+            f"there are few rows ({len(scores.score):,}) for the columns"
+        )
+        return Finding("treatment", "unjudged", text, _FEW_ROWS)
     return Finding("treatment", level, text, "" if level == "green" else _NO_COUNTERPART)

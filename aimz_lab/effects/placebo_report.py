@@ -32,6 +32,10 @@ _TOO_NARROW = (
     "Intervals are too narrow or the fit has not settled: read im.diagnose(X, y), and choose a "
     "likelihood with the right spread."
 )
+_RARE = 0.1
+"""How often an effect of no treatment may count as told from chance."""
+
+_MORE_SHUFFLES = "Shuffle 9 times or more (n=) to tell the real effect from chance."
 _ALIKE = "Read the real effect as not told from chance; more rows would tell."
 
 
@@ -128,7 +132,10 @@ def _of_the_real(p: float, n: int, mean: float) -> Finding:
         f"{p:.0%} of all effects, the real one of {number(mean, 3)} among them, are at least as "
         "far from 0 as it"
     )
-    is_alike = p > max(0.1, 1 / (n + 1))
-    return Finding(
-        "real effect", "amber" if is_alike else "green", text, _ALIKE if is_alike else ""
-    )
+    least = 1 / (n + 1)
+    if p > max(_RARE, least):
+        return Finding("real effect", "amber", text, _ALIKE)
+    if least > _RARE:
+        text += f", which chance alone would do once in {n + 1} times"
+        return Finding("real effect", "unjudged", text, _MORE_SHUFFLES)
+    return Finding("real effect", "green", text)

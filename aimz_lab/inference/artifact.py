@@ -15,7 +15,7 @@ from aimz_lab.files import Malformed, read_sealed, refusing, sealed_text, unseal
 from aimz_lab.inference.checkpoint.archive import PARTIAL, read_with_checksum, write_archive
 from aimz_lab.system.interrupts import hold_interrupts
 from aimz_lab.system.leftovers import make_folder, remove_folder, remove_leftovers
-from aimz_lab.system.paths import local_path
+from aimz_lab.system.paths import local_path, remedy_of
 from aimz_lab.types import JsonObject, shown
 
 FORMAT = 5
@@ -43,11 +43,11 @@ def write_artifact(
         ArtifactWriteError: If it cannot be written; an earlier model stays.
     """
     path = _located(path)
-    if path.exists() and not (path / _MANIFEST).is_file():
-        msg = f"{path} is there and is no stored model; choose another path, or remove it."
-        raise ArtifactError(msg)
     partial = None
     try:
+        if path.exists() and not (path / _MANIFEST).is_file():
+            msg = f"{path} is there and is no stored model; choose another path, or remove it."
+            raise ArtifactError(msg)
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{path.name[:100]}."
         remove_leftovers(path.parent, prefix, PARTIAL)
@@ -64,7 +64,10 @@ def write_artifact(
         msg = f"The model cannot be saved: {error}. Nothing was changed at {path}."
         raise ArtifactError(msg) from error
     except OSError as error:
-        msg = f"The model could not be written to {path}: {error}. Nothing was changed there."
+        msg = (
+            f"The model could not be written to {path}: {error}. Nothing was changed there. "
+            f"{remedy_of(error)}"
+        )
         raise ArtifactWriteError(msg) from error
     finally:
         if partial:

@@ -40,6 +40,21 @@ FEW_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
+class Transitions:
+    """The transitions of chains after their warm-up, also those whose draws were not kept.
+
+    Attributes:
+        count: How many there are, in all chains together.
+        diverged: How many of them diverged; ``None`` if the sampler does not report it.
+        thinning: One of this many was kept.
+    """
+
+    count: int
+    diverged: int | None
+    thinning: int
+
+
+@dataclass(frozen=True)
 class Posterior:
     """Draws of a posterior.
 
@@ -50,6 +65,7 @@ class Posterior:
         count: Number of draws of a kernel that has no latent site to draw.
         labels: Labels along each axis of draws that came as tables or xarray objects.
         row_labels: Labels of the rows that it was trained on, if they have some.
+        transitions: Of the draws of a run of chains, its transitions; else ``None``.
     """
 
     draws: Mapping[str, jax.Array]
@@ -58,6 +74,7 @@ class Posterior:
     count: int = 0
     labels: Mapping[str, tuple[AxisLabels | None, ...]] = field(default_factory=dict)
     row_labels: AxisLabels | None = None
+    transitions: Transitions | None = None
 
     @property
     def num_draws(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from numpyro.infer.svi import SVIRunResult, SVIState
 from aimz_lab.errors import ArtifactError
 from aimz_lab.files import Malformed, Value
 from aimz_lab.inference.checkpoint.trees import array_of, check_array
-from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.posterior import Posterior, Transitions
 from aimz_lab.inference.request import ViResult
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import SAMPLE_DIMS, Array, JsonObject, Params, shown
@@ -27,6 +28,7 @@ def plain_posterior(posterior: Posterior, spec: KernelSpec | None) -> JsonObject
         "stats": list(posterior.stats),
         "num_chains": posterior.num_chains,
         "count": posterior.count,
+        "transitions": None if posterior.transitions is None else asdict(posterior.transitions),
         "of_training": not _not_of_training(posterior.draws, spec),
     }
 
@@ -50,7 +52,7 @@ def posterior_of(
     Raises:
         Malformed: If values and arrays do not agree, or draws have other shapes than their sites.
     """
-    fields = plain.fields("sites", "stats", "num_chains", "count", "of_training")
+    fields = plain.fields("sites", "stats", "num_chains", "count", "transitions", "of_training")
     draws = _loaded(fields["sites"], "posterior", arrays)
     stats = _loaded(fields["stats"], "stats", arrays)
     sizes = {np.shape(array)[:1] for array in (*draws.values(), *stats.values())}
@@ -59,7 +61,13 @@ def posterior_of(
         found = ", ".join(f"{name} {list(np.shape(array))}" for name, array in draws.items())
         msg = f"posterior has draws of the shapes {found[:200]}, and count={count}; they differ"
         raise Malformed(msg)
-    posterior = Posterior(draws, fields["num_chains"].whole(1), stats, count)
+    posterior = Posterior(
+        draws,
+        fields["num_chains"].whole(1),
+        stats,
+        count,
+        transitions=fields["transitions"].optional(_transitions),
+    )
     if posterior.num_draws == 0 or posterior.num_draws % posterior.num_chains:
         raise fields["num_chains"].refuse(f"chains of equal length of {posterior.num_draws} draws")
     if set(draws) & set(SAMPLE_DIMS):
@@ -135,6 +143,13 @@ def _loaded(names: Value, prefix: str, arrays: Mapping[str, np.ndarray]) -> dict
     return {
         name: _on_device(array_of(arrays, f"{prefix}/{i}")) for i, name in enumerate(names.names())
     }
+
+
+def _transitions(plain: Value) -> Transitions:
+    fields = plain.fields("count", "diverged", "thinning")
+    count = fields["count"].whole(1)
+    diverged = fields["diverged"].optional(lambda value: value.whole(0, count))
+    return Transitions(count, diverged, fields["thinning"].whole(1))
 
 
 def _on_device(array: np.ndarray) -> Array:

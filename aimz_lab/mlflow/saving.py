@@ -21,6 +21,7 @@ from aimz_lab.mlflow.consent import trusting_own_model
 from aimz_lab.mlflow.contents import Contents
 from aimz_lab.mlflow.signatures import Signature
 from aimz_lab.spelling import did_you_mean
+from aimz_lab.system.paths import remedy_of
 from aimz_lab.types import Arguments, JsonObject
 
 _WAIT_S = 300
@@ -235,7 +236,10 @@ def _write(contents: Contents, target: Path, described: Model) -> None:
             target.rmdir()
         partial.rename(target)
     except OSError as error:
-        msg = f"The model could not be written to {target}: {error}. Nothing was kept."
+        msg = (
+            f"The model could not be written to {target}: {error}. Nothing was kept. "
+            f"{remedy_of(error)}"
+        )
         raise ArtifactWriteError(msg) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

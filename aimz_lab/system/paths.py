@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -73,14 +74,37 @@ def local_path(argument: str, path: object) -> Path:
         raise ArgumentError(msg) from error
 
 
+_REMEDIES = {
+    errno.ENOSPC: "Free some space, or choose another path.",
+    errno.EDQUOT: "Free some space, or choose another path.",
+    errno.EEXIST: "A file is where a folder has to be; choose another path.",
+    errno.ENOTDIR: "A file is where a folder has to be; choose another path.",
+    errno.EISDIR: "A folder is where the file has to be; choose another path.",
+    errno.ENOENT: "Its folder does not exist; make it, or choose another path.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.EACCES: "You may not write there; choose another path.",
+    errno.EPERM: "You may not write there; choose another path.",
+    errno.EROFS: "You may not write there; choose another path.",
+}
+
+
+def remedy_of(error: OSError) -> str:
+    """Say in a sentence what to do where something could not be written.
+
+    Example:
+        >>> remedy_of(NotADirectoryError(errno.ENOTDIR, "Not a directory"))
+        'A file is where a folder has to be; choose another path.'
+    """
+    return _REMEDIES.get(error.errno, "Choose another path.")
+
+
 @contextmanager
-def naming(path: object, what: str, remedy: str = "") -> Iterator[None]:
+def naming(path: object, what: str) -> Iterator[None]:
     """Turn errors of the file system into ours, which name the path.
 
     Args:
         path: The path that is written to.
         what: What is written, such as ``"checkpoint"``.
-        remedy: What became of it and what to do.
 
     Raises:
         ArtifactWriteError: If the block raises an ``OSError``.
@@ -90,8 +114,7 @@ def naming(path: object, what: str, remedy: str = "") -> Iterator[None]:
     except AimzLabError:
         raise
     except OSError as error:
-        remedy = remedy or "Free some space, or choose another path."
-        msg = f"The {what} could not be written to {path}: {error}. {remedy}"
+        msg = f"The {what} could not be written to {path}: {error}. {remedy_of(error)}"
         raise ArtifactWriteError(msg) from error
 
 

@@ -76,6 +76,12 @@ class Part:
         return text
 
     @property
+    def has_interactions(self) -> bool:
+        """Whether one of its terms is a product of several."""
+        is_formula = self.kind == "formula"
+        return is_formula and any(len(term.factors) > 1 for term in self.formula)
+
+    @property
     def has_intercept(self) -> bool:
         """Whether the user asked for a column of ones."""
         return _has_intercept(self.code)
@@ -166,10 +172,12 @@ def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
     """Parse a formula of one side.
 
     Raises:
-        ArgumentError: If it cannot be parsed, has several sides, or would take for ever.
+        ArgumentError: If it cannot be parsed, has several sides, would take for ever, or has
+            arithmetic outside of a function.
     """
     try:
-        count = _terms(DefaultFormulaParser().get_ast(code))
+        tree = DefaultFormulaParser().get_ast(code)
+        count = _terms(tree)
         if count > _MOST_TERMS:
             msg = (
                 f"The formula {shortly(text)} of {argument!r} has more terms when it is multiplied "
@@ -194,7 +202,45 @@ def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
             "kernel argument, such as X='scale(age)', y='earnings'."
         )
         raise ArgumentError(msg)
+    if arithmetic := _arithmetic(tree):
+        msg = f"The formula {text!r} of {argument!r} {arithmetic}"
+        raise ArgumentError(msg)
     return formula
+
+
+def _arithmetic(tree: ASTNode | Token) -> str:
+    """Say which arithmetic a formula has outside of its functions; empty for none.
+
+    Operators there are those of terms: ``x**2`` is the interactions of ``x`` with itself, which is
+    ``x``; and ``x - z`` is the terms but ``z``, which is ``x`` too.
+    """
+    nodes = [tree]
+    while nodes:  # a formula may be nested deeper than Python calls
+        node = nodes.pop()
+        if not isinstance(node, ASTNode):
+            continue
+        nodes += node.args
+        symbol = node.operator.symbol
+        if symbol == "~":
+            return "has a ~ in front; leave it out, and write I(won == 0) for the opposite of won."
+        if symbol not in ("**", "^", "*", "/", ":", "-"):
+            continue
+        result, *sides = [{*part.to_terms()} for part in (node, *node.args)]
+        if symbol == "-":
+            if sides[-1] - sides[0] - {"1"}:
+                return "takes out a term that it does not have; for a difference write I(x - z)."
+        elif result in sides:
+            return (
+                "multiplies terms that it has already, which adds nothing outside of a function; "
+                "for a power of numbers write I(x**2)."
+            )
+        elif symbol == ":" and any(map(_is_number, node.args)):
+            return "multiplies a term by a number; write it in a function, as in I(3 * x)."
+    return ""
+
+
+def _is_number(part: ASTNode | Token) -> bool:
+    return isinstance(part, Token) and part.kind is Token.Kind.VALUE
 
 
 def _terms(node: ASTNode | Token | None) -> float:
@@ -209,7 +255,7 @@ def _terms(node: ASTNode | Token | None) -> float:
         return math.prod(counts)
     if symbol in ("**", "^"):
         power = node.args[1]
-        if not isinstance(power, Token) or power.kind is not Token.Kind.VALUE:
+        if not _is_number(power):
             return 1  # formulaic refuses it
         if re.fullmatch(r"\d{1,2}", power.token) is None:
             return math.inf

@@ -71,7 +71,8 @@ class ModelTable:
         """Check the description against the kernel.
 
         Raises:
-            ArgumentError: If it names no argument of the kernel, or not its input.
+            ArgumentError: If it names no argument of the kernel, or not its input; or if the
+                output is made of interactions.
         """
         if not isinstance(self.spec, TableSpec):
             msg = f"table= takes a TableSpec; got {type(self.spec).__name__}."
@@ -86,6 +87,14 @@ class ModelTable:
             raise ArgumentError(msg)
         if self.signature.input not in self.spec.parts:
             msg = f"The TableSpec has to make the kernel's input, {self.signature.input!r}."
+            raise ArgumentError(msg)
+        output = self.spec.parts.get(self.signature.output)
+        if output is not None and output.has_interactions:
+            msg = (
+                f"The formula {output.text!r} of the output {output.argument!r} has interactions "
+                "of columns, which are terms of a model. For one number a row write I(a * b) or "
+                "I(a / b)."
+            )
             raise ArgumentError(msg)
 
     def as_plain(self) -> JsonObject:

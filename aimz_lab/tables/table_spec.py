@@ -28,8 +28,10 @@ class TableSpec:
     - ``"index(region)"``: for each row the number of its level, from 0.
     - ``"levels(region)"``: the number of levels, a plain int.
 
-    Formulas are those of the package `formulaic`_. What they learn from the training table, such as
-    means, levels and knots, encodes each later table.
+    Formulas are those of the package `formulaic`_. Outside of functions, ``+``, ``-``, ``:``, ``*``
+    and ``**`` are operators of terms; arithmetic stands in ``I()``, such as ``I(age**2)``. What
+    formulas learn from the training table, such as means, levels and knots, encodes each later
+    table.
 
     .. _formulaic: https://matthewwardrop.github.io/formulaic/
 

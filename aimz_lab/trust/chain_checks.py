@@ -28,7 +28,7 @@ class WorstMixed:
     Attributes:
         name: The entry.
         draws: Its draws.
-        energy: Energy of each transition; ``None`` if the sampler did not keep it.
+        energy: Energy of each transition; ``None`` if the sampler did not keep that of each.
     """
 
     name: str
@@ -48,10 +48,7 @@ def worst_mixed(table: pd.DataFrame, tree: xr.DataTree, posterior: Posterior) ->
     if not names:
         return None
     worst = int(np.argmax(table["r_hat"].fillna(np.inf)))
-    energy = posterior.stats.get("energy")
-    if energy is not None:
-        energy = np.asarray(energy, np.float64).reshape(posterior.num_chains, -1)
-    return WorstMixed(names[worst], draws[..., worst], energy)
+    return WorstMixed(names[worst], draws[..., worst], _energies(posterior))
 
 
 def chain_table(table: pd.DataFrame, tree: xr.DataTree) -> pd.DataFrame:
@@ -118,21 +115,33 @@ def _ess(table: pd.DataFrame, num_chains: int, more: str) -> Finding:
 
 
 def _divergences(posterior: Posterior) -> list[Finding]:
-    if "diverging" not in posterior.stats:
+    run = posterior.transitions
+    if run is not None and run.diverged is not None:
+        count, total = run.diverged, run.count
+    elif "diverging" in posterior.stats:
+        count, total = int(np.asarray(posterior.stats["diverging"]).sum()), posterior.num_draws
+    else:
         return []
-    count = int(np.asarray(posterior.stats["diverging"]).sum())
-    share = count / max(posterior.num_draws, 1)
-    level = "green" if not count else "amber" if share <= 0.01 else "red"
-    text = (
-        f"{count:,} of {posterior.num_draws:,} transitions diverged" if count else "none diverged"
-    )
+    level = "green" if not count else "amber" if count <= 0.01 * total else "red"
+    text = f"{count:,} of {total:,} transitions diverged" if count else "none diverged"
     return [Finding("divergences", level, text, "" if not count else _REPARAMETRISE)]
 
 
 def _energy(posterior: Posterior) -> list[Finding]:
     if "energy" not in posterior.stats:
         return []
-    energy = np.asarray(posterior.stats["energy"], np.float64).reshape(posterior.num_chains, -1)
+    energy = _energies(posterior)
+    if energy is None:
+        thinning = posterior.transitions.thinning
+        return [
+            Finding(
+                "E-BFMI",
+                "unjudged",
+                "E-BFMI is not judged: it compares the energies of successive transitions, and "
+                f"thinning={thinning} kept one of {thinning}",
+                "Judge it on a run without thinning.",
+            )
+        ]
     if energy.shape[1] < 3:
         return []
     with np.errstate(all="ignore"):
@@ -146,3 +155,11 @@ def _energy(posterior: Posterior) -> list[Finding]:
             "" if level == "green" else _REPARAMETRISE,
         )
     ]
+
+
+def _energies(posterior: Posterior) -> Float[np.ndarray, "chain draw"] | None:
+    """Return the energies of successive transitions; ``None`` if they were not kept."""
+    is_thinned = posterior.transitions is not None and posterior.transitions.thinning > 1
+    if is_thinned or "energy" not in posterior.stats:
+        return None
+    return np.asarray(posterior.stats["energy"], np.float64).reshape(posterior.num_chains, -1)

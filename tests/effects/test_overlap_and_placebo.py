@@ -12,6 +12,7 @@ from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Callback, ImpactModel, TableSpec, lab, settable_rate
+from aimz_lab.effects.overlap import Side, overlap
 from aimz_lab.effects.placebo import with_treatment
 from aimz_lab.effects.placebo_report import Placebo
 from aimz_lab.effects.propensity import area_under_curve, propensities
@@ -104,6 +105,39 @@ def test_a_real_effect_like_its_placebos_is_no_false_effect():
     table.loc[names[1:], "hdi_low"] = 0.1
     report = Placebo(table, "treatment", dict.fromkeys(names, 0.5), 0.9)
     assert report.verdict.startswith("The model finds effects where there can be none")
+
+
+def test_few_placebos_do_not_tell_a_real_effect_from_chance():
+    """Of shuffles alike, the real one is the farthest once in n + 1 times."""
+    for n, level in ((1, "unjudged"), (8, "unjudged"), (9, "green")):
+        names = ["real", *(f"placebo {i + 1}" for i in range(n))]
+        rows = [[1.0, -2.0, 4.0], *[[0.1, -3.0, 3.0]] * n]
+        table = pd.DataFrame(rows, names, ["mean", "hdi_low", "hdi_high"])
+        found = Placebo(table, "treatment", dict.fromkeys(names, 0.5), 0.9)
+        assert found["real effect"].level == level
+        assert ("Shuffle 9 times or more" in found.text) is (level == "unjudged")
+
+
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(60, 3), (100, 10)])
+def test_noise_is_seldom_called_a_lack_of_overlap(n_rows, n_columns):
+    """New rows like the trained ones, and a treatment by the toss of a coin."""
+    levels = {"rows": [], "treatment": []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        both = [
+            {f"x{i}": rng.normal(size=n) for i in range(n_columns)}
+            | {"treated": rng.integers(0, 2, n).astype(float)}
+            for n in (n_rows, n_rows // 2)
+        ]
+        found = overlap(*map(Side, both), "treated", (0.1, 0.9))
+        for name, judged in levels.items():
+            judged.append(found[name].level)
+    for judged in levels.values():
+        assert sum(level in ("amber", "red") for level in judged) <= 3  # 1 of 20 is expected
+    assert "rows like the trained ones would do so too" in found["rows"].text
+    # Trained rows that are changed on purpose are no chance.
+    changed = {**both[0], "x0": both[0]["x0"] + 3.0 * (np.arange(n_rows) < 6)}
+    assert overlap(Side(both[0]), Side(changed), None, (0.1, 0.9))["rows"].level == "red"
 
 
 def test_times_and_nullable_numbers_are_numbers(im):

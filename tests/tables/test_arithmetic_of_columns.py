@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import re
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,44 @@ def test_booleans_of_a_formula_are_saved():
     flags = {"x": [True, False, True], "z": [True, True, False]}
     np.testing.assert_array_equal(encoded("I(x & z)", **flags), [1, 0, 0])
     np.testing.assert_array_equal(encoded("I(~(x > z))", **flags), [1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("formula", "instead"),
+    [
+        ("x + x**2", "I(x**2)"),
+        ("z + x^2", "I(x**2)"),
+        ("z + `x`**2", "I(x**2)"),
+        ("C(x)**2", "I(x**2)"),
+        ("z + scale(x) * scale(x)", "I(x**2)"),
+        ("z + x:x", "I(x**2)"),
+        ("x - z", "I(x - z)"),
+        ("-x", "I(x - z)"),
+        ("z + 3:x", "I(3 * x)"),
+        ("~x", "I(won == 0)"),
+    ],
+)
+def test_arithmetic_outside_of_functions_is_refused(formula, instead):
+    """Operators of terms would leave the column as it is, without a word."""
+    with pytest.raises(ArgumentError, match=re.escape(instead)):
+        TableSpec(y=formula)
+
+
+@pytest.mark.parametrize(
+    ("formula", "columns"),
+    [
+        ("(x + z)**2", ["x", "z", "x:z"]),
+        ("x * z - z", ["x", "x:z"]),
+        ("x / z", ["x", "x:z"]),
+        ("x + z - 1", ["x", "z"]),
+        ("0 + x + z", ["x", "z"]),
+        ("x + z + x", ["x", "z"]),
+    ],
+)
+def test_operators_of_terms_stay(formula, columns):
+    table = pd.DataFrame({"x": [1.0, 2.0, 4.0], "z": [3.0, 1.0, 0.0]})
+    made = TableEncoder.learn_and_encode(TableSpec(X=formula), table)[1]
+    assert made.arguments["X"].columns.tolist() == columns
 
 
 @pytest.mark.parametrize(

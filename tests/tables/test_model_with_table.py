@@ -320,6 +320,7 @@ def test_refusals_change_nothing(im, table):
         (TableSpec(y="pay"), "has to make the kernel's input, 'X'"),
         (TableSpec(X="age", price="age"), "makes 'price', and the kernel's arguments are X"),
         ({"X": "age"}, "takes a TableSpec; got dict"),
+        (TableSpec(X="age", y="age:pay"), r"has interactions of columns.*write I\(a \* b\)"),
     ],
 )
 def test_a_description_that_does_not_fit_the_kernel(spec, said):

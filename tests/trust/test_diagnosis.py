@@ -548,6 +548,43 @@ def test_chains_are_judged_by_r_hat_ess_divergences_and_energy():
 
 
 @pytest.mark.slow
+def test_thinned_chains_tell_all_divergences_and_no_energies_of_distant_transitions(tmp_path):
+    def schools(X, sd, y=None):
+        mu = numpyro.sample("mu", dist.Normal(0, 5))
+        tau = numpyro.sample("tau", dist.HalfCauchy(5))
+        with numpyro.plate("row", X.shape[0]):
+            theta = numpyro.sample("theta", dist.Normal(mu, tau))
+            numpyro.sample("y", dist.Normal(theta, sd), obs=y)
+
+    effects = np.array([28, 8, -3, 7, -1, 1, 18, 12], np.float32)
+    sds = np.array([15, 10, 16, 11, 9, 11, 10, 18], np.float32)
+    rows = np.zeros(8, np.float32)
+    sampler = MCMC(
+        NUTS(schools, target_accept_prob=0.7),
+        num_warmup=200,
+        num_samples=3005,
+        thinning=10,
+        num_chains=2,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    im = ImpactModel(schools, jax.random.key(0), inference=sampler)
+    report = im.fit_on_batch(rows, effects, sd=sds, progress=False).diagnose(rows, effects, sd=sds)
+    energies = report["E-BFMI"]
+    assert energies.level == "unjudged"
+    assert "thinning=10 kept one of 10" in energies.text
+    assert report.mixed.energy is None
+    assert "energies" not in lab.plot_trust(report).alt
+    count = int(im.last_run.chains.divergences.sum())
+    kept = int(im.posterior_tree.sample_stats["diverging"].sum())
+    assert count > kept > 0
+    assert report["divergences"].text == f"{count:,} of 6,010 transitions diverged"
+    loaded = ImpactModel.load(im.save(tmp_path / "model"), schools, sampler)
+    again = loaded.diagnose(rows, effects, sd=sds)
+    assert [again[name] for name in ("divergences", "E-BFMI")] == [report["divergences"], energies]
+
+
+@pytest.mark.slow
 def test_one_chain_is_judged_by_its_halves_and_never_fully_trusted():
     sampler = MCMC(NUTS(kernels.regression), num_warmup=200, num_samples=400, progress_bar=False)
     im = ImpactModel(kernels.regression, jax.random.key(0), sampler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import jax
@@ -14,7 +15,7 @@ from numpyro.infer import MCMC
 
 from aimz_lab.inference.mcmc.chain_steps import MOST_ITERATIONS
 from aimz_lab.inference.mcmc.chains import Chains
-from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.posterior import Posterior, Transitions
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.control import StopRequest
 from aimz_lab.inference.run.events import Callbacks
@@ -70,7 +71,13 @@ class ChainLoop(RunLoop):
         if self._chains.draws == 0:
             return None
         self._chains.give_to_sampler()
-        return posterior_of(self._chains.mcmc, spec)
+        return replace(posterior_of(self._chains.mcmc, spec), transitions=self._transitions())
+
+    def _transitions(self) -> Transitions:
+        record = self.run.chains
+        count = (record.iterations - record.plan.warmup) * record.plan.chains
+        diverged = None if record.divergences is None else int(record.divergences.sum())
+        return Transitions(count, diverged, record.plan.thinning)
 
     @property
     def where(self) -> str:

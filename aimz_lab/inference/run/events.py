@@ -176,6 +176,9 @@ class Callbacks:
         run: The run that they receive.
         leads: Whether this process is the first, or the only one, of those that train together.
 
+    Attributes:
+        unreached: Callbacks that are not told of the run, as an earlier one refused it.
+
     Raises:
         CallError: If this is no list of :class:`Callback` instances.
         InferenceError: If one needs a loss that is minimised, and the run has Markov chains.
@@ -195,6 +198,7 @@ class Callbacks:
         self._active = _in_order(listed)
         self._lock = threading.Lock()
         self._joining: list[Callback] = []
+        self.unreached: list[Callback] = []
         self._is_over = False
         run.control.can_checkpoint = any(_overrides(c, "on_checkpoint") for c in self._active)
         # What the steps compute, and where they are cut, is the same in all processes.
@@ -267,7 +271,11 @@ class Callbacks:
                     if event == "on_fit_begin":
                         # Callbacks that never saw the beginning need no end, and could not handle
                         # it.
-                        self._active = self._active[: self._active.index(callback) + 1]
+                        reached = self._active.index(callback) + 1
+                        self._active, self.unreached = (
+                            self._active[:reached],
+                            self._active[reached:],
+                        )
                     raise
             if self._joining:  # after the event: the record already has what it tells
                 self._let_join()

@@ -67,6 +67,12 @@ def getting_ready(name: str, callbacks: Iterable[Callback]) -> Iterator[None]:
         with preparation_for(name, displays).under_way():
             yield
     except BaseException:
-        for display in displays:
-            display.on_refused()
+        take_back(displays)
         raise
+
+
+def take_back(callbacks: Iterable[Callback]) -> None:
+    """Let the displays among callbacks take back what they showed of a refused fit."""
+    for callback in callbacks:
+        if isinstance(callback, Display):
+            callback.on_refused()

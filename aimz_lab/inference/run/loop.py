@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from aimz_lab.inference.run.control import INTERRUPTED, Control, StopRequest, interrupt_stops
 from aimz_lab.inference.run.events import Callbacks
+from aimz_lab.inference.run.getting_ready import take_back
 from aimz_lab.inference.run.live_runs import LiveRun, enter
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.steps import Steps
@@ -220,6 +221,7 @@ class Lifecycle:
     def _close(self, status: RunStatus, reason: str) -> None:
         """Stop the clock; the last change of the record before callbacks see the end."""
         self.preparation.end()
+        take_back(self.callbacks.unreached)
         self.run.finish(status, reason)
 
 

@@ -103,7 +103,7 @@ class ModelCheckpoint(Callback):
         if window is not None:
             check_positive_int("window", window)
         self._best = best
-        self._judge = None if best is None else Plateau(best, 1, 0.0, window)
+        self._judge = None if best is None else Plateau(best, 1, 0.0, window, "best")
         self._written = (0, 0)
         self._written_s = 0.0
         self._failed = False

@@ -22,15 +22,22 @@ class Plateau:
         min_delta: Least progress that counts, in nats per row.
         window: Steps of a window of losses; ``None`` for whole epochs, see
             :func:`~aimz_lab.inference.run.smoothing.window_steps`.
+        argument: What the callback calls ``monitor``, for messages.
 
     Raises:
         ArgumentError: If a value is not allowed.
     """
 
     def __init__(
-        self, monitor: Monitor, patience: int, min_delta: float, window: int | None
+        self,
+        monitor: Monitor,
+        patience: int,
+        min_delta: float,
+        window: int | None,
+        argument: str = "monitor",
     ) -> None:
-        self.monitor = check_choice("monitor", monitor, Monitor)
+        self.monitor = check_choice(argument, monitor, Monitor)
+        self._argument = argument
         self.patience = check_positive_int("patience", patience)
         if not real_number(min_delta) >= 0:
             msg = f"min_delta={shown(min_delta)} must be a number of nats per row, at least 0."
@@ -49,8 +56,8 @@ class Plateau:
         """
         if self.monitor == "validation" and run.info.validation_every is None:
             msg = (
-                'monitor="validation" needs held-out data: fit(..., validation=(X_val, y_val)). Or '
-                'watch the training loss: monitor="loss".'
+                f'{self._argument}="validation" needs held-out data: fit(..., validation=(X_val, '
+                f'y_val)). Or watch the training loss: {self._argument}="loss".'
             )
             raise ArgumentError(msg)
         self.test = PlateauTest(self.min_delta)

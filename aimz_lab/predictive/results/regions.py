@@ -10,7 +10,7 @@ import numpy as np
 from aimz_lab.errors import ArtifactWriteError, ClusterError
 from aimz_lab.predictive.results.locations import remote_store
 from aimz_lab.system.lazy_modules import zarr
-from aimz_lab.system.paths import is_url
+from aimz_lab.system.paths import is_url, remedy_of
 
 _LAST_WRITE_S = 30.0
 """How long a failed write waits for other chunks on their way to a file system."""
@@ -78,7 +78,7 @@ class RegionWriter:
         except OSError as error:
             msg = (
                 f"Rows {first} to {last} could not be written to {self._regions.address}: {error}. "
-                "Nothing was kept; free some space there, or pass another output_dir=."
+                f"Nothing was kept. {remedy_of(error)} The path is output_dir=."
             )
             raise ArtifactWriteError(msg) from error
 

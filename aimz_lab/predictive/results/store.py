@@ -44,7 +44,7 @@ from aimz_lab.system.imports import late_import
 from aimz_lab.system.interrupts import hold_interrupts
 from aimz_lab.system.lazy_modules import xr, zarr
 from aimz_lab.system.leftovers import keep_folder, make_folder, remove_folder, remove_leftovers
-from aimz_lab.system.paths import is_url
+from aimz_lab.system.paths import is_url, remedy_of
 
 if TYPE_CHECKING:
     from aimz_lab.predictive.results.checked_store import CheckedStore, WrittenStore
@@ -167,8 +167,8 @@ class StoreWriter:
         except OSError as error:
             where = path or self.path
             msg = (
-                f"The result could not be written to {where}: {error}. Nothing was kept; free some "
-                "space, or pass another output_dir=, or store='memory'."
+                f"The result could not be written to {where}: {error}. Nothing was kept. "
+                f"{remedy_of(error)} The path is output_dir=; store='memory' needs none."
             )
             raise ArtifactWriteError(msg) from error
 

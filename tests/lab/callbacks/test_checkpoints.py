@@ -270,12 +270,14 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_model(
     assert jax.tree.all(jax.tree.map(lambda a: np.isfinite(a).all(), model.posterior))
 
 
-@pytest.mark.parametrize("options", [{"every_s": -1.0}, {"keep": 0}, {"every_epochs": 0}])
+@pytest.mark.parametrize(
+    "options", [{"every_s": -1.0}, {"keep": 0}, {"every_epochs": 0}, {"best": "val"}]
+)
 def test_values_that_make_no_sense_are_refused(tmp_path, options):
     with pytest.raises(ArgumentError, match=next(iter(options))):
         ModelCheckpoint(tmp_path, **options)
 
 
 def test_the_best_held_out_state_needs_held_out_data(model, tmp_path):
-    with pytest.raises(ArgumentError, match="validation"):
+    with pytest.raises(ArgumentError, match='^best="validation" needs.*: best="loss"'):
         refit(model, X, Y, callbacks=[ModelCheckpoint(tmp_path, best="validation")])
