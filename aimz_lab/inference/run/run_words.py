@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
+from aimz_lab.inference.run.best_state import not_kept
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.records import TRAINING, Best, RateChange, RunInfo
 from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
@@ -175,13 +176,30 @@ def loss_of_model(run: Run, *, total: bool = False) -> str:
     return f"{number(best.value)}{per} ({held_out}best state, step {count(best.step)})"
 
 
-def best_words(run: Run) -> str:
-    """Write the loss of a run's best state and its step; empty if there is none."""
-    if (best := shown_best(run)) is None:
+def best_not_kept(run: Run) -> str:
+    """Say why a run that has ended has no best state, or one above a loss that it had before.
+
+    Args:
+        run: The run.
+
+    Returns:
+        A clause; empty where there is nothing to say, as for a best state by a held-out loss.
+    """
+    if run.info.is_sampling or not run.finished or run.info.validation_every:
         return ""
+    best = run.restored or run.best_so_far
+    return not_kept(run, best) if best is None or best.monitor == TRAINING else ""
+
+
+def best_words(run: Run) -> str:
+    """Write the loss of a run's best state and its step, or why it has none; empty if too short."""
+    if (best := shown_best(run)) is None:
+        return best_not_kept(run)
     per = " per row" if run.info.n_obs else ""
     what = "" if best.name == "best" else f", {best.what}"
     words = f"{number(best.value)}{per}{what}, at step {count(best.step)}"
+    if lower := best_not_kept(run):
+        return f"{words}; {lower}"
     if best.is_lower or best.step == run.step or best.name != "best":
         return words
     return f"{words}, the best that later steps confirm"

@@ -69,6 +69,7 @@ class TracePanel(Panel):
             "best_step": None,
             "best_name": None,
             "best_held_out": False,
+            "not_kept": "",
         }
 
 

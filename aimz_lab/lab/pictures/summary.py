@@ -9,7 +9,7 @@ import numpy as np
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.plateau import fall_at_end
+from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.run_words import (
     best_words,
     ended_words,
@@ -75,6 +75,11 @@ def _losses(run: Run) -> dict[str, str]:
         fall, steps = end
         fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"
         found["trend"] = f"still falling at the end, {fell}; train on to see it level off"
+    elif run.finished and (rise := rise_to_end(run)):
+        lowest, last = (formatting.number(mean) for mean in (rise.lowest, rise.last))
+        steps = f"steps {rise.first:,} to {rise.first + rise.window - 1:,}"
+        means = f"from {lowest}{per} (mean of {steps}) to {last} (of the last {rise.window:,})"
+        found["trend"] = f"the loss rose, {means}; a lower learning rate may keep it lower"
     return found
 
 

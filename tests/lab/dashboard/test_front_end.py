@@ -435,6 +435,9 @@ class TestScene:
         assert held_out == {"about": "The lowest held-out loss so far.", "below": ""}
         none = {"best": None, "best_step": None, "best_name": None, "best_held_out": False}
         assert node("bestWords", none) == {"about": None, "below": ""}
+        words = node("bestWords", {**none, "not_kept": "none that later steps confirm"})
+        about, below = "None that later steps confirm.", "later steps confirm none"
+        assert words == {"about": about, "below": below}
 
     def test_the_best_is_that_of_the_kernel(self, node, loss):
         drawn = self.drawn(node, loss)

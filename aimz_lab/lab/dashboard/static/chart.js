@@ -103,6 +103,10 @@ function chainSeries(loss, curve, smoothed) {
 
 /** What the best loss is, in a sentence, and in few words below it where it lies above the loss now. */
 export function bestWords(loss) {
+  if (loss.not_kept) {
+    const about = `${loss.not_kept[0].toUpperCase()}${loss.not_kept.slice(1)}.`;
+    return { about, below: loss.best_step ? "the loss was lower before" : "later steps confirm none" };
+  }
   if (loss.best_held_out) return { about: "The lowest held-out loss so far.", below: "" };
   if (!loss.best_step || loss.best_name !== "best") return { about: null, below: "" };
   return {
