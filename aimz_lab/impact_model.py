@@ -2487,7 +2487,9 @@ class ImpactModel:
     def _standing(self) -> Standing:
         fitted = self._trained.fitted
         loaded_from = "" if self._last_run else self._loaded_from
-        return Standing(self._last_run, loaded_from, fitted is not None and fitted.is_given)
+        is_given = fitted is not None and fitted.is_given
+        divergent = 0 if fitted is None else fitted.posterior.num_divergent
+        return Standing(self._last_run, loaded_from, is_given, divergent)
 
     # Shared by the public methods. Only these assign the results of a training.
 

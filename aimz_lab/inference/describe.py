@@ -16,6 +16,7 @@ from aimz_lab.inference.run.run_words import (
     loss_of_model,
     method_words,
     position,
+    r_hat_words,
     skipped,
     taken_at,
 )
@@ -117,11 +118,13 @@ class Standing:
         run: Its last training in this process, or ``None``.
         loaded_from: The folder that it was loaded from, if nothing was trained since.
         has_given_draws: Whether its draws were set by the user.
+        divergent: Its draws that are at the end of a divergent transition.
     """
 
     run: Run | None = None
     loaded_from: str = ""
     has_given_draws: bool = False
+    divergent: int = 0
 
 
 def describe_in_a_line(described: JsonObject, standing: Standing) -> str:
@@ -140,6 +143,8 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
         found |= {"loss": words} if (words := loss_of_model(run, total=True)) else {}
     if run is not None and run.skipped:
         found["skipped"] = skipped(run)
+    if "chains" in found:
+        found["chains"] += ": diagnose() says whether to trust these draws"
     if not described["fitted"] and (run is None or run.finished):
         if described["num_samples"]:
             found["posterior"] += ", not to be used"
@@ -174,9 +179,21 @@ def _facts(described: JsonObject, standing: Standing) -> dict[str, str]:
         several = f" in {chains} chains" if chains > 1 else ""
         origin = " set by hand" if standing.has_given_draws else ""
         found["posterior"] = f"{count(described['num_samples'])} posterior draws{several}{origin}"
+        if words := _trouble(standing):
+            found["chains"] = words
     elif described["trained_on"]:
         found["posterior"] = "no posterior draws yet"
     return found
+
+
+def _trouble(standing: Standing) -> str:
+    """Say what shows that chains failed; empty if nothing is known to."""
+    run, found = standing.run, []
+    if standing.divergent:
+        found.append(f"{count(standing.divergent)} divergent")
+    if run is not None and not standing.has_given_draws and (words := r_hat_words(run)):
+        found.append(words)
+    return ", ".join(found)
 
 
 def _training_words(described: JsonObject, standing: Standing) -> str:

@@ -35,6 +35,9 @@ STATUS_WORDS: dict[RunStatus, str] = {
     "diverged": "diverged",
     "failed": "failed",
 }
+WELL_MIXED = 1.01
+"""R-hat up to which chains agree; Vehtari et al. (2021)."""
+
 _SEEN_S = 0.05  # what is shorter would be written as 0.0 s
 
 
@@ -340,8 +343,8 @@ def run_line(run: Run) -> str:
             parts.append(f"{best.name} {number(best.value)} at step {count(best.step)}")
     if run.skipped:
         parts.append(f"{count(run.skipped)} steps skipped")
-    if run.chains is not None and (found := _divergences(run)):
-        parts.append(found)
+    if run.chains is not None:
+        parts += filter(None, (_divergences(run), r_hat_words(run)))
     if run.status != "pending":
         parts.append(f"{'in' if run.finished else 'for'} {time_words(run)}")
     if taken := taken_at(run):
@@ -364,6 +367,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     if run.chains is not None:
         found.append(("draws", draws(run)))
         found += [("divergences", told)] if (told := _divergences(run, short=True)) else []
+        found += [("R-hat", words.removeprefix("R-hat "))] if (words := r_hat_words(run)) else []
     else:
         epochs = f"{count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
         found.append(("steps", f"{count(run.step)} in {epochs}"))
@@ -408,6 +412,14 @@ def method_words(method: str) -> str:
         ('SVI with AutoNormal', 'MCMC with NUTS')
     """
     return method.replace("/", " with ", 1)
+
+
+def r_hat_words(run: Run) -> str:
+    """Write the largest R-hat of chains, where it is known to be above 1.01; else nothing."""
+    if run.chains is None or (worst := run.chains.worst_r_hat) is None:
+        return ""
+    value, name = worst
+    return f"R-hat up to {value:.2f} ({name})" if value > WELL_MIXED else ""
 
 
 def _divergences(run: Run, *, short: bool = False) -> str:

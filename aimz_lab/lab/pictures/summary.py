@@ -11,6 +11,7 @@ from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.run_words import (
+    WELL_MIXED,
     best_words,
     ended_words,
     heading,
@@ -111,7 +112,10 @@ def _convergence(run: Run) -> dict[str, str]:
         return {}
     found = {}
     if judged["r_hat"] is not None:
-        found["R-hat"] = f"at most {formatting.ratio(judged['r_hat'])} ({judged['r_hat_of']})"
+        most = f"{formatting.ratio(judged['r_hat'])} ({judged['r_hat_of']})"
+        is_bad = judged["r_hat"] > WELL_MIXED
+        unmixed = f"up to {most}, above {WELL_MIXED}: the chains have not mixed; run longer ones"
+        found["R-hat"] = unmixed if is_bad else f"at most {most}"
     found["ESS"] = f"at least {formatting.count(judged['ess'])} ({judged['ess_of']})"
     if judged["judged"] < judged["total"]:
         why = judged["left_out"] and f": {judged['left_out']}"

@@ -124,6 +124,8 @@ def test_r_hat_and_ess_are_arvizs_of_the_latent_sites(seen):
     worst = min(min(row["ess_bulk"], row["ess_tail"]) for row in judged["rows"])
     assert judged["ess"] == worst
     assert judged_at_the_end(seen["im"].last_run) is judged  # once, for all who ask
+    worst = judged["r_hat"], judged["r_hat_of"]
+    assert seen["im"].last_run.chains.worst_r_hat == worst
 
 
 def test_the_curve_is_the_energy_of_each_chain(seen):
@@ -174,7 +176,7 @@ def test_the_summary_says_what_came_out(seen):
     found = facts(seen["im"].last_run)
     assert found["status"] == "completed: all 80 draws of each chain done"
     assert found["draws"] == "80 in each of 2 chains, after 60 of warm-up"
-    assert found["R-hat"].startswith("at most ")
+    assert found["R-hat"].startswith("up to ")
     assert found["ESS"].startswith("at least ")
     assert "loss" not in found
     assert "MCMC with HMC" in summary_text(seen["im"].last_run).splitlines()[0]
