@@ -172,6 +172,20 @@ def test_the_picture_shows_each_chain_and_the_warmup(seen):
     assert low < usual[0] < usual[1] < high < energies.max()
 
 
+@pytest.mark.parametrize("curve", ["n_steps", "acceptance_rate"])
+def test_the_picture_of_any_curve_shows_the_warmup(seen, curve):
+    run = seen["im"].last_run
+    figure = loss_figure(run, curve=curve)
+    [axes] = figure.axes
+    extent = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert extent.x1 == pytest.approx(60)
+    assert "warm-up" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert figure.alt.endswith("The warm-up is shaded.")
+    [half] = loss_figure(run, curve=curve, last_half=True).axes
+    assert half.get_xlim()[0] > 60
+    assert not half.patches
+
+
 def test_the_summary_says_what_came_out(seen):
     found = facts(seen["im"].last_run)
     assert found["status"] == "completed: all 80 draws of each chain done"
