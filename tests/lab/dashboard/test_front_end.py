@@ -249,6 +249,9 @@ class TestSameAsPython:
         assert (later["trained_s"], later["paused_s"]) == (6, 11)
         later = node("later", {**progress, "status": "running", "eta_s": 30.0}, 10.0)
         assert (later["trained_s"], later["paused_s"], later["eta_s"]) == (16, 1, 20)
+        compiles = {**progress, "status": "running", "words": "running", "epoch": 2}
+        told = "compiling the steps for the new learning rate · 2.0 s"
+        assert node("position", {}, compiles, {}, told) == told
         ended = {**progress, "status": "completed", "epoch": 2, "words": "completed"}
         assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s · 1.0 s paused"
 
