@@ -286,7 +286,7 @@ def not_kept(run: ReadRun, best: Best | None) -> str:
         return "" if best else "none that later steps confirm"
     more = f"steps_per_call={following_steps(per_epoch)} keeps more states"
     lower = "the loss was lower before, and no state of then was kept"
-    return f"{lower} ({more})" if best else f"none: {lower} ({more})"
+    return f"{lower} ({more})" if best else f"none, as {lower} ({more})"
 
 
 def offer_best(run: ReadRun, readings: MonitorWindows, *, is_due: bool) -> None:

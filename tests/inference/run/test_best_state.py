@@ -88,7 +88,9 @@ def test_a_short_run_that_rose_at_its_end_has_no_best_state(rng):
     run.judge_last(losses[-8:])
     assert run.best_so_far is None
     assert not run.end_best
-    assert best_words(run).startswith("none: the loss was lower before, and no state of then was")
+    assert best_words(run).startswith(
+        "none, as the loss was lower before, and no state of then was"
+    )
 
 
 def test_a_best_state_above_an_earlier_loss_says_so(rng):
