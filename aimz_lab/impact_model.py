@@ -2522,6 +2522,7 @@ class ImpactModel:
             loaded_from,
             has_given_draws=fitted is not None and fitted.is_given,
             has_diverged=self._trained.is_wrecked or (run is not None and run.status == "diverged"),
+            divergent=0 if fitted is None else fitted.posterior.num_divergent,
             reads_tables=self._table is not None,
         )
 

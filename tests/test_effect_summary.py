@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -144,3 +145,26 @@ def test_draws_that_are_too_many_or_gone_print_as_they_are():
     assert str(reduced).startswith("<xarray.DataTree>")
     many = xr.Dataset({"y": (("chain", "draw", "obs"), np.broadcast_to(0.0, (1, 5000, 1000)))})
     assert str(as_effect(xr.DataTree.from_dict({"predictions": many}))).startswith("<xarray")
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_long_summary_counts_its_rows_and_reads_each_chunk_once(monkeypatch, capsys, progress):
+    reads = []
+
+    def read(block, block_info):
+        reads.append(block_info[None]["chunk-location"])
+        return block
+
+    draws = np.random.default_rng(0).normal(size=(1, 64, 3_000))
+    plain = xr.Dataset({"y": (("chain", "draw", "row"), draws)}, attrs={"row_dims": ["row"]})
+    chunked = plain.chunk(row=512)
+    chunked["y"].data = chunked["y"].data.map_blocks(read, dtype=float)
+    reads.clear()
+    monkeypatch.setattr("aimz_lab.effects.summaries.PIECE_VALUES", 64 * 700)
+    monkeypatch.setattr("aimz_lab.progress.NEW_LINE_S", 0.0)
+    found = summarize_effect(chunked, progress=progress)
+    xr.testing.assert_allclose(found.y, summarize_effect(plain, progress=False).y)
+    assert len(reads) == len(set(reads)) == 6
+    said = capsys.readouterr().err
+    assert ("row 512 of 3,000 · " in said) == progress
+    assert (re.search(r"row 3,000 of 3,000 · .* · in ", said) is not None) == progress

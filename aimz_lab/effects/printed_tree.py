@@ -54,14 +54,14 @@ def _average(tree: xr.DataTree) -> EffectSummary | None:
         return None  # the mean of a ratio over rows is no average effect
     try:
         if "averaged" in attrs:
-            return summarize_effect(tree[group].to_dataset())
+            return summarize_effect(tree[group].to_dataset(), progress=False)
         whole = tree[group].to_dataset()
         means, drawn = {}, []
         for site in draws:
             name, mean = _averaged(site, called(whole, str(site.name)))
             means[name] = mean
             drawn += [name] * (site.name in named_as_drawn(attrs))
-        return summarize_effect(xr.Dataset(means, attrs={DRAWN: drawn}))
+        return summarize_effect(xr.Dataset(means, attrs={DRAWN: drawn}), progress=False)
     except AimzLabError:  # its store is gone, as reading it will say
         return None
 

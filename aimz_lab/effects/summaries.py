@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from aimz_lab.calls import public
 from aimz_lab.data import to_host
 from aimz_lab.data.checks import is_integer
-from aimz_lab.data.options import real_number
+from aimz_lab.data.options import check_flag, real_number
 from aimz_lab.effects.asked import Asked, Direction
 from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
@@ -29,6 +29,7 @@ from aimz_lab.effects.sentences import (
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
+from aimz_lab.progress import CallProgress
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, shown
 
@@ -94,6 +95,7 @@ def summarize_effect(
     direction: Direction | None = None,
     delta: float | None = None,
     rope: float | tuple[float, float] | None = None,
+    progress: bool = True,
 ) -> xr.Dataset:
     """Summarise an effect over its draws, in numbers and in a paragraph.
 
@@ -117,6 +119,7 @@ def summarize_effect(
             ``{site}_verdict``: ``"relevant"`` if the interval lies outside, ``"negligible"`` if it
             lies inside, else ``"undecided"``; ``"unknown"`` if a draw is NaN, or the interval
             leaves out the mean.
+        progress: Whether a line counts the rows that are summarised, if that takes long.
 
     Returns:
         For each site its ``mean``, ``sd`` and ends of the highest-density interval, and what was
@@ -141,12 +144,15 @@ def summarize_effect(
     effect = draws_of(effect)
     contrast = str(effect.attrs.get("contrast", "difference"))
     asked = Asked.checked(checked_prob(prob), contrast, direction, delta, rope)
-    found = {name: _summarize(site, asked) for name, site in effect.data_vars.items()}
+    progress = check_flag("progress", progress)
+    found, singles = {}, {}
+    for name, site in effect.data_vars.items():
+        found[name], singles[name] = _summarize(site, asked, effect.attrs, progress=progress)
     for name, site in found.items():
         outcome, levels = called(effect, str(name)), levels_of(effect, str(name))
         site.attrs |= {} if outcome == name else {"column": outcome}
         site.attrs |= {FIT_STEP: effect.attrs[FIT_STEP]} if FIT_STEP in effect.attrs else {}
-        rows = set(map(str, np.atleast_1d(effect.attrs.get("row_dims", []))))
+        rows = _row_dims(effect.attrs)
         is_drawn = name in named_as_drawn(effect.attrs)
         of_rows = is_drawn and not rows.isdisjoint(site.dims)
         of_drawn = is_drawn and not of_rows
@@ -154,7 +160,8 @@ def summarize_effect(
             site.attrs["reference"] = reference
         if is_drawn:
             site.attrs[OF_DRAWN] = True
-        single, n_draws = _single_outcomes(effect[name], site, effect.attrs)
+        single = _single_outcomes(singles[name], site, effect.attrs)
+        n_draws = _n_draws(effect[name])
         told, marked = (without_reference(each, effect.attrs) for each in (site, single))
         text = paragraph(
             called(effect, str(name), has_odds=contrast == "odds_ratio"),
@@ -205,7 +212,10 @@ def draws_of(effect: object) -> xr.Dataset:
     raise ArgumentError(msg)
 
 
-def _summarize(site: xr.DataArray, asked: Asked) -> xr.DataArray:
+def _summarize(
+    site: xr.DataArray, asked: Asked, attrs: Mapping[str, Any], *, progress: bool
+) -> tuple[xr.DataArray, np.ndarray]:
+    """Return the summary of a site, and which of its entries have draws of single outcomes."""
     if not set(SAMPLE_DIMS) <= set(site.dims):
         msg = (
             f"{site.name!r} has no draws to summarise: its dimensions are {site.dims}, without "
@@ -216,37 +226,51 @@ def _summarize(site: xr.DataArray, asked: Asked) -> xr.DataArray:
         msg = f"{site.name!r} holds {site.dtype}, and a summary needs real numbers."
         raise ArgumentError(msg)
     rest = [dim for dim in site.dims if dim not in SAMPLE_DIMS]
-    parts = [_of_draws(values, asked) for values in _pieces(site, rest)]
+    parts, single = [], []
+    unit = "row" if rest and rest[0] in _row_dims(attrs) else "value"
+    total = site.sizes[rest[0]] if rest else 1
+    with CallProgress(unit, total, enabled=progress) as line:
+        for values in _pieces(site, rest):
+            parts.append(_of_draws(values, asked))
+            single.append(of_single_outcomes(values))
+            line.advance(values.shape[1] if rest else 1)
     coords = {dim: site.coords[dim] for dim in rest if dim in site.coords}
-    return xr.DataArray(
+    summary = xr.DataArray(
         np.concatenate(parts, axis=1) if rest else parts[0],
         dims=("summary", *rest),
         coords={**coords, "summary": asked.labels},
         attrs=asked.attrs,
     )
+    return summary, np.concatenate(single) if rest else single[0]
 
 
 def _single_outcomes(
-    draws: xr.DataArray, summary: xr.DataArray, attrs: Mapping[str, Any]
-) -> tuple[xr.DataArray, int]:
-    """Return which entries have draws of single outcomes, and the number of draws."""
-    rest = [dim for dim in draws.dims if dim not in SAMPLE_DIMS]
-    parts = list(map(of_single_outcomes, _pieces(draws, rest)))
-    n_draws = int(np.prod([draws.sizes[dim] for dim in SAMPLE_DIMS]))
-    single = np.concatenate(parts) if rest else parts[0]
+    single: np.ndarray, summary: xr.DataArray, attrs: Mapping[str, Any]
+) -> xr.DataArray:
+    """Return which entries are of single outcomes, by their draws and by those beside them."""
     found = summary.isel(summary=0, drop=True).copy(data=single)
     if "reference" in attrs and attrs["swept"] in found.dims:  # it is compared with itself
         found &= found[attrs["swept"]] != attrs["reference"]
     if found.any():  # beside them, draws that are all equal are rare outcomes
         found |= summary.sel(summary="sd", drop=True) == 0
-    return found, n_draws
+    return found
+
+
+def _row_dims(attrs: Mapping[str, Any]) -> set[str]:
+    return set(map(str, np.atleast_1d(attrs.get("row_dims", []))))
+
+
+def _n_draws(site: xr.DataArray) -> int:
+    return int(np.prod([site.sizes[dim] for dim in SAMPLE_DIMS]))
 
 
 def _pieces(site: xr.DataArray, rest: Sequence[Hashable]) -> Iterator[np.ndarray]:
     """Yield draws ``(S, ...)``, some entries of the first of the other dimensions at a time."""
-    n_draws = int(np.prod([site.sizes[dim] for dim in SAMPLE_DIMS]))
+    n_draws = _n_draws(site)
     first = site.sizes[rest[0]] if rest else 1
     step = max(1, PIECE_VALUES * first // max(site.size, 1))
+    if rest and (chunk := max(site.chunksizes.get(rest[0], (0,)))) and step > chunk:
+        step -= step % chunk  # a chunk across two pieces would be read twice
     for start in range(0, first or 1, step):
         part = site.isel({rest[0]: slice(start, start + step)}) if rest else site
         values = np.asarray(part.transpose(*SAMPLE_DIMS, *rest).values, dtype=np.float64)

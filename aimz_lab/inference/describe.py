@@ -16,6 +16,7 @@ from aimz_lab.inference.run.run_words import (
     loss_of_model,
     method_words,
     position,
+    r_hat_words,
     skipped,
     taken_at,
 )
@@ -122,6 +123,7 @@ class Standing:
         has_given_draws: Whether its draws were set by the user.
         has_diverged: Whether its last training diverged.
         reads_tables: Whether its rows come as tables.
+        divergent: Its draws that are at the end of a divergent transition.
     """
 
     run: Run | None = None
@@ -129,6 +131,7 @@ class Standing:
     has_given_draws: bool = False
     has_diverged: bool = False
     reads_tables: bool = False
+    divergent: int = 0
 
 
 def describe_in_a_line(described: JsonObject, standing: Standing) -> str:
@@ -147,6 +150,8 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
         found |= {"loss": words} if (words := loss_of_model(run, total=True)) else {}
     if run is not None and (words := _skipped(described, run)):
         found["skipped"] = words
+    if "chains" in found:
+        found["chains"] += ": diagnose() says whether to trust these draws"
     if not described["fitted"] and (run is None or run.finished):
         if described["num_samples"]:
             found["posterior"] += ", not to be used"
@@ -185,6 +190,8 @@ def _facts(described: JsonObject, standing: Standing) -> dict[str, str]:
         several = f" in {chains} chains" if chains > 1 else ""
         origin = " set by hand" if standing.has_given_draws else ""
         found["posterior"] = f"{count(described['num_samples'])} posterior draws{several}{origin}"
+        if words := _trouble(standing):
+            found["chains"] = words
     elif described["trained_on"]:
         found["posterior"] = "no posterior draws yet"
     return found
@@ -194,6 +201,16 @@ def _skipped(described: JsonObject, run: Run) -> str:
     """Say how many steps were skipped, unless the ending does."""
     words = skipped(run)
     return "" if words in described["ending"] else words
+
+
+def _trouble(standing: Standing) -> str:
+    """Say what shows that chains failed; empty if nothing is known to."""
+    run, found = standing.run, []
+    if standing.divergent:
+        found.append(f"{count(standing.divergent)} divergent")
+    if run is not None and not standing.has_given_draws and (words := r_hat_words(run)):
+        found.append(words)
+    return ", ".join(found)
 
 
 def _training_words(described: JsonObject, standing: Standing) -> str:

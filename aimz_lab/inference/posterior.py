@@ -81,6 +81,12 @@ class Posterior:
         """Draws in all chains together."""
         return next(iter(self.draws.values())).shape[0] if self.draws else self.count
 
+    @property
+    def num_divergent(self) -> int:
+        """Draws at the end of a divergent transition; 0 if the sampler does not report them."""
+        diverging = self.stats.get("diverging")
+        return 0 if diverging is None else int(np.count_nonzero(diverging))
+
     def choose(self, sites: Sites) -> dict[str, jax.Array]:
         """Return the draws of some sites, or of all.
 

@@ -61,7 +61,7 @@ def test_a_far_start_is_cut_off_a_choice_is_saved_and_nothing_is_red(notebook, s
     assert "auto_loc" not in names.inner_text()
     nb.page.screenshot(path=screenshots / "readable.png")
     dashboard.get_by_role("button", name="log", exact=True).click()
-    unit.filter(has_text="above its lowest").wait_for()
+    unit.filter(has_text="from the lowest shown").wait_for()
     dashboard.get_by_role("button", name="last half").click()
     nb.page.wait_for_timeout(500)
     dashboard.get_by_role("button", name="Stop", exact=True).click()

@@ -76,21 +76,21 @@ def _is_confirmed_at_end(run: ReadRun, state: Best, averaged: int) -> bool:
     return _is_confirmed(run, state, averaged, after)
 
 
-def _was_lower(run: ReadRun, state: Best, averaged: int) -> bool:
-    """Whether the loss had been lower, by more than noise: a short run keeps no state of then.
+def was_lower(run: ReadRun, value: float, step: int, averaged: int) -> bool:
+    """Whether the loss had been lower, by more than noise: not every state of a run is kept.
 
     Args:
         run: The run.
-        state: A state of its end.
-        averaged: Steps of the mean that is its value.
+        value: A mean of its losses, in nats per row.
+        step: The last step of it.
+        averaged: Its number of steps.
     """
-    before = losses_of(run, 0, state.step - averaged)
-    means = [before[i : i + averaged] for i in range(0, len(before) - averaged + 1, averaged)]
-    return any(
-        block.mean() + _TO_COMPARE * _noise(block) / averaged**0.5 < state.value
-        for block in means
-        if np.isfinite(block).all()
-    )
+    before = losses_of(run, 0, step - averaged)
+    blocks = before[: len(before) // averaged * averaged].reshape(-1, averaged)
+    blocks = blocks[np.isfinite(blocks).all(axis=1)]
+    squares = (np.diff(blocks, axis=1) ** 2).sum(axis=1) / max(averaged - 1, 1)
+    errors = np.sqrt(squares / 2 / averaged)
+    return bool((blocks.mean(axis=1) + _TO_COMPARE * errors < value).any())
 
 
 def _is_confirmed(
@@ -243,7 +243,7 @@ class BestSoFar:
             states.sort(key=lambda state: state.value)
             for one in states:
                 averaged = _averaged(run, one)
-                has_better = self._best is None and _was_lower(run, one, averaged)
+                has_better = self._best is None and was_lower(run, one.value, one.step, averaged)
                 if not has_better and _is_confirmed_at_end(run, one, averaged):
                     return one
             return None
@@ -264,6 +264,29 @@ class BestSoFar:
 def _averaged(run: ReadRun, state: Best) -> int:
     """Return the steps of the mean that is the value of a state of :class:`BestSoFar`."""
     return int(averaged_steps(state.step, run.info.steps_per_epoch))
+
+
+def not_kept(run: ReadRun, best: Best | None) -> str:
+    """Say why a lower loss than that of the best state is none, or why there is no best one.
+
+    Args:
+        run: A run that has ended, without held-out losses.
+        best: Its best state by the training loss; ``None`` if there is none.
+
+    Returns:
+        A clause; empty if there is nothing to say, as of a run that is too short for a best state.
+    """
+    per_epoch = run.info.steps_per_epoch
+    if best is None and run.step < window_steps(per_epoch):
+        return ""
+    step = run.step if best is None else best.step
+    averaged = int(averaged_steps(step, per_epoch))
+    value = float(losses_of(run, step - averaged, step).mean()) if best is None else best.value
+    if not np.isfinite(value) or not was_lower(run, value, step, averaged):
+        return "" if best else "none that later steps confirm"
+    more = f"steps_per_call={following_steps(per_epoch)} keeps more states"
+    lower = "the loss was lower before, and no state of then was kept"
+    return f"{lower} ({more})" if best else f"none, as {lower} ({more})"
 
 
 def offer_best(run: ReadRun, readings: MonitorWindows, *, is_due: bool) -> None:
@@ -304,7 +327,7 @@ def offer_last(run: ReadRun, readings: MonitorWindows) -> Best | None:
         states = [one for one in (last, run.candidates.get(name)) if one is not None]
         states.sort(key=lambda state: state.value)
         for one in states:
-            has_better = name not in run.best and _was_lower(run, one, window)
+            has_better = name not in run.best and was_lower(run, one.value, one.step, window)
             if not has_better and _is_confirmed_at_end(run, one, window):
                 run.end_best[name] = one
                 break

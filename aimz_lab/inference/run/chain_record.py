@@ -73,6 +73,8 @@ class ChainRecord:
     Attributes:
         plan: The planned numbers of chains, iterations and draws.
         sites: Shape of a draw by latent site.
+        worst_r_hat: The largest R-hat and the name of its value, once the draws of all iterations
+            were judged, as the page of a run does; else ``None``.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class ChainRecord:
     ) -> None:
         self.plan = plan
         self.sites = dict(sites)
+        self.worst_r_hat: tuple[float, str] | None = None
         self._values = values
         self._columns: dict[str, Buckets] = {}
         self._sums: dict[str, np.ndarray] = {}

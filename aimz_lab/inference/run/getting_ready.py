@@ -27,7 +27,8 @@ class Display(Callback):
         """Called while a call gets ready: what it does, and for how long so far.
 
         Twice a second, from 0.3 s on until the first steps are reported, on a thread of its own: a
-        first call traces and compiles for seconds, before and after :meth:`on_fit_begin`.
+        first call traces and compiles for seconds, before and after :meth:`on_fit_begin`. So does
+        the first change of the learning rate during a run.
         """
 
     def on_refused(self) -> None:

@@ -1,16 +1,16 @@
-"""Two tests of whether a loss falls by more than its noise: of a whole run, and at its end.
+"""Tests of whether a loss falls, or rose, by more than its noise: of a run, and at its end.
 
 A minibatch loss is a noisy estimate. So both compare the means of windows of steps with the
 standard error of their difference. :class:`PlateauTest` follows the windows of a run: by it
 ``EarlyStopping`` stops, and ``diagnose`` says that the loss settled. :func:`fall_at_end` looks at
 the last tenth alone, with a stricter limit: by it the summary of a run and ``diagnose`` say that
-the loss still fell.
+the loss still fell. :func:`rise_to_end` compares the end with the lowest window before it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +28,11 @@ _REACH = 3 * 1.4826
 
 # Nats. Two posteriors this close cannot be distinguished in practice.
 _LEAST_FALL = 0.1
+
+
+# Parts of a run whose means are compared, and standard errors that a rise has to exceed.
+_RISE_SHARES = (64, 32, 16, 8)
+_RISE_ERRORS = 4.0
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,56 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
     (fall,), (error,) = _falls(before, after)  # over half of the steps
     counts = fall > 3 * error and 2 * fall * (run.info.n_obs or 1) > _LEAST_FALL
     return (2 * float(fall), 2 * half) if counts else None
+
+
+class Rise(NamedTuple):
+    """A rise of the loss to the end of a run, between the means of two windows of steps.
+
+    Attributes:
+        lowest: The lower mean, in nats per row.
+        last: The mean of the last steps.
+        first: The first step of the lower window.
+        window: Steps of each window.
+    """
+
+    lowest: float
+    last: float
+    first: int
+    window: int
+
+
+def rise_to_end(run: Run) -> Rise | None:
+    """Return how far the loss of a run rose to its end from its lowest window, if it did.
+
+    Windows of about a 64th to an eighth of the steps are compared, in whole epochs: rows in a fixed
+    order have a pattern, whose lowest part is no loss to return to. A rise counts if it is more
+    than four standard errors, as the lowest of many means is low by its noise, and a tenth of a
+    nat over all rows. Of several windows, the clearest rise is returned.
+
+    Args:
+        run: A run that has ended.
+    """
+    rows, per_epoch = run.info.n_obs or 1, run.info.steps_per_epoch
+    base = -(-window_steps(per_epoch) // (per_epoch or 1)) * (per_epoch or 1)
+    windows = {max(run.step // share // base, 1) * base for share in _RISE_SHARES}
+    losses = run.losses.astype(np.float64) / rows
+    found: list[tuple[float, Rise]] = []
+    for window in windows:
+        number = len(losses) // window
+        if number < min(_RISE_SHARES):
+            continue
+        start = len(losses) - number * window
+        means = _Windows.of(losses[start:].reshape(number, window)).without_spikes()
+        if not np.isfinite(means.mean[-1]):
+            continue
+        lowest = int(np.nanargmin(means.mean))
+        rise = float(means.mean[-1] - means.mean[lowest])
+        error = float(np.hypot(*_errors_of_mean(means.blocks[[lowest, -1]])))
+        if rise > _RISE_ERRORS * error and rise * rows > _LEAST_FALL:
+            first = start + lowest * window + 1
+            both = float(means.mean[lowest]), float(means.mean[-1])
+            found.append((rise / error if error else np.inf, Rise(*both, first, window)))
+    return max(found)[1] if found else None
 
 
 class PlateauTest:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
+from aimz_lab.inference.run.best_state import not_kept
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.records import TRAINING, Best, RateChange, RunInfo
 from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
@@ -34,6 +35,9 @@ STATUS_WORDS: dict[RunStatus, str] = {
     "diverged": "diverged",
     "failed": "failed",
 }
+WELL_MIXED = 1.01
+"""R-hat up to which chains agree; Vehtari et al. (2021)."""
+
 _SEEN_S = 0.05  # what is shorter would be written as 0.0 s
 
 
@@ -179,13 +183,30 @@ def loss_of_model(run: Run, *, total: bool = False) -> str:
     return f"{number(best.value)}{per} ({held_out}best state, step {count(best.step)})"
 
 
-def best_words(run: Run) -> str:
-    """Write the loss of a run's best state and its step; empty if there is none."""
-    if (best := shown_best(run)) is None:
+def best_not_kept(run: Run) -> str:
+    """Say why a run that has ended has no best state, or one above a loss that it had before.
+
+    Args:
+        run: The run.
+
+    Returns:
+        A clause; empty where there is nothing to say, as for a best state by a held-out loss.
+    """
+    if run.info.is_sampling or not run.finished or run.info.validation_every:
         return ""
+    best = run.restored or run.best_so_far
+    return not_kept(run, best) if best is None or best.monitor == TRAINING else ""
+
+
+def best_words(run: Run) -> str:
+    """Write the loss of a run's best state and its step, or why it has none; empty if too short."""
+    if (best := shown_best(run)) is None:
+        return best_not_kept(run)
     per = " per row" if run.info.n_obs else ""
     what = "" if best.name == "best" else f", {best.what}"
     words = f"{number(best.value)}{per}{what}, at step {count(best.step)}"
+    if lower := best_not_kept(run):
+        return f"{words}; {lower}"
     if best.is_lower or best.step == run.step or best.name != "best":
         return words
     return f"{words}, the best that later steps confirm"
@@ -338,8 +359,8 @@ def run_line(run: Run) -> str:
             parts.append(f"{best.name} {number(best.value)} at step {count(best.step)}")
     if run.skipped:
         parts.append(f"{count(run.skipped)} steps skipped")
-    if run.chains is not None and (found := _divergences(run)):
-        parts.append(found)
+    if run.chains is not None:
+        parts += filter(None, (_divergences(run), r_hat_words(run)))
     if run.status != "pending":
         parts.append(f"{'in' if run.finished else 'for'} {time_words(run)}")
     if taken := taken_at(run):
@@ -362,6 +383,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     if run.chains is not None:
         found.append(("draws", draws(run)))
         found += [("divergences", told)] if (told := _divergences(run, short=True)) else []
+        found += [("R-hat", words.removeprefix("R-hat "))] if (words := r_hat_words(run)) else []
     else:
         epochs = f"{count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
         found.append(("steps", f"{count(run.step)} in {epochs}"))
@@ -406,6 +428,14 @@ def method_words(method: str) -> str:
         ('SVI with AutoNormal', 'MCMC with NUTS')
     """
     return method.replace("/", " with ", 1)
+
+
+def r_hat_words(run: Run) -> str:
+    """Write the largest R-hat of chains, where it is known to be above 1.01; else nothing."""
+    if run.chains is None or (worst := run.chains.worst_r_hat) is None:
+        return ""
+    value, name = worst
+    return f"R-hat up to {value:.2f} ({name})" if value > WELL_MIXED else ""
 
 
 def _divergences(run: Run, *, short: bool = False) -> str:

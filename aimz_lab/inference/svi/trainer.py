@@ -25,6 +25,7 @@ from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
 from aimz_lab.inference.feeds.first_pass import FirstPass, contradiction
 from aimz_lab.inference.run.control import Control, StopRequest
 from aimz_lab.inference.run.events import Callbacks
+from aimz_lab.inference.run.getting_ready import preparation_for
 from aimz_lab.inference.run.loop import CHUNK_S, RunLoop
 from aimz_lab.inference.run.meetings import Meetings
 from aimz_lab.inference.run.run import Run
@@ -269,7 +270,12 @@ class Trainer(RunLoop):
         ahead = self._ahead
         self._team.wait(ahead.result.tried)
         self.state = self._rate.set(self.state, rate)
-        self._ahead = self._dispatch(self._put(self.state), ahead.chunk)
+        # The first rate that is set is an argument of the steps, which compile anew with it.
+        preparation = preparation_for(self.run.info.model, self.callbacks.active)
+        preparation.activity = "compiling the steps for the new learning rate"
+        with preparation.under_way():
+            self._ahead = self._dispatch(self._put(self.state), ahead.chunk)
+        preparation.end()
         if self._rate.has_schedule and _SCHEDULE_GOES_ON not in self.run.notes:
             self.run.notes.append(_SCHEDULE_GOES_ON)
         return ""

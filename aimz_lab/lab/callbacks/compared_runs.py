@@ -17,6 +17,7 @@ from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.run_words import (
+    best_not_kept,
     method_words,
     of_outcomes,
     shown_best,
@@ -180,6 +181,9 @@ def compare_runs(
     settings = {name: _settings(runs.get(name), models.get(name)) for name in named}
     _add_settings(facts, settings)
     notes = _of_losses(runs)
+    for name, run in runs.items():
+        if words := best_not_kept(run):
+            notes[name] = [*notes.get(name, []), f"best: {words}"]
     if has_rows:
         if not models:
             msg = (

@@ -143,6 +143,8 @@ class EarlyStopping(Callback):
             return
         best = offer_last(run, self._plateau.readings)
         if best is None:
+            if run.has_last_state and run.step >= self._plateau.readings.window:
+                run.notes.append("No best state was kept; the model has the last one.")
             return
         if best.step == run.step and run.has_last_state:
             run.notes.append("The model has the best state, the last one.")

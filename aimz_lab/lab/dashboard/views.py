@@ -144,10 +144,12 @@ class NotebookView(View):
         self.choices: Choices | None = None
         self._beside = beside
         self._handles: list[Any] = []
-        self._is_announced = self._is_open = False
+        self._is_announced = self._is_open = self._has_picture = False
 
     def announce(self, text: str) -> None:
-        """Show a line of text in an output, in which the run is shown later."""
+        """Show a line of text in an output, in which the run is shown later; none on a picture."""
+        if self._has_picture:
+            return
         if not self._is_open:
             self._begin_output()
             self._is_announced = True
@@ -194,6 +196,7 @@ class NotebookView(View):
 
     def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Show a MIME bundle in every output, or in a new one if there is none."""
+        self._has_picture = self._is_open and "image/png" in bundle
         if not self._handles:
             self._put(bundle, metadata)
             return

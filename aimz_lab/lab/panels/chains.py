@@ -69,6 +69,7 @@ class TracePanel(Panel):
             "best_step": None,
             "best_name": None,
             "best_held_out": False,
+            "not_kept": "",
         }
 
 
@@ -155,6 +156,8 @@ def judged_at_the_end(run: Run) -> Frame:
         if found and found["judged"] < found["total"]:
             found["left_out"] = _why_left_out(run.chains, found["total"] - found["judged"])
         _final[run.chains] = found
+        if found and found["r_hat"] is not None:
+            run.chains.worst_r_hat = found["r_hat"], found["r_hat_of"]
     return _final[run.chains]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import ValidationLosses
-from aimz_lab.inference.run.run_words import loss_per_row, shown_best
+from aimz_lab.inference.run.run_words import best_not_kept, loss_per_row, shown_best
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE, rate_frame
 from aimz_lab.lab.record import keep_loss_trace
@@ -62,6 +62,7 @@ def present(run: Run) -> Frame:
         "best_step": best.step if best else None,
         "best_name": best.name if best else None,
         "best_held_out": bool(best and best.is_held_out),
+        "not_kept": best_not_kept(run),
     }
 
 

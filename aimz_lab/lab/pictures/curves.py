@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import RateChange
-from aimz_lab.inference.run.run_words import of_outcomes, run_name, shown_best
+from aimz_lab.inference.run.run_words import best_not_kept, of_outcomes, run_name, shown_best
 from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
 from aimz_lab.lab.record import loss_trace
@@ -179,7 +179,8 @@ def _best(run: Run, rows: int) -> tuple[str, int, float] | None:
     if best is None:
         return None
     is_scaled = best.is_held_out and rows < _rows(run)
-    return f"{best.name}{', scaled' * is_scaled}", best.step, best.value * _rows(run) / rows
+    name = "best kept" if best.name == "best" and best_not_kept(run) else best.name
+    return f"{name}{', scaled' * is_scaled}", best.step, best.value * _rows(run) / rows
 
 
 def _rows(run: Run) -> int:

@@ -37,11 +37,9 @@ def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalV
     if not any(np.isfinite(trace.mean).any() for trace in traces):
         axes.text(0.5, 0.5, "no energies", transform=axes.transAxes, color=ink.TEXT, ha="center")
         return None
-    warmup = min(run.chains.plan.warmup, run.step) if run.chains else 0
-    if warmup:
-        axes.axvspan(0, warmup, color=ink.SHADE, zorder=0, label="warm-up")
-    first = warmup if run.chains else run.step // 2  # a file has no length of the warm-up
     since = run.step / 2 if last_half else 0.0
+    warmup = shade_warmup(axes, run, since)
+    first = warmup if run.chains else run.step // 2  # a file has no length of the warm-up
     lows, highs, ends = [], [], []
     for chain, trace in enumerate(traces):
         # A bucket that has just begun has the mean of few iterations, which looks like a spike.
@@ -67,6 +65,23 @@ def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalV
         axes.fill_between([], [], [], color=ink.LINES[0], alpha=_SHADE, linewidth=0, label=label)
     axes.set_xlim(since, run.step)
     return _view(lows, highs, ends)
+
+
+def shade_warmup(axes: Axes, run: Run, since: float) -> int:
+    """Shade the warm-up of chains, whose iterations are no draws.
+
+    Args:
+        axes: Where to draw.
+        run: A run; one that was read from a file does not know its warm-up.
+        since: The iteration from which on it is drawn.
+
+    Returns:
+        The iterations of the warm-up so far.
+    """
+    warmup = min(run.chains.plan.warmup, run.step) if run.chains else 0
+    if warmup > since:
+        axes.axvspan(since, warmup, color=ink.SHADE, zorder=0, label="warm-up")
+    return warmup
 
 
 def _view(

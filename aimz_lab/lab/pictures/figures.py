@@ -24,7 +24,7 @@ from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.curves import LOSS, Curve, curve_names, curve_of
 from aimz_lab.lab.pictures.encoding import image_tag, png
-from aimz_lab.lab.pictures.energies import draw_energies
+from aimz_lab.lab.pictures.energies import draw_energies, shade_warmup
 from aimz_lab.lab.pictures.rate_marks import draw_rate_changes
 from aimz_lab.lab.pictures.step_axis import set_steps
 from aimz_lab.lab.pictures.summary import WIDTH, Summary, notice_html
@@ -58,7 +58,7 @@ def loss_figure(
 ) -> Figure:
     """Draw the losses of a run: each step, smoothed, the best, and held-out.
 
-    For chains, draw the potential energy of each instead, with the warm-up shaded. If several
+    For chains, draw the potential energy of each instead. Their warm-up is shaded. If several
     iterations share a point, the line shows their mean and a shade their range.
 
     The vertical axis follows the data: a start far above the rest is cut off, and the picture says
@@ -153,13 +153,15 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
         figure.alt = Summary(run).alt()
         return figure
     shown = curve_of(run, others, name=name, per_row=choices.per_row, smooth=choices.smooth)
-    if choices.last_half:
-        shown = shown.since(shown.total / 2)
+    since = shown.total / 2 if choices.last_half else 0.0
+    shown = shown.since(since)
+    shade_warmup(axes, run, since)
     view = vertical_view(shown, log=choices.log, whole=choices.whole, was_log=choices.was_log)
     _draw_curve(axes, shown)
     words = view.words(shown.unit)
+    warmup = " The warm-up is shaded." if run.chains else ""
     part = "It shows the second half of the steps; the" if choices.last_half else "The"
-    figure.alt = f"{Summary(run).alt()} {part} vertical axis shows {words}."
+    figure.alt = f"{Summary(run).alt()} {part} vertical axis shows {words}.{warmup}"
     set_vertical(axes, view)
     if len(shown.steps):
         say_what_is_unseen(axes)

@@ -9,8 +9,9 @@ import numpy as np
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.plateau import fall_at_end
+from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.run_words import (
+    WELL_MIXED,
     best_words,
     ended_words,
     heading,
@@ -75,6 +76,11 @@ def _losses(run: Run) -> dict[str, str]:
         fall, steps = end
         fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"
         found["trend"] = f"still falling at the end, {fell}; train on to see it level off"
+    elif run.finished and (rise := rise_to_end(run)):
+        lowest, last = (formatting.number(mean) for mean in (rise.lowest, rise.last))
+        steps = f"steps {rise.first:,} to {rise.first + rise.window - 1:,}"
+        means = f"from {lowest}{per} (mean of {steps}) to {last} (of the last {rise.window:,})"
+        found["trend"] = f"the loss rose, {means}; a lower learning rate may keep it lower"
     return found
 
 
@@ -106,7 +112,10 @@ def _convergence(run: Run) -> dict[str, str]:
         return {}
     found = {}
     if judged["r_hat"] is not None:
-        found["R-hat"] = f"at most {formatting.ratio(judged['r_hat'])} ({judged['r_hat_of']})"
+        most = f"{formatting.ratio(judged['r_hat'])} ({judged['r_hat_of']})"
+        is_bad = judged["r_hat"] > WELL_MIXED
+        unmixed = f"up to {most}, above {WELL_MIXED}: the chains have not mixed; run longer ones"
+        found["R-hat"] = unmixed if is_bad else f"at most {most}"
     found["ESS"] = f"at least {formatting.count(judged['ess'])} ({judged['ess_of']})"
     if judged["judged"] < judged["total"]:
         why = judged["left_out"] and f": {judged['left_out']}"

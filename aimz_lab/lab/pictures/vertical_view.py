@@ -56,7 +56,7 @@ class VerticalView:
             >>> VerticalView("linear", 1.0, 2.0, above=400_000.0).words("loss")
             'loss, up to 400,000 above the picture'
             >>> VerticalView("log", 0.1, 2.0, base=1.25).words("loss")
-            'loss above its lowest, 1.25; log scale'
+            'loss from the lowest shown, 1.25; log scale'
         """
         distance = self.kind == "log" and self.base != 0
         scaled = (" " if distance else ", ").join(filter(None, [unit, self._scale()]))
@@ -67,7 +67,7 @@ class VerticalView:
             return ""
         if self.base == 0:
             return "log scale"
-        return f"above its lowest, {formatting.number(self.base)}; log scale"
+        return f"from the lowest shown, {formatting.number(self.base)}; log scale"
 
     def _above(self) -> str:
         if self.above is None:

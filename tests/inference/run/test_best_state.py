@@ -8,6 +8,7 @@ import pytest
 from aimz_lab.inference.run.best_state import offer_best
 from aimz_lab.inference.run.monitor_windows import MonitorWindows
 from aimz_lab.inference.run.records import TRAINING
+from aimz_lab.inference.run.run_words import best_words
 from aimz_lab.inference.run.smoothing import window_steps
 from tests.runs import tell, told_run
 
@@ -87,3 +88,25 @@ def test_a_short_run_that_rose_at_its_end_has_no_best_state(rng):
     run.judge_last(losses[-8:])
     assert run.best_so_far is None
     assert not run.end_best
+    assert best_words(run).startswith(
+        "none, as the loss was lower before, and no state of then was"
+    )
+
+
+def test_a_best_state_above_an_earlier_loss_says_so(rng):
+    losses = np.r_[2.0 + 0.1 * rng.normal(size=740), 3.0 + 0.1 * rng.normal(size=1_000)]
+    seldom, often = (tell([], losses, told_run(steps_per_epoch=1), chunk=n) for n in (870, 9))
+    before = "; the loss was lower before, and no state of then was kept (steps_per_call=16"
+    assert seldom.best_so_far.step == 870
+    assert before in best_words(seldom)
+    assert often.best_so_far.step < 740
+    assert "before" not in best_words(often)
+
+
+def test_a_run_whose_last_state_is_not_confirmed_says_that_it_has_no_best(rng):
+    losses = 3.0 + 0.1 * rng.normal(size=800)
+    run = tell([], losses, told_run(steps_per_epoch=1), chunk=800)
+    run.judge_last(losses[-8:] + 1.0)
+    assert best_words(run) == "none that later steps confirm"
+    short = tell([], losses[:40], told_run(steps_per_epoch=1), chunk=40)
+    assert best_words(short) == ""

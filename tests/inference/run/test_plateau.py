@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end, fall_of_mean
+from aimz_lab.inference.run.plateau import PlateauTest, fall_at_end, fall_of_mean, rise_to_end
 from aimz_lab.inference.run.records import RateChange
 from tests.runs import tell, told_run
 
@@ -84,8 +84,8 @@ def test_values_that_are_not_finite_do_not_count():
     assert PlateauTest().add(np.full((1, 64), np.nan)) == [1]
 
 
-def ended(losses, n_obs=1, rate_changed_at=None):
-    run = told_run(n_obs=n_obs)
+def ended(losses, n_obs=1, rate_changed_at=None, **info):
+    run = told_run(n_obs=n_obs, **info)
     tell([], np.asarray(losses), run, chunk=500)
     if rate_changed_at is not None:
         run.rate_changes.append(RateChange(rate_changed_at, 0.01, 0.001))
@@ -145,6 +145,28 @@ def test_a_fall_since_the_last_change_of_the_rate_is_found(rng):
     fall, steps = fall_at_end(ended(losses, rate_changed_at=4_500))
     assert fall == pytest.approx(0.01 * steps, rel=0.2)
     assert steps < 500
+
+
+def test_a_rise_to_the_end_is_found_with_its_means(rng):
+    low = np.r_[np.linspace(50, 2, 256), 2 + 0.1 * rng.normal(size=640)]
+    losses = np.r_[low, 3 + 0.1 * rng.normal(size=4_224)]
+    rise = rise_to_end(ended(10 * losses, n_obs=10))
+    assert (rise.lowest, rise.last) == pytest.approx((2, 3), abs=0.1)
+    assert 256 < rise.first < rise.first + rise.window <= 897
+    assert rise_to_end(ended(low)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+def test_noise_is_seldom_taken_for_a_rise(rng, rho):
+    runs = [ended(50 + losses) for losses in noise(rng, 2560, rho=rho)[:80]]
+    assert sum(rise_to_end(run) is not None for run in runs) <= 4
+
+
+def test_the_pattern_of_an_epoch_is_no_rise(rng):
+    """Sorted rows: the steps at the end of each epoch have a higher loss."""
+    losses = np.tile(np.linspace(1, 2, 1_000), 10) + 0.1 * rng.normal(size=10_000)
+    assert rise_to_end(ended(losses, steps_per_epoch=1_000)) is None
 
 
 def test_slow_progress_adds_up(rng):

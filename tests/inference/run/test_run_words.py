@@ -123,6 +123,25 @@ def test_skipped_steps_are_told_wherever_a_run_is():
     assert "skipped" not in repr(run_with()) + run_with()._repr_html_()
 
 
+def test_chains_that_failed_say_so_wherever_they_are():
+    run = run_with(())
+    run.chains = ChainRecord(ChainPlan(4, 10, 50), {"tau": ()}, None)
+    run.chains.extend({"diverging": np.ones((60, 4))}, 60)
+    model = Standing(run, divergent=200)
+    assert "200 divergences, in" in repr(run)
+    assert "1,000 posterior draws, 200 divergent>" in describe_in_a_line(DESCRIBED, model)
+    run.chains.worst_r_hat = 3.061, "tau"
+    assert "200 divergences, R-hat up to 3.06 (tau), in" in repr(run)
+    assert dict(run_facts(run))["R-hat"] == "up to 3.06 (tau)"
+    assert "200 divergent, R-hat up to 3.06 (tau)>" in describe_in_a_line(DESCRIBED, model)
+    advice = "200 divergent, R-hat up to 3.06 (tau): diagnose() says whether to trust these draws"
+    assert advice in describe_html(DESCRIBED, model)
+    run.chains.worst_r_hat = 1.004, "tau"
+    assert "R-hat" not in repr(run) + describe_in_a_line(DESCRIBED, Standing(run))
+    given = Standing(run, has_given_draws=True)
+    assert "divergent" not in describe_in_a_line(DESCRIBED, given)
+
+
 def test_a_rate_that_was_changed_is_told_with_the_one_at_first():
     run = run_with()
     run.learning_rate = 0.2

@@ -84,6 +84,20 @@ def test_the_best_held_out_state_comes_back_however_the_run_ends():
     assert run.notes == ["The model has the best state, that of step 3."]
 
 
+def test_a_run_with_no_best_state_to_restore_says_so(rng):
+    """One report at the end: no state was kept of the time when the loss was lower."""
+    losses = np.r_[3.0 + 0.1 * rng.normal(size=740), 6.0 + 0.1 * rng.normal(size=60)]
+    run = tell([EarlyStopping(patience=50, restore_best=True)], losses, chunk=800)
+    assert run.has_last_state
+    assert run.notes == ["No best state was kept; the model has the last one."]
+    words = "best: none, as the loss was lower before, and no state of then was kept"
+    assert words in repr(compare({"risen": run}))
+    assert "none, as the loss was lower before" in summary_text(run)
+    frame = LossPanel()
+    frame.begin(run)
+    assert frame.frame(run)["not_kept"].startswith("none, as the loss was lower before")
+
+
 def test_the_best_state_by_loss_is_that_of_the_lowest_window():
     losses = np.repeat([5.0, 3.0, 1.0, 1.0, 4.0, 2.0], 64)
     stopping = EarlyStopping(patience=50, restore_best=True)

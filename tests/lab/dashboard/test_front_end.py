@@ -266,6 +266,9 @@ class TestSameAsPython:
         later = node("later", begun, 10.0)
         assert (later["trained_s"], later["prepared_s"]) == (6, 12)
         assert node("position", {}, later, {}, None) == "compiling the first step · 12 s"
+        compiles = {**progress, "status": "running", "words": "running", "epoch": 2}
+        told = "compiling the steps for the new learning rate · 2.0 s"
+        assert node("position", {}, compiles, {}, told) == told
         ended = {**progress, "status": "completed", "epoch": 2, "words": "completed"}
         assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s · 1.0 s paused"
 
@@ -452,6 +455,9 @@ class TestScene:
         assert held_out == {"about": "The lowest held-out loss so far.", "below": ""}
         none = {"best": None, "best_step": None, "best_name": None, "best_held_out": False}
         assert node("bestWords", none) == {"about": None, "below": ""}
+        words = node("bestWords", {**none, "not_kept": "none that later steps confirm"})
+        about, below = "None that later steps confirm.", "later steps confirm none"
+        assert words == {"about": about, "below": below}
 
     def test_the_best_is_that_of_the_kernel(self, node, loss):
         drawn = self.drawn(node, loss)

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from aimz_lab.lab.dashboard.views import LineView, NotebookView, PictureView
+from aimz_lab.preparing import Preparing
 from aimz_lab.progress import StatusLine
 from tests.lab.runs import begun, feed
 from tests.terminal import Terminal
@@ -125,6 +126,21 @@ class TestPictureView:
         view.close(run, {})
         assert len(outputs) == 1
         assert "Stop was clicked" in outputs[0]["text/plain"]
+
+    def test_a_picture_stays_while_steps_compile_anew(self, outputs):
+        view, run = PictureView(), begun()
+        told = Preparing("kernel", "compiling the steps for the new learning rate", 2.0)
+        view.prepare(told)
+        assert outputs[0]["text/plain"].startswith("kernel: preparing · compiling")
+        view.open(run, {}, lambda message: None)
+        feed(run, [3.0, 2.0])
+        view.show(run, {})
+        view.prepare(told)
+        assert "image/png" in outputs[0]
+        run.finish("completed", "done")
+        view.close(run, {})
+        view.prepare(told)  # of the next call
+        assert len(outputs) == 2
 
     def test_a_line_moves_while_the_next_picture_is_not_due(self, outputs, monkeypatch):
         for name in ("PATIENCE_S", "INTERVAL_S"):

@@ -124,6 +124,8 @@ def test_r_hat_and_ess_are_arvizs_of_the_latent_sites(seen):
     worst = min(min(row["ess_bulk"], row["ess_tail"]) for row in judged["rows"])
     assert judged["ess"] == worst
     assert judged_at_the_end(seen["im"].last_run) is judged  # once, for all who ask
+    worst = judged["r_hat"], judged["r_hat_of"]
+    assert seen["im"].last_run.chains.worst_r_hat == worst
 
 
 def test_the_curve_is_the_energy_of_each_chain(seen):
@@ -170,11 +172,25 @@ def test_the_picture_shows_each_chain_and_the_warmup(seen):
     assert low < usual[0] < usual[1] < high < energies.max()
 
 
+@pytest.mark.parametrize("curve", ["n_steps", "acceptance_rate"])
+def test_the_picture_of_any_curve_shows_the_warmup(seen, curve):
+    run = seen["im"].last_run
+    figure = loss_figure(run, curve=curve)
+    [axes] = figure.axes
+    extent = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert extent.x1 == pytest.approx(60)
+    assert "warm-up" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert figure.alt.endswith("The warm-up is shaded.")
+    [half] = loss_figure(run, curve=curve, last_half=True).axes
+    assert half.get_xlim()[0] > 60
+    assert not half.patches
+
+
 def test_the_summary_says_what_came_out(seen):
     found = facts(seen["im"].last_run)
     assert found["status"] == "completed: all 80 draws of each chain done"
     assert found["draws"] == "80 in each of 2 chains, after 60 of warm-up"
-    assert found["R-hat"].startswith("at most ")
+    assert found["R-hat"].startswith("up to ")
     assert found["ESS"].startswith("at least ")
     assert "loss" not in found
     assert "MCMC with HMC" in summary_text(seen["im"].last_run).splitlines()[0]

@@ -152,7 +152,9 @@ class TestFigure:
     @pytest.mark.parametrize("losses", [[9.0, 5.0, 3.0], [9.0, 5.0, -1.0]])
     def test_a_logarithmic_axis_is_of_the_distance_to_the_lowest(self, losses):
         axes = loss_figure(finished(losses), log=True, smooth=False).axes[0]
-        assert axes.get_ylabel() == f"loss (nats)\nabove its lowest, {losses[-1]:.0f}; log scale"
+        assert (
+            axes.get_ylabel() == f"loss (nats)\nfrom the lowest shown, {losses[-1]:.0f}; log scale"
+        )
         np.testing.assert_allclose(axes.lines[0].get_ydata(), losses)  # its data are the losses
         axes.figure.canvas.draw()
         heights = axes.transAxes.inverted().transform(
@@ -335,6 +337,13 @@ class TestSummary:
         expected = "still falling at the end, by 0.07816 per row in the last 200 steps; train on"
         assert facts(run).get("trend", "").startswith(expected) == reported
         assert ("still falling" in summary_html(run)) == reported
+
+    def test_a_loss_that_rose_is_reported_with_its_means(self, rng):
+        losses = np.r_[np.full(640, 2.0), np.full(1_920, 3.0)] + 0.001 * rng.normal(size=2560)
+        run = finished(1000 * losses, n_obs=1000, batch_size=10, steps_per_epoch=64)
+        trend = facts(run)["trend"]
+        assert trend.startswith("the loss rose, from 2 per row (mean of steps ")
+        assert "to 3 (of the last" in trend
 
     def test_skipped_steps_are_a_fact(self):
         run = finished([np.nan] * 40, n_obs=1000)

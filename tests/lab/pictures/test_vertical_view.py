@@ -63,7 +63,7 @@ def test_a_fall_by_orders_of_magnitude_to_the_end_has_a_logarithmic_axis(name, b
     assert (view.kind, view.above) == ("log", None)
     assert view.base == pytest.approx(base, rel=0.01)
     assert 0 < view.low < view.high
-    assert view.words("loss").startswith(f"loss above its lowest, {base:.1f}"[:-2])
+    assert view.words("loss").startswith(f"loss from the lowest shown, {base:.1f}"[:-2])
 
 
 @pytest.mark.parametrize("name", ["ordinary", "level", "few", "one"])

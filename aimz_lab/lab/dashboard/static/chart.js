@@ -103,6 +103,10 @@ function chainSeries(loss, curve, smoothed) {
 
 /** What the best loss is, in a sentence, and in few words below it where it lies above the loss now. */
 export function bestWords(loss) {
+  if (loss.not_kept) {
+    const about = `${loss.not_kept[0].toUpperCase()}${loss.not_kept.slice(1)}.`;
+    return { about, below: loss.best_step ? "the loss was lower before" : "later steps confirm none" };
+  }
   if (loss.best_held_out) return { about: "The lowest held-out loss so far.", below: "" };
   if (!loss.best_step || loss.best_name !== "best") return { about: null, below: "" };
   return {
@@ -320,6 +324,7 @@ export function paint(ctx, shown, colors, hover) {
   if (shown.validation) validation(ctx, shown, colors);
   ctx.restore();
   rateLabels(ctx, shown, colors);
+  if (shown.warmup) warmupName(ctx, shown, colors);
   if (shown.best) best(ctx, shown, colors);
   if (hover) crosshair(ctx, shown, colors, hover);
 }
@@ -362,11 +367,25 @@ function warmup(ctx, { box, x, warmup: last, total }, colors) {
   if (right <= box.left) return;
   ctx.fillStyle = colors.grid;
   ctx.fillRect(box.left, 8, right - box.left, box.height - 36);
-  if (right - box.left < 64) return;
+}
+
+// Its name, above grid and curves.
+function warmupName(ctx, { box, x, warmup: last, total }, colors) {
+  const { width } = ctx.measureText("warm-up");
+  if (Math.min(x.at(Math.min(last, total)), box.width - 6) - box.left < width + 16) return;
+  plate(ctx, box.left + 5, 11, width + 8, colors);
   ctx.fillStyle = colors.muted;
   ctx.textAlign = "left";
-  ctx.textBaseline = "top";
-  ctx.fillText("warm-up", box.left + 6, 14);
+  ctx.textBaseline = "middle";
+  ctx.fillText("warm-up", box.left + 9, 19);
+}
+
+// Below a name: a line that shows between the letters reads as one of them.
+function plate(ctx, left, top, width, colors) {
+  ctx.fillStyle = colors.surface;
+  ctx.globalAlpha = 0.8;
+  ctx.fillRect(left, top, width, 16);
+  ctx.globalAlpha = 1;
 }
 
 function raw(ctx, shown, colors) {
@@ -447,10 +466,7 @@ function best(ctx, { best: { name, step, value }, x, y, box }, colors) {
   const below = top + 12 < box.height - 40;
   const place = [left + (toTheLeft ? -10 : 10), below ? top + 14 : top - 14];
   const { width } = ctx.measureText(text);
-  ctx.fillStyle = colors.surface; // a curve that shows between the letters reads as one of them
-  ctx.globalAlpha = 0.8;
-  ctx.fillRect(place[0] - (toTheLeft ? width + 3 : 3), place[1] - 8, width + 6, 16);
-  ctx.globalAlpha = 1;
+  plate(ctx, place[0] - (toTheLeft ? width + 3 : 3), place[1] - 8, width + 6, colors);
   ctx.fillStyle = colors.best;
   ctx.fillText(text, ...place);
 }

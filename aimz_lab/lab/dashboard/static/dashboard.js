@@ -170,7 +170,10 @@ class View {
     };
     for (const name of TRAITS) {
       on(`change:${name}`, () => {
-        if (name === "progress") this.received = performance.now();
+        if (name === "progress") {
+          this.received = performance.now();
+          if (this.model.get("progress").words !== "preparing") this.preparing = undefined;
+        }
         this.heard = true;
         this.refresh(name);
       });
@@ -339,6 +342,7 @@ class View {
   awaited(asked, rate = null) {
     const { status, step } = this.model.get("progress");
     const when = status === "paused" && !["stop", "restore_best"].includes(asked) ? "once the run goes on"
+      : this.preparing ? "once the steps are compiled for it"
       : step ? "after the steps under way" : "once the first steps are compiled";
     if (asked in ASKED) return `${ASKED[asked]} ${when}…`;
     return rate === null ? "" : `Setting the learning rate to ${number(rate, 3)} ${when}…`;

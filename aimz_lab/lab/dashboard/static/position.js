@@ -21,12 +21,13 @@ function drawn(sampling) {
 
 /**
  * Epoch or draws with the time left, or the time that a finished run took. Before the first step,
- * what is done to prepare it, as the kernel told last.
+ * and while steps compile for a new learning rate, what is done, as the kernel told last.
  */
 export function position(meta, progress, sampling, preparing) {
   if (progress.words === "preparing") {
     return preparing ?? `compiling the first step · ${duration(progress.prepared_s)}`;
   }
+  if (preparing && progress.status === "running") return preparing;
   const parts = [sampling?.of ? drawn(sampling)
     : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
   const { trained_s: trained, prepared_s: prepared, paused_s: paused } = progress;
