@@ -44,7 +44,7 @@ from aimz_lab.lab.explorers.prior_inputs import (
 from aimz_lab.lab.explorers.prior_program import PriorProgram
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name, read_prior_sites
 from aimz_lab.lab.explorers.quantiles import quantile_with_error
-from aimz_lab.lab.formatting import number, share
+from aimz_lab.lab.formatting import number, number_beside, share
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import callable_name, shown
 
@@ -454,8 +454,8 @@ def _outside_words(shown_ends: tuple[float, float] | None, values: np.ndarray) -
     outside = 1.0 - float(np.mean((values >= low) & (values <= high)))
     if outside <= _LITTLE:
         return []
-    ends = f"from {number(low)} to {number(high)}"
-    return [f"The picture goes {ends}; {share(outside)} of the draws lie outside."]
+    ends = " to ".join(number_beside(end, high - low) for end in shown_ends)
+    return [f"The picture goes from {ends}; {share(outside)} of the draws lie outside."]
 
 
 def _step(value: float) -> float:

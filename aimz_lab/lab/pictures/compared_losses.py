@@ -66,7 +66,7 @@ def comparison_figure(
 def _words(runs: Mapping[str, Run], differences: Mapping[str, tuple[float, float]]) -> str:
     ends = [f"{name} ends at {formatting.number(_end(run))}" for name, run in runs.items()]
     said = [f"Losses over the steps: {', '.join(ends)}."] if ends else []
-    less = [f"{name} {formatting.number(diff)}" for name, (diff, _) in differences.items()]
+    less = [f"{name} {formatting.number_beside(*one)}" for name, one in differences.items()]
     if less:
         said.append(f"Leave-one-out compared with the best: {', '.join(less)}.")
     return " ".join(said)

@@ -13,6 +13,7 @@ import pytest
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.lab import History, compare, loss_figure
+from aimz_lab.lab.callbacks.comparison import Comparison
 from tests.lab.runs import begun, feed
 
 
@@ -64,6 +65,12 @@ def test_one_run_under_two_names_is_refused():
             compare(both)
     with pytest.raises(ArgumentError, match="'kernel 1' is given twice, also as 'kernel 2'"):
         compare(RUN, RUN)
+
+
+def test_scores_have_the_digits_that_their_errors_need():
+    scores = [{"elpd_loo": -12_345.6, "draws_se": 0.12}, {"elpd_loo": -12_345.9, "draws_se": None}]
+    elpd, _ = Comparison(dict(zip("ab", scores, strict=True)), {})._cells()[1:]
+    assert elpd[1:] == ["-12,345.60", "-12,346"]
 
 
 def test_a_legend_says_which_run_the_picture_does_not_reach():
