@@ -137,6 +137,20 @@ def test_a_start_far_off_leaves_the_ends_visible():
     assert "log scale" in axes.get_ylabel()  # as on the page and in loss_figure
 
 
+def test_a_far_shorter_run_is_seen_beside_a_long_one():
+    short = finished(np.geomspace(7e7, 2e5, 45))
+    long = finished(np.r_[np.geomspace(2e6, 40, 3_000), np.full(57_000, 39.0)])
+    axes = compare({"short": short, "long": long}).figure().axes[0]
+    assert axes.get_xlabel() == "step, log scale"
+    box = axes.get_window_extent()
+    for line in axes.lines:
+        places = axes.transData.transform(line.get_xydata())
+        wide, high = np.ptp(places, axis=0)
+        assert wide > 0.2 * box.width
+        assert high > 0.2 * box.height
+    assert compare(short, RUN).figure().axes[0].get_xlabel() == "step"
+
+
 def test_a_fall_in_the_midst_is_no_start_that_may_be_cut_off(rng):
     """As of a rate that is lowered after a quarter of the steps."""
     plateaus = np.where(np.arange(4_000) < 1_100, 8.33, 8.20) + rng.normal(size=4_000) * 0.02
