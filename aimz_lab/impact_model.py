@@ -2522,6 +2522,7 @@ class ImpactModel:
             has_given_draws=fitted is not None and fitted.is_given,
             has_diverged=self._trained.is_wrecked or (run is not None and run.status == "diverged"),
             reads_tables=self._table is not None,
+            steps_by_hand=self._trained.by_hand.done if self._trained.by_hand else 0,
         )
 
     # Shared by the public methods. Only these assign the results of a training.
@@ -2740,7 +2741,11 @@ class ImpactModel:
 
     @property
     def _way_to_draws(self) -> str:
-        return way_to_draws(self._last_run, are_chains=isinstance(self._inference, MCMC))
+        return way_to_draws(
+            self._last_run,
+            are_chains=isinstance(self._inference, MCMC),
+            is_by_hand=self._trained.by_hand is not None,
+        )
 
     @property
     def _settled(self) -> Moment:
