@@ -48,7 +48,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "n_obs": ("rows", formatting.count),
     "learning_rate": ("learning rate at first", formatting.number),
     "last_learning_rate": ("learning rate at last", formatting.number),
-    "scaled": ("scaled", str),
+    "scaled": ("weight of the rows of a batch", str),
     "posterior_draws": ("draws of the posterior", formatting.count),
     "held_out_elbo": ("held-out ELBO per row", formatting.number),
     "held_out_elbo_se": ("error of the ELBO by its draws", formatting.number),

@@ -22,10 +22,12 @@ from aimz_lab.lab.explorers.charts import Chart, View
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.moved_priors import MovedPriors, Numbers
 from aimz_lab.lab.explorers.prior_charts import (
+    MOST_ENTRIES,
     CurveColumn,
     Densities,
     check_numbers,
     curve_chart,
+    entries_chart,
     levels_chart,
     predictive_chart,
     prior_chart,
@@ -309,10 +311,12 @@ class _Priors:
             smooth = name in self._program.computed
             curve = curve_chart(drawn, over.values, data, kept, **titles, has_lines=smooth)
             return curve, None
+        is_ecdf = picture == "ECDF"
+        if name != self._output and math.prod(drawn.shape[1:]) <= MOST_ENTRIES:
+            return entries_chart(drawn, kept, name=label, as_ecdf=is_ecdf)
         limits = self._limits if name == self._output else (-math.inf, math.inf)
         flat = None if data is None else data[np.isfinite(data)].ravel()
         levels = self._levels if name == self._output else ()
-        is_ecdf = picture == "ECDF"
         return predictive_chart(
             drawn, flat, limits, kept, name=label, as_ecdf=is_ecdf, levels=levels
         )
