@@ -2524,6 +2524,7 @@ class ImpactModel:
             has_diverged=self._trained.is_wrecked or (run is not None and run.status == "diverged"),
             divergent=0 if fitted is None else fitted.posterior.num_divergent,
             reads_tables=self._table is not None,
+            steps_by_hand=self._trained.by_hand.done if self._trained.by_hand else 0,
         )
 
     # Shared by the public methods. Only these assign the results of a training.
@@ -2742,7 +2743,11 @@ class ImpactModel:
 
     @property
     def _way_to_draws(self) -> str:
-        return way_to_draws(self._last_run, are_chains=isinstance(self._inference, MCMC))
+        return way_to_draws(
+            self._last_run,
+            are_chains=isinstance(self._inference, MCMC),
+            is_by_hand=self._trained.by_hand is not None,
+        )
 
     @property
     def _settled(self) -> Moment:

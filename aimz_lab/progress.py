@@ -6,7 +6,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from html import escape
 from types import TracebackType
@@ -29,6 +29,10 @@ _LEAST_MEASURED_S, _LEAST_MEASURED_SHARE, _MEASURED_S = 1.0, 0.05, 5.0
 
 _PLAIN = str.maketrans({"·": "|"})
 _WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
+_ROUNDING = 1e-7  # of a value: a smaller spread is what single precision leaves
+_MEASURES = ("mean", "median", "50%", "observed", "predicted")
+_ENDS = (("hdi_low", "hdi_high"), ("low", "high"), ("5%", "95%"))
+_SPREADS = ("sd", "se")
 
 
 def fixed(value: float, decimals: int = 0, *, group: str = ",") -> str:
@@ -62,23 +66,83 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{float(rounded):z.{digits}g}"
 
 
-def number_each(values: Iterable[float]) -> list[str]:
-    """Write values, each by :func:`number`."""
-    return [number(float(value)) for value in values]
+def number_beside(value: float, spread: float, digits: int = 4) -> str:
+    """Write a value that stands beside its spread, as :func:`number` does or with more decimals.
+
+    Args:
+        value: A mean, or an end of an interval.
+        spread: Its standard deviation, or the width of its interval, which gets two digits. What is
+            not finite, or within the rounding of single precision, asks for no more decimals.
+        digits: Least significant digits.
+
+    Example:
+        >>> number_beside(1182.04, 0.065), number_beside(1182.04, 30.0), number_beside(0.5, 0.2)
+        ('1,182.040', '1,182', '0.5')
+    """
+    if not value or not math.isfinite(value):
+        return number(value, digits)
+    exponent = math.floor(math.log10(abs(value)))
+    decimals = _decimals(spread, abs(value))
+    if decimals <= max(0, digits - 1 - exponent):
+        return number(value, digits)
+    if 1e-3 <= abs(value) < 1e9:
+        return fixed(value, decimals)
+    return number(value, decimals + 1 + exponent)
 
 
-def numbers_alike(values: Sequence[float]) -> list[str]:
+def _decimals(spread: float, value: float) -> int:
+    """Return how many decimals give a spread two digits."""
+    if not _ROUNDING * value < spread < math.inf:
+        return 0
+    return max(0, 1 - math.floor(math.log10(spread / 0.995)))  # 0.0996 is written 0.10
+
+
+def numbers_of_row(row: Mapping[str, float]) -> list[str]:
+    """Write the numbers of a row of a table; means and ends of intervals beside their spread.
+
+    Args:
+        row: The numbers by column. ``sd``, ``se`` and the width of an interval are spreads of
+            ``mean``, ``median`` and of the ends of that interval; ``cost_sd`` and the like are
+            those of ``cost``, ``cost_mean`` and ``cost_low``. The least one counts.
+
+    Example:
+        >>> numbers_of_row({"mean": 1182.04, "sd": 0.06475, "hdi_low": 1181.92, "r_hat": 1.001})
+        ['1,182.040', '0.06475', '1,181.920', '1.001']
+    """
+    return [number_beside(value, _spread_of(name, row)) for name, value in row.items()]
+
+
+def _spread_of(name: str, row: Mapping[str, float]) -> float:
+    places = [*_MEASURES, *(end for ends in _ENDS for end in ends)]
+    stems = [f"{name}_", *(name.removesuffix(one) for one in places if name.endswith(one))]
+    found = [row[key] for stem in stems for one in _SPREADS if (key := f"{stem}{one}") in row]
+    for stem in stems:
+        for low, high in _ENDS:
+            if {f"{stem}{low}", f"{stem}{high}"} <= row.keys():
+                found.append(row[f"{stem}{high}"] - row[f"{stem}{low}"])
+    return min(filter(math.isfinite, found), default=math.nan)
+
+
+def numbers_alike(values: Sequence[float], spreads: Iterable[float] = ()) -> list[str]:
     """Write values of one unit with equally many decimals, so that a column of them lines up.
+
+    Args:
+        values: The values.
+        spreads: Spreads that stand beside them; the least one gets two digits, as in
+            :func:`number_beside`.
 
     Example:
         >>> numbers_alike([9.234, 14.0, 0.85]), numbers_alike([2.0, 31.0]), numbers_alike([1e-9])
         (['9.23', '14.00', '0.85'], ['2', '31'], ['1e-09'])
+        >>> numbers_alike([138.471, 138.5293], [0.052])
+        ['138.471', '138.529']
     """
-    each = number_each(values)
+    each = [number(float(value)) for value in values]
     largest = max((abs(float(value)) for value in values), default=0.0)
     if not 1e-3 <= largest < 1e9 or any("n" in text for text in each):  # nan, inf
         return each
-    decimals = max(0, 3 - math.floor(math.log10(largest)))
+    beside = max((_decimals(float(spread), largest) for spread in spreads), default=0)
+    decimals = max(0, 3 - math.floor(math.log10(largest)), beside)
     alike = [f"{float(value):z,.{decimals}f}" for value in values]
     while decimals and all(text.endswith("0") for text in alike):
         decimals, alike = decimals - 1, [text[:-1] for text in alike]

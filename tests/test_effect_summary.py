@@ -73,6 +73,20 @@ def test_numbers_of_a_column_line_up():
     assert "text-align:right" in summary._repr_html_()
 
 
+def test_a_mean_has_the_digits_that_its_interval_needs():
+    sites = {"y": (("chain", "draw"), 1182.0 + 0.065 * RNG.normal(size=(1, 500)))}
+    shops = 1182.0 + RNG.normal(size=(1, 500, 2)) * [0.065, 3.0]
+    for draws in (xr.Dataset(sites), xr.Dataset({"y": (("chain", "draw", "shop"), shops)})):
+        summary = summarize_effect(draws)
+        known = summary.y.sel(summary=["hdi_low", "hdi_high"]).values.reshape(2, -1)[:, 0]
+        _, mean, _, *ends = str(summary).splitlines()[2].split()
+        written = [float(one.replace(",", "")) for one in ends]
+        assert written == pytest.approx(known, abs=0.001)
+        text = summary.y.attrs["text"]
+        assert f"{mean} " in text
+        assert f"{ends[0]} to {ends[1]}" in text
+
+
 def test_of_many_rows_the_first_and_the_last_are_printed():
     summary = summarize_effect(effect(y={"obs": 1500}))
     lines = str(summary).splitlines()

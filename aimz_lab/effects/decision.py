@@ -14,7 +14,7 @@ from aimz_lab.data.html import html_report
 from aimz_lab.effects.allocation import SLACK, Allocation
 from aimz_lab.effects.sentences import DRAWN_HERE, OF_RUNNING_FIT, WITHOUT_NOISE
 from aimz_lab.effects.summaries import hdi
-from aimz_lab.progress import fixed, number, numbers_alike, percentage
+from aimz_lab.progress import fixed, number, number_beside, numbers_alike, percentage
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 
@@ -84,7 +84,7 @@ class Decision:
         compared, than = self._compared_with(actions, best)
         said = [
             f"Of one action for all rows, {best!r} has the highest expected utility, "
-            f"{number(row['utility'])} per row; it is the best of them with probability "
+            f"{self._utility(best)} per row; it is the best of them with probability "
             f"{percentage(row['p_best'])}, and knowing the truth would add "
             f"{self._small(row['regret'], row['utility'])} per row"
             f"{self._beyond(row['cost'])}.",
@@ -130,8 +130,27 @@ class Decision:
         if paid.empty:
             return ["The budget pays for no action for all rows."], f"{best!r} for all"
         other = paid["added"].idxmax()
-        utility = number(paid.loc[other, "utility"])
-        return [f"Of those that the budget pays for, it is {other!r}, {utility} per row."], "that"
+        return [
+            f"Of those that the budget pays for, it is {other!r}, {self._utility(other)} per row."
+        ], "that"
+
+    @property
+    def _spreads(self) -> list[float]:
+        """What the digits of utilities have to show: intervals, and how far actions are apart.
+
+        What moves the utilities of all actions alike decides nothing between them, and may make
+        their intervals far wider than the differences to the best action.
+        """
+        actions = self.table.drop(index=TARGETED)
+        draws = self.utility.sel(policy=list(actions.index)).transpose("policy", "sample").values
+        apart = draws - draws[int(np.argmax(actions["added"]))]
+        differences = np.maximum(np.abs(apart.mean(1)), apart.std(1))
+        widths = self.table["hdi_high"] - self.table["hdi_low"]
+        return [float(one) for one in (*widths, *differences) if one > 0]
+
+    def _utility(self, action: str) -> str:
+        spread = min(self._spreads, default=math.nan)
+        return number_beside(self.table.loc[action, "utility"], spread)
 
     def _is_paid(self, cost: float) -> bool:
         return self.budget is None or cost <= self.budget * (1 + SLACK)
@@ -189,7 +208,7 @@ class Decision:
         utilities = self.table[_UTILITIES].to_numpy()
         known = ~np.isnan(utilities)
         alike = np.full(utilities.shape, "-", object)
-        alike[known] = numbers_alike(utilities[known])
+        alike[known] = numbers_alike(utilities[known], self._spreads)
         columns = dict(zip(_UTILITIES, alike.T.tolist(), strict=True))
         for name in ("added", "regret"):
             known = self.table[name].dropna()

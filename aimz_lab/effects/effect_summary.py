@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ from aimz_lab.effects.sentences import (
     OF_RUNNING_FIT,
     interval_of,
 )
-from aimz_lab.progress import count, number_each, numbers_alike
+from aimz_lab.progress import count, numbers_alike, numbers_of_row
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 
@@ -29,6 +29,7 @@ SUMMARY = "summary"
 """Dimension of the summaries: mean, sd, ends of the interval."""
 
 _MOST_ROWS = 20  # that are printed of a site
+_PLACES = ("mean", "hdi_low", "hdi_high")
 
 
 class EffectSummary(xr.Dataset):
@@ -105,11 +106,12 @@ class EffectSummary(xr.Dataset):
         if all(site.ndim == 1 for site in sites):
             frame = late_import("pandas").concat([_frame(site, None) for site in sites])
             # Each site has a unit of its own.
-            yield _title(sites, ", ".join(map(_called, sites))), _cells(frame, number_each), 1
+            rows = [numbers_of_row(row) for row in frame.to_dict("records")]
+            yield _title(sites, ", ".join(map(_called, sites))), _cells(frame, rows), 1
             return
         for site in sites:
             frame, total = _frame(site, _MOST_ROWS), _n_entries(site)
-            cells, name = _cells(frame, numbers_alike), _called(site)
+            cells, name = _cells(frame, _columns_alike(frame)), _called(site)
             if total > len(frame):
                 cells.insert(1 + len(frame) // 2, ["..."] * len(cells[0]))
                 name += f" ({count(total)} rows; .table() has each)"
@@ -199,15 +201,21 @@ def _labelled(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_axis(labels)
 
 
-def _cells(frame: pd.DataFrame, write: Callable[[np.ndarray], list[str]]) -> list[list[str]]:
-    """Return the header and the rows of a table as text."""
+def _columns_alike(frame: pd.DataFrame) -> list[list[str]]:
+    """Return the rows of a table as text, each column with equally many decimals."""
+    spreads = frame.get("sd", ())
+    columns = [
+        numbers_alike(frame[name].to_list(), spreads if name in _PLACES else ()) for name in frame
+    ]
+    return list(map(list, zip(*columns, strict=True)))
+
+
+def _cells(frame: pd.DataFrame, rows: Sequence[list[str]]) -> list[list[str]]:
+    """Return the header and the rows of a table, with their labels."""
     names = ["" if name in (None, "site") else str(name) for name in frame.index.names]
     labels = [at if isinstance(at, tuple) else (at,) for at in frame.index]
-    columns = [write(frame.iloc[:, i].to_numpy(np.float64)) for i in range(frame.shape[1])]
-    rows = [
-        [*map(str, at), *row] for at, row in zip(labels, zip(*columns, strict=True), strict=True)
-    ]
-    return [[*names, *frame.columns], *rows]
+    cells = [[*map(str, at), *row] for at, row in zip(labels, rows, strict=True)]
+    return [[*names, *map(str, frame.columns)], *cells]
 
 
 def _text(rows: list[list[str]], n_labels: int) -> str:

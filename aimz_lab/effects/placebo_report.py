@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
-from aimz_lab.progress import number
+from aimz_lab.progress import number_beside, numbers_of_row
+from aimz_lab.system.imports import late_import
 from aimz_lab.trust.report import Finding, Level, Report, of_left_out
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Placebo(Report):
             _of_placebos(self, len(sham), [chances[name] for name in sham.index]),
         ]
         if self.p is not None:
-            findings.append(_of_the_real(self.p, len(sham), table["mean"].iloc[0]))
+            findings.append(_of_the_real(self.p, len(sham), table.iloc[0]))
         is_right = findings[0].level == "green"
         sentences = _SENTENCES | (_NOT_TOLD if is_right else {})
         super().__init__("Placebo", tuple(findings), sentences)
@@ -101,12 +102,16 @@ class Placebo(Report):
         return " ".join([*found, *self.next_steps])
 
     def __str__(self) -> str:
-        table = self.table.to_string(float_format=number)
-        return f"{super().__str__()}\n\n{table}"
+        cells = late_import("pandas").DataFrame(self._cells(), self.table.index, self.table.columns)
+        return f"{super().__str__()}\n\n{cells.to_string()}"
 
     def _repr_html_(self) -> str:
-        cells = [[str(n), *map(number, row)] for n, *row in self.table.itertuples()]
+        named = zip(self.table.index, self._cells(), strict=True)
+        cells = [[str(name), *row] for name, row in named]
         return super()._repr_html_() + html_table("Effects", ["", *self.table.columns], cells)
+
+    def _cells(self) -> list[list[str]]:
+        return [numbers_of_row(row) for row in self.table.to_dict("records")]
 
 
 def _of_placebos(found: Placebo, n: int, chances: list[float]) -> Finding:
@@ -127,10 +132,11 @@ def _of_placebos(found: Placebo, n: int, chances: list[float]) -> Finding:
     return Finding(f"placebo {found.kind}s", level, text, "" if level == "green" else advice)
 
 
-def _of_the_real(p: float, n: int, mean: float) -> Finding:
+def _of_the_real(p: float, n: int, real: pd.Series) -> Finding:
+    mean = number_beside(real["mean"], real["hdi_high"] - real["hdi_low"], 3)
     text = (
-        f"{p:.0%} of all effects, the real one of {number(mean, 3)} among them, are at least as "
-        "far from 0 as it"
+        f"{p:.0%} of all effects, the real one of {mean} among them, are at least as far from 0 as "
+        "it"
     )
     least = 1 / (n + 1)
     if p > max(_RARE, least):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from aimz_lab.effects.asked import Asked
 from aimz_lab.effects.measures import AVERAGE, NO_EFFECT
 from aimz_lab.predictive.drawn_sites import named_as_drawn
-from aimz_lab.progress import number, percentage
+from aimz_lab.progress import number, number_beside, percentage
 from aimz_lab.system.lazy_modules import xr
 
 FEW_DRAWS = 400
@@ -207,7 +207,7 @@ def _n_distinct(values: Float[np.ndarray, "sample entry"]) -> Int[np.ndarray, " 
 
 def _one(name: str, summary: xr.DataArray, asked: Asked, *, is_single: bool) -> str:
     form = _WHAT.get(asked.contrast, f"gives {{mean}} as the {asked.contrast} of {{site}}")
-    effect = form.format(site=name, mean=_written(_value(summary, "mean"), asked))
+    effect = form.format(site=name, mean=_written(summary, "mean", asked))
     if is_single:
         return f"The intervention {effect} on average. {OF_SINGLE_OUTCOMES}"
     kind = "an odds ratio; " * (asked.contrast == "odds_ratio")
@@ -236,7 +236,7 @@ def _several(
             zip(dims, map(int, np.unravel_index(int(place), ordered.shape[:-1])), strict=True)
         )
         entry = ordered.isel(at)
-        value = _written(_value(entry, "mean"), asked)
+        value = _written(entry, "mean", asked)
         known = ", ".join([_interval(entry, asked), *_side(entry, asked)])
         label = ", ".join(_label(ordered, dim, i) for dim, i in at.items())
         named.append((label, value + f" ({known})" * (not single[tuple(at.values())])))
@@ -263,8 +263,11 @@ def _are_written_alike(summary: xr.DataArray) -> bool:
     if np.isnan(told).any():
         return False
     by_entry = told.reshape(-1, told.shape[-1])
+    spread = float(np.nanmin(summary.sel(summary="sd").values))
     ends = zip(by_entry.min(0), by_entry.max(0), strict=True)
-    return all(number(low, 3) == number(high, 3) for low, high in ends)
+    return all(
+        number_beside(low, spread, 3) == number_beside(high, spread, 3) for low, high in ends
+    )
 
 
 def _label(summary: xr.DataArray, dim: str, place: int) -> str:
@@ -306,7 +309,7 @@ def _side(summary: xr.DataArray, asked: Asked) -> list[str]:
 
 
 def _interval(summary: xr.DataArray, asked: Asked) -> str:
-    low, high = (_written(_value(summary, f"hdi_{end}"), asked) for end in ("low", "high"))
+    low, high = (_written(summary, f"hdi_{end}", asked) for end in ("low", "high"))
     if "nan" not in (low[:3], high[:3]) and not _holds_its_mean(summary):
         return f"no {asked.prob:.0%} interval: that of the draws leaves out their mean"
     return f"{asked.prob:.0%} interval {low} to {high}"
@@ -359,8 +362,9 @@ def _value(summary: xr.DataArray, label: str) -> float:
     return float(summary.sel(summary=label))
 
 
-def _written(value: float, asked: Asked) -> str:
-    return f"{number(value, 3)}{_UNITS.get(asked.contrast, '')}"
+def _written(summary: xr.DataArray, label: str, asked: Asked) -> str:
+    text = number_beside(_value(summary, label), _value(summary, "sd"), 3)
+    return f"{text}{_UNITS.get(asked.contrast, '')}"
 
 
 def _given(value: float, asked: Asked) -> str:

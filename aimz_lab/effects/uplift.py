@@ -20,7 +20,7 @@ from aimz_lab.effects.sentences import DRAWN_HERE, WITHOUT_NOISE
 from aimz_lab.effects.summaries import draws_of, hdi, site_of
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.predictive.drawn_sites import named_as_drawn
-from aimz_lab.progress import number
+from aimz_lab.progress import number_beside, numbers_of_row
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -62,7 +62,9 @@ class Uplift:
     @property
     def text(self) -> str:
         """What was found, in a paragraph."""
-        low, high = hdi(self.qini_draws, self.prob)
+        ends = hdi(self.qini_draws, self.prob)
+        spread = float(ends[1] - ends[0])
+        mean, low, high = (number_beside(float(one), spread, 3) for one in (self.qini, *ends))
         table = self.calibration
         off = (table["observed"] - table["predicted"]).abs() > 2 * table["observed_se"]
         judged = int(table["observed_se"].notna().sum())
@@ -72,9 +74,9 @@ class Uplift:
         share = (as_good + 1) / (len(self.qini_random) + 1)  # Phipson and Smyth (2010)
         said = "it is better than chance" if share <= _RARE else "it may be chance"
         return (
-            f"Rows ranked by their mean effect gain {number(self.qini, 3)} more per row than at "
+            f"Rows ranked by their mean effect gain {mean} more per row than at "
             f"random (the Qini area; {self.prob:.0%} of the draws' own rankings: "
-            f"{number(low, 3)} to {number(high, 3)}). {as_good} of {len(self.qini_random)} random "
+            f"{low} to {high}). {as_good} of {len(self.qini_random)} random "
             f"rankings gain as much: {said}. In {int(off.sum())} of "
             f"{judged} bins the observed effect is more than two standard errors from the "
             f"predicted one{left}. Observed "
@@ -94,12 +96,18 @@ class Uplift:
         )
 
     def __repr__(self) -> str:
-        return f"{self.text}\n{self.calibration.to_string(float_format=number)}"
+        pd = late_import("pandas")
+        table = self.calibration
+        cells = pd.DataFrame(self._cells(), table.index, table.columns)
+        return f"{self.text}\n{cells.to_string()}"
 
     def _repr_html_(self) -> str:
         table = self.calibration
-        cells = [[str(bin_), *(number(v) for v in row)] for bin_, *row in table.itertuples()]
+        cells = [[str(bin_), *row] for bin_, row in zip(table.index, self._cells(), strict=True)]
         return html_report(self.text, ["bin", *table.columns], cells)
+
+    def _cells(self) -> list[list[str]]:
+        return [numbers_of_row(row) for row in self.calibration.to_dict("records")]
 
 
 @public

@@ -20,6 +20,7 @@ from aimz_lab.inference.run.run_words import (
     skipped,
     taken_at,
 )
+from aimz_lab.inference.running_fit import DRAWS_OF_GUIDE
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -124,6 +125,7 @@ class Standing:
         has_diverged: Whether its last training diverged.
         reads_tables: Whether its rows come as tables.
         divergent: Its draws that are at the end of a divergent transition.
+        steps_by_hand: Steps of ``train_on_batch`` since the last ``fit``.
     """
 
     run: Run | None = None
@@ -132,6 +134,7 @@ class Standing:
     has_diverged: bool = False
     reads_tables: bool = False
     divergent: int = 0
+    steps_by_hand: int = 0
 
 
 def describe_in_a_line(described: JsonObject, standing: Standing) -> str:
@@ -165,6 +168,8 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
 def _next(described: JsonObject, standing: Standing) -> str:
     """Say what gives a model draws."""
     data = "df" if standing.reads_tables else "X, y"
+    if standing.steps_by_hand:
+        return f"{DRAWS_OF_GUIDE} draws from its guide"
     if described["inference"] == "MCMC":
         return f"fit_on_batch({data}) runs its chains"
     calls = f"fit({data})" if standing.reads_tables else f"fit({data}) or fit_on_batch({data})"
@@ -229,6 +234,8 @@ def _training_words(described: JsonObject, standing: Standing) -> str:
         return f"{described['ending']},{' trained' if described['fitted'] else ''}{data}"
     if not trained:
         return "not trained yet"
+    if steps := standing.steps_by_hand:
+        return f"{count(steps)} step{'s' * (steps > 1)} of train_on_batch{data}"
     loaded = f"loaded from {standing.loaded_from}, " if standing.loaded_from else ""
     return f"{loaded}trained{data}"
 

@@ -69,13 +69,20 @@ class Moment:
         raise NotFittedError(msg)
 
 
-def way_to_draws(run: Run | None, *, are_chains: bool) -> str:
+DRAWS_OF_GUIDE = "im.set_posterior_sample(im.sample(return_datatree=False))"
+"""Gives a model that was trained by a hand-written loop its draws."""
+
+
+def way_to_draws(run: Run | None, *, are_chains: bool, is_by_hand: bool) -> str:
     """Write what to do for a posterior, and why the last chains of the model left none.
 
     Args:
         run: The last run of the model, or ``None``.
         are_chains: Whether the model does MCMC.
+        is_by_hand: Whether a hand-written loop trained it last.
     """
+    if is_by_hand:
+        return f"{DRAWS_OF_GUIDE} draws one from the guide that train_on_batch trained."
     if not are_chains:
         return "call fit, fit_on_batch or set_posterior_sample first."
     chains = None if run is None else run.chains

@@ -18,7 +18,15 @@ from aimz_lab.inference.run.run_words import (
     status_words,
     time_words,
 )
-from aimz_lab.progress import count, duration, fixed, number, rate
+from aimz_lab.progress import (
+    count,
+    duration,
+    fixed,
+    number,
+    number_beside,
+    numbers_of_row,
+    rate,
+)
 
 __all__ = [
     "STATUS_WORDS",
@@ -27,6 +35,8 @@ __all__ = [
     "duration",
     "mean_rates",
     "number",
+    "number_beside",
+    "numbers_of_row",
     "rate",
     "ratio",
     "share",

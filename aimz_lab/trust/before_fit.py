@@ -27,7 +27,7 @@ from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.preparing import doing
-from aimz_lab.progress import number
+from aimz_lab.progress import number_beside
 from aimz_lab.system.old_jax import cost_of_old_jax
 from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.loss_checks import end_of
@@ -391,9 +391,8 @@ def _prior_finding(preflight: Preflight, rows: Rows) -> Finding:
         return Finding("prior", "amber", "prior predictive draws are not finite", _PRIOR)
     low, high, noise = _range_of(drawn)
     outside = float(((seen < low) | (seen > high)).mean())
-    text = (
-        f"{PRIOR_SHARE:.0%} of prior predictions are within {number(low, 3)} and {number(high, 3)}"
-    )
+    ends = (number_beside(float(end), float(high - low), 3) for end in (low, high))
+    text = f"{PRIOR_SHARE:.0%} of prior predictions are within {' and '.join(ends)}"
     if noise >= 0.01:
         text += f", a range that {len(drawn):,} draws tell to {noise:.0%}"
     wide = (high - low) / np.ptp(seen) if np.ptp(seen) > 0 else 0.0  # one value has no range

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from aimz_lab.progress import number
+from aimz_lab.progress import number_beside
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import smoothed, trusted_k
 from aimz_lab.trust.uniformity import Uniformity, uniformity
@@ -304,8 +304,8 @@ def p_value_finding(found: dict[str, tuple[float, float, float]]) -> Finding:
         if bad == "red" or (bad == "amber" and level == "green"):
             level = bad
             worst = (
-                f"the {name} of y is {number(observed, 3)} and that of predictions "
-                f"{number(predicted, 3)} (p = {p:.3f})"
+                f"the {name} of y is {number_beside(observed, sd, 3)} and that of predictions "
+                f"{number_beside(predicted, sd, 3)} (p = {p:.3f})"
             )
     listed = ", ".join(f"{_p_words(p)} of the {name}" for name, (p, _, _) in found.items())
     text = worst or f"predictive p-values are {listed}{_why_no_doubt(found)}"

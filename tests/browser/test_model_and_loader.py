@@ -45,7 +45,7 @@ TIMES = """
 for each in (explorer, plan):
     for name, times in (("answered", each.times), ("drawn", each.drawn)):
         print(each.title, name, len(times), *np.quantile(times, [0.5, 0.95]).round(1))
-print("at", explorer.values["pick"], plan.values["batch_size"], loader.batch_size, loader.epoch)
+print("at", explorer.values["site"], plan.values["batch_size"], loader.batch_size, loader.epoch)
 """
 
 

@@ -219,6 +219,14 @@ def test_text_and_table_compare_with_the_best_action_for_all_rows(im):
     assert alike.text.startswith("Of one action for all rows, 'all' has")
 
 
+def test_utilities_have_the_digits_that_tell_actions_apart(im):
+    found = im.decide(actions(more=np.full(N, 1.0001, np.float32)))
+    assert found.table.loc["more", "hdi_high"] - found.table.loc["more", "hdi_low"] > 1
+    written = {row[0]: row[1] for row in found._cells()}
+    assert written["more"] != written["all"]  # 0.0001 apart, in each draw
+    assert f"utility, {written['more']} per row" in found.text
+
+
 def flags(X, treated, y=None):
     level = numpyro.sample("level", dist.Normal())
     with numpyro.plate("person", X.shape[0]):

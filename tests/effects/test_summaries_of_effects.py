@@ -168,7 +168,7 @@ def test_a_small_group_among_large_ones_has_no_interval_of_single_outcomes():
         {"y": (("chain", "draw", "group"), np.stack(shown, 1)[None])}, coords={"group": group}
     )
     found = summarize_effect(given)
-    assert "group many: 0.199 (94% interval 0.1" in found.y.text
+    assert "group many: 0.1995 (94% interval 0.1" in found.y.text
     assert "group one: 0.29; group two: 0.482" in found.y.text
     assert "Where no interval is given" in found.y.text
     assert "in entries of few rows of single outcomes" in repr(found)

@@ -110,7 +110,7 @@ def test_predictions_come_from_the_guide_as_it_is(table, capsys):
         assert line not in capsys.readouterr().err
         with pytest.raises(ArgumentError, match="is being trained, .* Wait for the end of the fit"):
             explore_effect(im, table)
-        reading = explore_model(im, table).set(pick="slope")
+        reading = explore_model(im, table).set(site="slope")
         assert "The model is being trained; open the explorer again" in str(reading.sentences)
         assert plot_forest(im) is not None
         assert explore_predictions(im, table).view is not None

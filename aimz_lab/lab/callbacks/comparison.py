@@ -48,7 +48,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "n_obs": ("rows", formatting.count),
     "learning_rate": ("learning rate at first", formatting.number),
     "last_learning_rate": ("learning rate at last", formatting.number),
-    "scaled": ("scaled", str),
+    "scaled": ("weight of the rows of a batch", str),
     "posterior_draws": ("draws of the posterior", formatting.count),
     "held_out_elbo": ("held-out ELBO per row", formatting.number),
     "held_out_elbo_se": ("error of the ELBO by its draws", formatting.number),
@@ -67,6 +67,9 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "dse": ("standard error of that", formatting.number),
     "weight": ("weight, stacking", formatting.share),
 }
+
+_BESIDE = {"held_out_elbo": "held_out_elbo_se", "elpd_loo": "draws_se", "elpd_diff": "dse"}
+"""The error that stands below a number."""
 
 
 class Comparison(pd.DataFrame):
@@ -144,7 +147,11 @@ class Comparison(pd.DataFrame):
         rows = []
         for name, values in self.iterrows():
             words, write = _WORDS[name]
-            cells = ["" if _is_missing(value) else write(value) for value in values]
+            if (beside := _BESIDE.get(name)) in self.index:
+                pairs = zip(values, self.loc[beside], strict=True)
+                cells = [_with_error(*pair) for pair in pairs]
+            else:
+                cells = ["" if _is_missing(value) else write(value) for value in values]
             if name == "weight":
                 pairs = zip(self.columns, cells, strict=True)
                 cells = [cell + ", uncertain" * (run in self._uncertain()) for run, cell in pairs]
@@ -160,6 +167,12 @@ class Comparison(pd.DataFrame):
         figure = self.figure()
         encoded = base64.b64encode(encoding.png(figure)).decode("ascii")
         return encoding.image_tag(encoded, figure.alt, _WIDTH)
+
+
+def _with_error(value: Any, error: Any) -> str:
+    if _is_missing(value):
+        return ""
+    return formatting.number_beside(value, math.nan if _is_missing(error) else error)
 
 
 def _is_missing(value: Any) -> bool:

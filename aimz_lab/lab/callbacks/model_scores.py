@@ -317,9 +317,9 @@ def compared_loo(found: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
         of_draws = float(np.hypot(with_loo[name].loo.draws_se, with_loo[best].loo.draws_se))
         if rank and abs(less) < 2 * of_draws:
             with_loo[name].notes.append(
-                f"elpd is {formatting.number(-less)} below that of {best}, and other draws of "
-                f"both would change this by about {formatting.number(of_draws)}: more draws may "
-                "rank and weigh them otherwise"
+                f"elpd is {formatting.number_beside(-less, of_draws)} below that of {best}, and "
+                f"other draws of both would change this by about {formatting.number(of_draws)}: "
+                "more draws may rank and weigh them otherwise"
             )
     return compared
 

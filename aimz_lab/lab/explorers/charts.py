@@ -357,7 +357,7 @@ class View:
     Attributes:
         charts: Its charts, in the order in which they are read.
         svg: Markup of our own, whose texts are escaped. A click on an element with the attribute
-            ``data-pick`` sets the control ``"pick"``.
+            ``data-pick`` sets the control ``"site"``.
         table: Its numbers.
         sentences: What there is to know, in words.
         alt: What the picture shows, for those who cannot see it; the sentences, if empty.

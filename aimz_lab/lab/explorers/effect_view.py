@@ -32,7 +32,7 @@ from aimz_lab.lab.explorers.effect_question import (
     value_text,
 )
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
-from aimz_lab.lab.formatting import number
+from aimz_lab.lab.formatting import number_beside
 from aimz_lab.progress import percentage
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -456,10 +456,13 @@ def _sentences(answer: Answered) -> list[str]:
     said = [f"Baseline: {scenarios[0]}. Intervention: {scenarios[1]}."]
     said.append(answer.effect.summary[site].attrs["text"])
     if answer.effect.draws[site].ndim == len(SAMPLE_DIMS):
-        means = [float(each[site].mean()) for each in (answer.effect.before, answer.effect.after)]
+        both = [each[site] for each in (answer.effect.before, answer.effect.after)]
+        # The scenarios share the noise of their level: their difference is known far better.
+        spread = float(answer.effect.summary[site].sel(summary="sd"))
+        means = [number_beside(float(each.mean()), spread) for each in both]
         said.append(
-            f"The average of {answer.effect.called(site)} is {number(means[0])} under the baseline "
-            f"and {number(means[1])} under the intervention."
+            f"The average of {answer.effect.called(site)} is {means[0]} under the baseline "
+            f"and {means[1]} under the intervention."
         )
     if answer.pinned is not None and asked.pinned is not None:
         said += _pin_sentences(answer, answer.pinned)
@@ -492,8 +495,9 @@ def _pin_sentences(answer: Answered, pinned: Effect) -> list[str]:
     )
     what, unit = _PINNED_WORDS.get(name_of(answer.asked.contrast), ("effect", ""))
     more = "larger" if mean >= 0 else "smaller"
+    size, *ends = (number_beside(one, high - low) for one in (abs(mean), low, high))
     return [
-        f"{said} The {what} now is {number(abs(mean))}{unit} {more} "
-        f"({answer.prob:.0%} interval of the difference {number(low)} to {number(high)}), and "
+        f"{said} The {what} now is {size}{unit} {more} "
+        f"({answer.prob:.0%} interval of the difference {' to '.join(ends)}), and "
         f"larger with probability {percentage(p)}."
     ]

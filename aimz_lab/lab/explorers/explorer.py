@@ -306,8 +306,8 @@ class Explorer:
             for handle in self._view.handles():
                 if handle.name == name:
                     self._follow(name, handle.value_at(float(value)))
-        elif kind == "pick" and "pick" in self.controls:
-            self._follow("pick", value)
+        elif kind == "pick" and "site" in self.controls:
+            self._follow("site", value)
         elif kind in ("pin", "unpin") and self.pins:
             self._set_pinned(self._without_pin() if kind == "pin" else None)
 

@@ -89,7 +89,7 @@ def explore_model(
         **kwargs: Further kernel arguments, as in ``fit``.
 
     Returns:
-        The explorer. Its controls are ``pick``, the site; ``entry``, one of its entries; ``pair``,
+        The explorer. Its controls are ``site``, the site; ``entry``, one of its entries; ``pair``,
         an entry to compare that with; and ``numbers``, the table: ``"sites"``, with kind,
         distribution, shape, plates, parents, arguments and line of each site; ``"entries"`` of the
         picked site, with mean, standard deviation and quantiles of prior and posterior; or
@@ -107,7 +107,7 @@ def explore_model(
         >>> explorer = lab.explore_model(im)
         >>> explorer.table().loc["y", "parents"]
         ('slope',)
-        >>> view = explorer.set(pick="slope", numbers="entries")
+        >>> view = explorer.set(site="slope", numbers="entries")
         >>> round(explorer.table().loc["slope", "posterior_mean"])
         2
     """
@@ -136,21 +136,21 @@ def _explorer(reading: ModelReading, passed: Sequence[str]) -> Explorer:
     widgets = late_import("ipywidgets")
     first = next((n for n, s in reading.graph.sites.items() if s.kind == "latent"), None)
     first = first or next(iter(reading.graph.sites))
-    pick = widgets.Dropdown(options=list(reading.graph.sites), value=first, description="site")
+    site = widgets.Dropdown(options=list(reading.graph.sites), value=first, description="site")
     entry = widgets.Dropdown(options=reading.entries(first), description="entry")
     pair = widgets.Dropdown(options=[NO_PAIR, *reading.pairs], description="pair with")
     numbers = widgets.Dropdown(options=TABLES, description="numbers")
 
     def follow(_: object) -> None:
-        entry.options = reading.entries(pick.value)
+        entry.options = reading.entries(site.value)
 
-    pick.observe(follow, "value")  # before the explorer does, which reads all controls
+    site.observe(follow, "value")  # before the explorer does, which reads all controls
 
     def code(values: Values) -> str:
         return _code(reading, passed, values)
 
     return Explorer(
-        {"pick": pick, "entry": entry, "pair": pair, "numbers": numbers},
+        {"site": site, "entry": entry, "pair": pair, "numbers": numbers},
         functools.partial(_answer, reading),
         code,
         title=f"Model {getattr(reading.kernel, '__name__', 'kernel')}",
@@ -159,7 +159,7 @@ def _explorer(reading: ModelReading, passed: Sequence[str]) -> Explorer:
 
 def _answer(reading: ModelReading, values: Values) -> View:
     """Return what is shown of a site."""
-    name = values["pick"]
+    name = values["site"]
     with explained(reading.kernel, output=reading.call.output):
         shown_site = _site(reading, name, values)
     tables = {
@@ -257,8 +257,8 @@ def _guide_in_words(reading: ModelReading, name: str, entry: str) -> list[str]:
 
 def _code(reading: ModelReading, passed: Sequence[str], values: Values) -> str:
     """Return the lines that give the numbers of a view."""
-    name = values["pick"]
-    named = ", ".join(f"{key}={values[key]!r}" for key in ("pick", "entry", "pair", "numbers"))
+    name = values["site"]
+    named = ", ".join(f"{key}={values[key]!r}" for key in ("site", "entry", "pair", "numbers"))
     lines = [
         given_line(passed, "explore_model"),
         "from aimz_lab import lab",

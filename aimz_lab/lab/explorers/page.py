@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
 
 _MOST_ROWS = 20  # of the table on the page
+_FLOATS = (float, np.floating)
 _KEPT_QUESTIONS = 100  # of which the page may still say that it has drawn them
 
 
@@ -286,12 +287,19 @@ def _table(view: View) -> dict[str, Any] | None:
     if view.table is None or not len(view.table):
         return None
     table = view.table.reset_index() if view.table.index.name else view.table
+    columns = [str(column) for column in table.columns]
     rows = table.head(_MOST_ROWS).itertuples(index=False)
     return {
-        "columns": [str(column) for column in table.columns],
-        "rows": [[_cell(value) for value in row] for row in rows],
+        "columns": columns,
+        "rows": [_cells(dict(zip(columns, row, strict=True))) for row in rows],
         "total": len(table),
     }
+
+
+def _cells(row: Mapping[str, object]) -> list[str]:
+    numbers = {name: float(one) for name, one in row.items() if isinstance(one, _FLOATS)}
+    written = dict(zip(numbers, formatting.numbers_of_row(numbers), strict=True))
+    return [written.get(name) or _cell(value) for name, value in row.items()]
 
 
 def _cell(value: object) -> str:
@@ -299,6 +307,4 @@ def _cell(value: object) -> str:
         return ", ".join(map(str, value))
     if value is None or type(value).__name__ == "NAType":
         return ""
-    if isinstance(value, float | np.floating):
-        return formatting.number(float(value))
     return str(value)

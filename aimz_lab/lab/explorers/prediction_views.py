@@ -23,7 +23,7 @@ from aimz_lab.lab.explorers.charts import (
 from aimz_lab.lab.explorers.prediction_checks import PredictionChecks
 from aimz_lab.lab.explorers.share_layers import Predicted, share_layers
 from aimz_lab.lab.explorers.value_axis import whole_ecdf
-from aimz_lab.lab.formatting import number, share
+from aimz_lab.lab.formatting import number_beside, share
 from aimz_lab.trust.checked_predictions import PREDICTED
 from aimz_lab.trust.histogram_grid import Grid
 from aimz_lab.trust.outcome_checks import MOST_PIT, OutcomeChecks
@@ -159,9 +159,11 @@ def _statistics(
         Rule(row["high"], role="quiet"),
     ]
     what = f"{name} of {checks.checked.called(one.name)}"
+    spread = row["high"] - row["low"]
+    seen, low, high = (number_beside(one, spread) for one in (own, row["low"], row["high"]))
     words = (
-        f"The {what} is {number(own)}; {asked['level']:.0%} of {one.sums.n_draws:,} draws are "
-        f"between {number(row['low'])} and {number(row['high'])}; p = {row['p_value']:.3f}."
+        f"The {what} is {seen}; {asked['level']:.0%} of {one.sums.n_draws:,} draws are "
+        f"between {low} and {high}; p = {row['p_value']:.3f}."
     )
     label = f"{name} of {_label(checks, one)}"
     return [Chart(layers, _title(checks, one, asked), label, "draws")], [words, _rows(one, group)]

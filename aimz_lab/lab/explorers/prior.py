@@ -22,10 +22,12 @@ from aimz_lab.lab.explorers.charts import Chart, View
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.moved_priors import MovedPriors, Numbers
 from aimz_lab.lab.explorers.prior_charts import (
+    MOST_ENTRIES,
     CurveColumn,
     Densities,
     check_numbers,
     curve_chart,
+    entries_chart,
     levels_chart,
     predictive_chart,
     prior_chart,
@@ -44,7 +46,7 @@ from aimz_lab.lab.explorers.prior_inputs import (
 from aimz_lab.lab.explorers.prior_program import PriorProgram
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name, read_prior_sites
 from aimz_lab.lab.explorers.quantiles import quantile_with_error
-from aimz_lab.lab.formatting import number, share
+from aimz_lab.lab.formatting import number, number_beside, share
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import callable_name, shown
 
@@ -309,10 +311,12 @@ class _Priors:
             smooth = name in self._program.computed
             curve = curve_chart(drawn, over.values, data, kept, **titles, has_lines=smooth)
             return curve, None
+        is_ecdf = picture == "ECDF"
+        if name != self._output and math.prod(drawn.shape[1:]) <= MOST_ENTRIES:
+            return entries_chart(drawn, kept, name=label, as_ecdf=is_ecdf)
         limits = self._limits if name == self._output else (-math.inf, math.inf)
         flat = None if data is None else data[np.isfinite(data)].ravel()
         levels = self._levels if name == self._output else ()
-        is_ecdf = picture == "ECDF"
         return predictive_chart(
             drawn, flat, limits, kept, name=label, as_ecdf=is_ecdf, levels=levels
         )
@@ -454,8 +458,8 @@ def _outside_words(shown_ends: tuple[float, float] | None, values: np.ndarray) -
     outside = 1.0 - float(np.mean((values >= low) & (values <= high)))
     if outside <= _LITTLE:
         return []
-    ends = f"from {number(low)} to {number(high)}"
-    return [f"The picture goes {ends}; {share(outside)} of the draws lie outside."]
+    ends = " to ".join(number_beside(end, high - low) for end in shown_ends)
+    return [f"The picture goes from {ends}; {share(outside)} of the draws lie outside."]
 
 
 def _step(value: float) -> float:

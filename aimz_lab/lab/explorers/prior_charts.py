@@ -25,6 +25,7 @@ from aimz_lab.lab.explorers.charts import (
     Layer,
     Line,
     Points,
+    Role,
     Rule,
     Steps,
 )
@@ -41,6 +42,9 @@ _TINY = 1e-6
 _NINETY = "90% of the draws"
 _PREDICTIVE = "prior predictive"
 _BEHIND = 0.3  # of the distance of two whole numbers: room behind the bounds at the ends
+_ENTRIES: tuple[Role, ...] = ("main", "second", "data", "bad", "quiet")
+MOST_ENTRIES = len(_ENTRIES)
+"""A site with more entries has one curve, over all of them."""
 _BESIDE = 0.15  # of the place of a level: where its data stands, beside its interval
 
 
@@ -329,6 +333,41 @@ def predictive_chart(
     title = f"{name}, all rows"
     chart = Chart(layers, title, name, label, x_scale=axis.scale, x_range=axis.ends)
     return chart, axis.ends
+
+
+def entries_chart(
+    values: np.ndarray, pinned: np.ndarray | None, *, name: str, as_ecdf: bool
+) -> tuple[Chart, tuple[float, float]]:
+    """Draw the distribution of each entry of a site over the draws, of which each has one value.
+
+    Args:
+        values: Draws, ``(draw, ...)``, of at most :data:`MOST_ENTRIES` entries.
+        pinned: Draws that were pinned, or ``None``.
+        name: Name of the site.
+        as_ecdf: Whether to draw cumulative shares, not densities.
+
+    Returns:
+        The chart, and the ends of the values that it shows.
+    """
+    pooled = values.ravel()
+    axis = axis_for(pooled if pinned is None else np.append(pooled, pinned.ravel()), None)
+    layers: list[Layer] = []
+    for draws, role in ((values, None), (pinned, "pinned")):
+        if draws is None:
+            continue
+        for i, index in enumerate(np.ndindex(draws.shape[1:])):
+            own = draws[(slice(None), *index)]
+            if as_ecdf:
+                x, y = np.sort(own), np.arange(1, len(own) + 1) / len(own)
+            else:
+                x, y = axis.places, axis.density(own)
+            entry = f"{name}[{', '.join(map(str, index))}]" if index else "prior draws"
+            label = entry if role is None else "pinned" * (i == 0)
+            shown_as = role or _ENTRIES[i]
+            layers.append(Line(x, y, label=label, role=shown_as, dashed=role is not None))
+    label = "cumulative share" if as_ecdf else axis.density_label(name)
+    title = f"{name}, prior"
+    return Chart(layers, title, name, label, x_scale=axis.scale, x_range=axis.ends), axis.ends
 
 
 def _shares_chart(

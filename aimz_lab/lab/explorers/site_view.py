@@ -20,7 +20,7 @@ from aimz_lab.lab.explorers.charts import (
     Steps,
 )
 from aimz_lab.lab.explorers.quantiles import quantiles
-from aimz_lab.lab.formatting import number
+from aimz_lab.lab.formatting import number, numbers_of_row
 from aimz_lab.system.imports import late_import
 
 if TYPE_CHECKING:
@@ -74,9 +74,8 @@ def numbers_in_words(row: Mapping[str, float]) -> str:
     parts = []
     for name in ("prior", "posterior"):
         if f"{name}_mean" in row:
-            mean, sd, low, high = (
-                number(float(row[f"{name}_{what}"])) for what in ("mean", "sd", "5%", "95%")
-            )
+            columns = [f"{name}_{what}" for what in ("mean", "sd", "5%", "95%")]
+            mean, sd, low, high = numbers_of_row({one: float(row[one]) for one in columns})
             parts.append(f"{name} mean {mean}, sd {sd}, 90% within {low} and {high}")
     text = "; ".join(parts)
     if np.isfinite(row.get("narrowed", np.nan)):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
 _WIDE, _HIGH, _DPI = 5.8, 3.0, 148
+_FAR_LONGER = 20.0  # times the steps of another run: that one is too short for a linear axis
 _OF_A_MODEL, _OF_AXIS = 0.24, 0.75  # inches
 
 
@@ -66,7 +67,7 @@ def comparison_figure(
 def _words(runs: Mapping[str, Run], differences: Mapping[str, tuple[float, float]]) -> str:
     ends = [f"{name} ends at {formatting.number(_end(run))}" for name, run in runs.items()]
     said = [f"Losses over the steps: {', '.join(ends)}."] if ends else []
-    less = [f"{name} {formatting.number(diff)}" for name, (diff, _) in differences.items()]
+    less = [f"{name} {formatting.number_beside(*one)}" for name, one in differences.items()]
     if less:
         said.append(f"Leave-one-out compared with the best: {', '.join(less)}.")
     return " ".join(said)
@@ -96,8 +97,10 @@ def _draw_losses(axes: Axes, runs: Mapping[str, Run], names: Sequence[str]) -> N
     axes.yaxis.set_major_formatter(vertical.numbers())
     vertical.set_vertical(axes, view)
     vertical.say_what_is_unseen(axes)
-    _dress(axes, "step", view.in_lines(unit))
-    set_steps(axes)
+    totals = [curve.total for curve in curves.values()]
+    log = bool(totals) and max(totals) > _FAR_LONGER * min(totals)
+    _dress(axes, "step, log scale" if log else "step", view.in_lines(unit))
+    set_steps(axes, log=log)
 
 
 def _draw_differences(

@@ -17,7 +17,7 @@ from aimz_lab.effects.sentences import noted_as_drawn
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
-from aimz_lab.progress import number
+from aimz_lab.progress import number_beside
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
@@ -159,7 +159,7 @@ def _dose_response(draws: xr.DataArray, attrs: dict[str, Any], prob: float) -> F
     axes.set_ylabel(f"{what}\n{against}".strip(), parse_math=False)
     if others:
         legend_beside(axes, ", ".join(map(str, others)))
-    ends = [f"{number(lines.isel({dose: i}).mean().item(), 3)} at {grid[i]}" for i in (0, -1)]
+    ends = [f"{_mean(lines.isel({dose: i}).mean('line').values)} at {grid[i]}" for i in (0, -1)]
     over = " ".join(filter(None, (what, against, "over", dose)))
     words = f"{over}, with {prob:.0%} HDI: {' and '.join(ends)}."
     return _finished(figure, words)
@@ -188,6 +188,11 @@ def _draw_dots(
         low, high = hdi(values, mass).T
         axes.vlines(at, low, high, color=color, linewidth=width)
     axes.plot(at, values.mean(0), "o", color=color, markersize=5, label=label)
+
+
+def _mean(draws: np.ndarray) -> str:
+    """Write the mean of draws, as far as their spread shows."""
+    return number_beside(float(draws.mean()), float(draws.std()), 3)
 
 
 def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
@@ -279,8 +284,7 @@ def _by_group(draws: xr.DataArray, name: str, prob: float, none: float) -> Figur
     axes.set_ylim(-0.7, len(labels) - 0.3)
     axes.set_ylabel(str(group))
     axes.set_xlabel(f"effect on {name}")
-    found = zip(labels, values.mean(1), strict=True)
-    means = [f"{label} {number(mean, 3)}" for label, mean in found]
+    means = [f"{label} {_mean(own)}" for label, own in zip(labels, values, strict=True)]
     return _finished(
         figure, f"Effect on {name} by {group}, with {prob:.0%} HDI. Means: {', '.join(means)}."
     )
@@ -296,7 +300,8 @@ def _average(draws: xr.DataArray, name: str, prob: float, none: float) -> Figure
     axes.axvline(none, color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)  # a density's scale says nothing here
-    mean, *ends = (number(each, 3) for each in (values.mean(), low, high))
+    spread = float(high - low)
+    mean, *ends = (number_beside(float(each), spread, 3) for each in (values.mean(), low, high))
     said = f"mean {mean}, {prob:.0%} HDI {' to '.join(ends)}"
     axes.set_title(said, fontsize=10)
     axes.set_xlabel(f"effect on {name}")
@@ -327,12 +332,9 @@ def _along(draws: xr.DataArray, over: xr.DataArray, name: str, prob: float, colu
     axes.axhline(0, color=ink.OTHER, linewidth=1, linestyle="--")
     axes.set_xlabel(column)
     axes.set_ylabel(f"effect on {name}")
-    first, last = means.mean(1)[[0, -1]]
-    return _finished(
-        figure,
-        f"Effect on {name} along {column}, with {prob:.0%} HDI: from {number(first, 3)} at the "
-        f"lowest to {number(last, 3)} at the highest.",
-    )
+    first, last = (_mean(means[i]) for i in (0, -1))
+    along = f"Effect on {name} along {column}, with {prob:.0%} HDI"
+    return _finished(figure, f"{along}: from {first} at the lowest to {last} at the highest.")
 
 
 def _figure(height: float = 3.2) -> tuple[Figure, Axes]:

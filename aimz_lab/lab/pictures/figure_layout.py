@@ -57,7 +57,9 @@ class Margins(LayoutEngine):
         if legend is not None:  # below the axes
             legend.set_bbox_to_anchor((left, _EDGE / height), place)
         axes.xaxis.set_label_coords((left + right) / 2, (names + high) / height, place)
-        axes.yaxis.set_label_coords((_EDGE + wide) / width, (bottom + top) / 2, place)
+        # A name longer than its axis goes below it: above are the title's lines.
+        middle = min((bottom + top) / 2, top - most("height", [axes.yaxis.label]) / height / 2)
+        axes.yaxis.set_label_coords((_EDGE + wide) / width, middle, place)
 
 
 def legend_below(axes: Axes, color: str) -> None:

@@ -17,8 +17,13 @@ _FONT_SIZE = 8
 _DIGIT, _GAP = 0.65, 1.25  # width of a digit, and between two numbers, in font sizes
 
 
-def set_steps(axes: Axes) -> None:
-    """Write whole numbers along the axis of steps, as many as it has room for."""
+def set_steps(axes: Axes, *, log: bool = False) -> None:
+    """Write whole numbers along the axis of steps, as many as it has room for.
+
+    Args:
+        axes: The axes.
+        log: Whether the axis is a logarithmic one.
+    """
     ticker = late_import("matplotlib.ticker")
 
     class Steps(ticker.MaxNLocator):
@@ -29,5 +34,10 @@ def set_steps(axes: Axes) -> None:
             return super().tick_values(vmin, vmax)
 
     axes.tick_params("x", labelsize=_FONT_SIZE)
-    axes.xaxis.set_major_locator(Steps(integer=True, min_n_ticks=1))
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
+        axes.xaxis.set_major_locator(ticker.LogLocator(numticks=_MOST))
+    else:
+        axes.xaxis.set_major_locator(Steps(integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: formatting.count(value)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aimz_lab.calls import public
 from aimz_lab.effects import Uplift
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
-from aimz_lab.progress import number
+from aimz_lab.progress import number_beside
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
@@ -53,10 +55,11 @@ def plot_uplift(found: Uplift) -> Figure:
     for axes in (left, right):
         axes.set_facecolor(ink.PAPER)
         axes.spines[["top", "right"]].set_visible(False)
+    qini = number_beside(found.qini, float(np.std(found.qini_draws)), 3)
     figure.alt = (
         f"Left, the gain per row by the fraction treated, largest effects first, with the "
         f"{found.prob:.0%} band; a straight line is a random order. The Qini area is "
-        f"{number(found.qini, 3)}. Right, the observed effect of each bin of rows against the "
+        f"{qini}. Right, the observed effect of each bin of rows against the "
         "predicted one."
     )
     ink.adapt(figure)

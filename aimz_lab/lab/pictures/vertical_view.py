@@ -20,9 +20,7 @@ _ROOM, _LOG_ROOM = 0.06, 0.04
 _FLAT = 3e-6  # of the size of a value: beyond it, single precision is all that moves
 _FEW_STEPS = 8
 _CUT_OFF = 0.1  # of the steps of a curve
-_MOST_LONGER = (
-    20.0  # times a linear axis grows for the other steps; beyond, it is a logarithmic one
-)
+_MOST_LONGER = 20.0  # times a linear axis may be longer than that of one curve alone
 
 Values = Float[np.ndarray, " value"]
 
@@ -147,7 +145,9 @@ def common_view(curves: Sequence[Curve], *, log: bool = False) -> VerticalView:
     if view.kind == "log" or late <= view.high:
         return view
     low, highest = _extent(line)
-    if late - low > _MOST_LONGER * (view.high - low):
+    own = [vertical_view(curve) for curve in shown]
+    least = min(one.high - one.low if one.kind == "linear" else 0.0 for one in own)
+    if late - low > _MOST_LONGER * least:
         return vertical_view(joint, log=True)
     return linear_view(low, late, above=highest)
 

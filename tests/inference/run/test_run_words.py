@@ -220,6 +220,11 @@ UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "num_samples": 0,
             "loaded from slope, trained on 2,000 rows of X and y, 1,000 posterior draws",
         ),
         (
+            DESCRIBED,
+            Standing(steps_by_hand=23),
+            "23 steps of train_on_batch on 2,000 rows of X and y, 1,000 posterior draws",
+        ),
+        (
             {**UNTRAINED, "fitted": True, "num_samples": 1000},
             Standing(has_given_draws=True),
             "not trained yet, 1,000 posterior draws set by hand",
@@ -235,6 +240,14 @@ def test_a_model_says_what_it_has_been_through(described, standing, told):
     is_idle = not described["fitted"] and not told.startswith("training, ")
     assert ("fit(X, y) or fit_on_batch(X, y) trains it" in html) == is_idle
     assert "<i>" not in html
+
+
+def test_a_hand_written_loop_says_how_its_state_is_used():
+    trained = {**DESCRIBED, "fitted": False, "num_samples": 0}
+    html = describe_html(trained, Standing(steps_by_hand=1))
+    assert "1 step of train_on_batch on 2,000 rows" in html
+    assert "im.set_posterior_sample(im.sample(return_datatree=False)) draws from its guide" in html
+    assert "trains it" not in html
 
 
 def test_what_gives_a_model_draws_is_said_for_its_data_and_after_a_divergence():

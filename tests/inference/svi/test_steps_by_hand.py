@@ -55,6 +55,13 @@ def assert_as_before(im, before):
     assert now[:4] + now[5:] == before[:4] + before[5:]
 
 
+def test_a_model_of_steps_says_how_many_and_how_its_draws_are_made(trained):
+    assert "1 step of train_on_batch on 600 rows" in repr(trained)
+    way = r"im.set_posterior_sample\(im.sample\(return_datatree=False\)\)"
+    with pytest.raises(NotFittedError, match=way):
+        trained.predict(X)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "n_pad",

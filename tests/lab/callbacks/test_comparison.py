@@ -13,6 +13,7 @@ import pytest
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.lab import History, compare, loss_figure
+from aimz_lab.lab.callbacks.comparison import Comparison
 from tests.lab.runs import begun, feed
 
 
@@ -64,6 +65,12 @@ def test_one_run_under_two_names_is_refused():
             compare(both)
     with pytest.raises(ArgumentError, match="'kernel 1' is given twice, also as 'kernel 2'"):
         compare(RUN, RUN)
+
+
+def test_scores_have_the_digits_that_their_errors_need():
+    scores = [{"elpd_loo": -12_345.6, "draws_se": 0.12}, {"elpd_loo": -12_345.9, "draws_se": None}]
+    elpd, _ = Comparison(dict(zip("ab", scores, strict=True)), {})._cells()[1:]
+    assert elpd[1:] == ["-12,345.60", "-12,346"]
 
 
 def test_a_legend_says_which_run_the_picture_does_not_reach():
@@ -128,6 +135,20 @@ def test_a_start_far_off_leaves_the_ends_visible():
     flat = finished(np.r_[np.full(3, 4e6), np.full(300, 11.0)])
     axes = compare(flat).figure().axes[0]
     assert "log scale" in axes.get_ylabel()  # as on the page and in loss_figure
+
+
+def test_a_far_shorter_run_is_seen_beside_a_long_one():
+    short = finished(np.geomspace(7e7, 2e5, 45))
+    long = finished(np.r_[np.geomspace(2e6, 40, 3_000), np.full(57_000, 39.0)])
+    axes = compare({"short": short, "long": long}).figure().axes[0]
+    assert axes.get_xlabel() == "step, log scale"
+    box = axes.get_window_extent()
+    for line in axes.lines:
+        places = axes.transData.transform(line.get_xydata())
+        wide, high = np.ptp(places, axis=0)
+        assert wide > 0.2 * box.width
+        assert high > 0.2 * box.height
+    assert compare(short, RUN).figure().axes[0].get_xlabel() == "step"
 
 
 def test_a_fall_in_the_midst_is_no_start_that_may_be_cut_off(rng):

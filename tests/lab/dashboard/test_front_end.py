@@ -171,6 +171,11 @@ class TestSameAsPython:
     def test_numbers(self, node, value, digits):
         assert node("number", value, digits) == formatting.number(value, digits)
 
+    @pytest.mark.parametrize("value", [1182.123456, -0.034567, 12.5, 0.0, 3e-7, 2.5e10])
+    @pytest.mark.parametrize("spread", [0.0651, 0.0996, 400.0, 1e-9])
+    def test_numbers_beside_their_spread(self, node, value, spread):
+        assert node("numberBeside", value, spread) == formatting.number_beside(value, spread)
+
     @pytest.mark.parametrize(
         ("value", "text"),
         [

@@ -75,7 +75,7 @@ def test_the_table_of_sites_is_the_graph(explorer):
 
 
 def test_prior_and_posterior_of_a_site_are_those_of_the_model(im, explorer):
-    view = explorer.set(pick="level", entry="level[2]", numbers="entries")
+    view = explorer.set(site="level", entry="level[2]", numbers="entries")
     table = explorer.table()
     assert list(table.index) == ["level[0]", "level[1]", "level[2]"]
     sd = np.hypot(2.0, 1.5)  # of a Normal around a Normal
@@ -95,7 +95,7 @@ def test_prior_and_posterior_of_a_site_are_those_of_the_model(im, explorer):
 
 
 def test_the_guides_parameters_of_an_entry_are_named(im, explorer):
-    view = explorer.set(pick="level", entry="level[1]", numbers="guide")
+    view = explorer.set(site="level", entry="level[1]", numbers="guide")
     table = explorer.table()
     own = table[table["entry"] == "level[1]"]["value"]
     for part in ("loc", "scale"):
@@ -105,7 +105,7 @@ def test_the_guides_parameters_of_an_entry_are_named(im, explorer):
 
 
 def test_two_entries_are_shown_against_each_other(im, explorer):
-    view = explorer.set(pick="slope", pair="level[0]")
+    view = explorer.set(site="slope", pair="level[0]")
     one, other = np.asarray(im.posterior["slope"]), np.asarray(im.posterior["level"])[:, 0]
     (points,) = layers(view, Points)
     np.testing.assert_array_equal(points.y, other)
@@ -114,17 +114,17 @@ def test_two_entries_are_shown_against_each_other(im, explorer):
 
 
 def test_what_depends_on_rows_needs_them_and_is_then_computed(im, explorer):
-    view = explorer.set(pick="mean")
+    view = explorer.set(site="mean")
     assert "pass the rows" in sentence(view, "Prior:")
     assert view.charts == []
     with_rows = lab.explore_model(im, X, Y, group=GROUP, by_row=["group"])
-    with_rows.set(pick="mean", entry="mean[4]", numbers="entries")
+    with_rows.set(site="mean", entry="mean[4]", numbers="entries")
     level, slope = (np.asarray(im.posterior[name]) for name in ("level", "slope"))
     expected = level[:, GROUP[4]] + slope * X[4]
     row = with_rows.table().loc["mean[4]"]
     assert row["posterior_mean"] == pytest.approx(expected.mean(), rel=1e-4)
     assert row["posterior_sd"] == pytest.approx(expected.std(), rel=1e-3)
-    (data,) = layers(with_rows.set(pick="y"), Steps)
+    (data,) = layers(with_rows.set(site="y"), Steps)
     assert data.heights.sum() == pytest.approx(1)
     assert (data.edges[0], data.edges[-1]) == pytest.approx((Y.min(), Y.max()))
 
@@ -132,13 +132,13 @@ def test_what_depends_on_rows_needs_them_and_is_then_computed(im, explorer):
 def test_nothing_of_the_model_changes_and_figure_and_code_are_there(im, explorer):
     before = jax.random.key_data(im.rng_key), im.describe(), im.posterior["slope"]
     again = lab.explore_model(im, X, Y, group=GROUP, shared=(), kernel_kwargs={})
-    again.set(numbers="entries", entry="slope", pick="slope")  # in whatever order
+    again.set(numbers="entries", entry="slope", site="slope")  # in whatever order
     assert (jax.random.key_data(im.rng_key) == before[0]).all()
     assert im.describe() == before[1]
     assert im.posterior["slope"] is before[2]
     assert "5 sites" in again.figure().alt
     names = {"im": im, "X": X, "y": Y, "rng_key": jax.random.key(1)}
-    explorer.set(pick="slope", numbers="entries")
+    explorer.set(site="slope", numbers="entries")
     exec(explorer.code().replace("explorer.table()", "found = explorer.table()"), names)
     assert names["found"].loc["slope", "posterior_mean"] == pytest.approx(
         explorer.table().loc["slope", "posterior_mean"]
@@ -151,7 +151,7 @@ def test_the_code_passes_on_what_the_explorer_was_given(im):
     explorer = lab.explore_model(
         im, X, Y, group=GROUP, num_samples=50, rng_key=key, by_row=["group"]
     )
-    explorer.set(pick="mean", entry="mean[4]", numbers="entries")
+    explorer.set(site="mean", entry="mean[4]", numbers="entries")
     lines = explorer.code().partition("\n\n#")[0].splitlines()
     assert lines[0] == (
         "# im, X, y, group, by_row and rng_key are those that explore_model was given."
@@ -176,7 +176,7 @@ def test_before_a_fit_there_is_the_prior_of_the_rows_that_are_passed():
     assert row["prior_sd"] == pytest.approx(3 * X.std(), rel=0.05)
     assert "posterior_mean" not in row
     assert "no posterior yet" in sentence(view, "Posterior:")
-    assert "no sampler" in sentence(explorer.set(pick="flat"), "Prior:")
+    assert "no sampler" in sentence(explorer.set(site="flat"), "Prior:")
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_draws_that_are_not_to_be_used_are_not_shown():
         model.fit(
             X, Y, group=GROUP, by_row=["group"], progress=False, callbacks=[Spoil()], epochs=9
         )
-    view = lab.explore_model(model).set(pick="slope")
+    view = lab.explore_model(model).set(site="slope")
     assert "Not shown, as the training diverged" in sentence(view, "Posterior:")
 
 
@@ -203,7 +203,7 @@ def test_chains_are_drawn_one_by_one():
     mcmc = MCMC(NUTS(mean_of), num_warmup=1, num_samples=1, progress_bar=False)
     im = ImpactModel(mean_of, jax.random.key(0), inference=mcmc)
     im.set_posterior_sample({"mean": RNG.normal(size=120)}, num_chains=2)
-    view = lab.explore_model(im, X, Y).set(pick="mean")
+    view = lab.explore_model(im, X, Y).set(site="mean")
     chains = im.posterior_tree["posterior"]["mean"].values
     for layer, chain in zip(layers(view, Line), chains, strict=True):
         np.testing.assert_array_equal(layer.y, chain)
@@ -257,7 +257,7 @@ def test_a_guide_of_ones_own_has_the_parameters_that_its_site_is_drawn_with():
     assert explorer.table()["value"].to_dict() == {
         "place": pytest.approx(float(im.vi_result.params["place"]))
     }
-    explorer.set(pick="b")
+    explorer.set(site="b")
     assert list(explorer.table().index) == ["width"]
 
 
@@ -282,4 +282,4 @@ def test_a_count_is_drawn_by_its_values_and_a_constant_as_a_line():
     drawn = np.floor(bars.edges[:-1] + 0.5)
     expected = np.exp(dist.Poisson(2.0).log_prob(jnp.asarray(drawn)))
     np.testing.assert_allclose(bars.heights, expected, atol=0.05)
-    assert explorer.set(pick="three").charts[0].layers[0].at == 3.0
+    assert explorer.set(site="three").charts[0].layers[0].at == 3.0

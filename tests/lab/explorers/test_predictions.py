@@ -215,7 +215,7 @@ def test_a_table_is_compared_on_its_own_scale_row_by_row(sales):
     assert "of y = scale(log(sales)) lies" in prior.view.sentences[0]
     assert "curve over price" in prior.controls["picture"].options
     model_explorer = lab.explore_model(model, complete)
-    assert model_explorer.set(pick="y").charts[0].title == "y = scale(log(sales)), all rows"
+    assert model_explorer.set(site="y").charts[0].title == "y = scale(log(sales)), all rows"
     with pytest.raises(DataError, match="another scale"):
         lab.prediction_checks(tree, y=np.log(complete["sales"]))
 

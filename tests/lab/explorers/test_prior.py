@@ -502,3 +502,17 @@ def test_whole_numbers_stay_whole_and_a_wide_prior_is_drawn():
     assert explorer.code() == "n = numpyro.sample('n', dist.Binomial(20, 0.3))"
     with pytest.raises(ArgumentError, match="whole numbers"):
         explorer.set(**{"n.total_count": 10.5})
+
+
+@pytest.mark.parametrize("picture", ["density", "ECDF"])
+def test_a_site_with_one_value_a_draw_is_drawn_over_its_draws(picture):
+    explorer = explore_prior(model(written()), X, Y)
+    chart = explorer.set(site="a", picture=picture).charts[-1]
+    (line,) = chart.layers  # no band: within a draw there is nothing to be spread
+    assert "rows" not in chart.title
+    if picture == "ECDF":
+        assert np.isin(np.diff(line.y).round(9), 1 / 200).all()
+    else:
+        assert np.trapezoid(line.y, line.x) == pytest.approx(1, abs=0.1)
+    two = explorer.set(site="b").charts[-1].layers
+    assert [one.label for one in two] == ["b[0]", "b[1]"]

@@ -203,6 +203,15 @@ class TestFigure:
         assert "prepare" not in title
         assert "…" not in title
 
+    def test_the_name_of_a_logarithmic_axis_stays_below_the_titles(self):
+        run = finished(np.r_[np.full(3, 4e6), np.linspace(30, 10, 300)], epochs=30_000, n_obs=9)
+        figure = loss_figure(run)
+        axes = figure.axes[0]
+        axes.set_ylabel("loss per row (nats)\nabove its lowest, 3.508; log scale\nup to 6,705,418")
+        figure.canvas.draw()
+        name, title = axes.yaxis.label.get_window_extent(), axes._right_title.get_window_extent()
+        assert figure.bbox.y0 <= name.y0 < name.y1 < title.y0
+
     @pytest.mark.slow
     @pytest.mark.parametrize("length", [1, 30, 55, 70, 200])
     @pytest.mark.parametrize("reason", ["completed", "stopped"])

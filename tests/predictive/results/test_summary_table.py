@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import arviz_stats
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
+from aimz_lab.predictive.results.posterior_summary import PosteriorSummary
 from aimz_lab.predictive.results.summary_table import summary_table
 
 
@@ -50,3 +52,13 @@ def test_of_a_single_draw_there_is_no_spread(tree):
     table = summary_table(one, "wait", 0.94, are_chains=False)
     assert np.isnan(table.sd["wait"])
     assert table.hdi_low["wait"] == table.hdi_high["wait"] == table["mean"]["wait"]
+
+
+def test_a_mean_has_the_digits_that_its_sd_needs():
+    numbers = {"mean": [1182.04, 1.0], "sd": [0.065, 0.2], "hdi_low": [1181.92, 0.6]}
+    table = PosteriorSummary(numbers, index=["level", "slope"])
+    assert repr(table).splitlines()[1].split() == ["level", "1,182.040", "0.065", "1,181.920"]
+    assert "<td>1,181.920</td>" in table._repr_html_()
+    long = PosteriorSummary(pd.concat([table] * 100))
+    assert repr(long).count("1,182.040") == 5  # of the ten rows that pandas prints
+    assert "200 rows" in repr(long)

@@ -198,6 +198,19 @@ export function number(value, digits = 4) {
   return String(Number(value.toPrecision(digits)));
 }
 
+/**
+ * Write a value that stands beside its spread, which gets two digits: as `number` does, or with more
+ * decimals. A spread within the rounding of single precision asks for none.
+ */
+export function numberBeside(value, spread, digits = 4) {
+  const size = Math.abs(value);
+  if (!size || !Number.isFinite(value) || !(spread > 1e-7 * size && spread < Infinity)) return number(value, digits);
+  const exponent = Math.floor(Math.log10(size));
+  const decimals = 1 - Math.floor(Math.log10(spread / 0.995));
+  if (decimals <= Math.max(0, digits - 1 - exponent)) return number(value, digits);
+  return size >= 1e-3 && size < 1e9 ? grouped(value, decimals) : number(value, decimals + 1 + exponent);
+}
+
 const MOST_DIGITS = 12;
 
 /**

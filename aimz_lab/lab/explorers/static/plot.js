@@ -1,7 +1,7 @@
 // Charts as the kernel sends them: unpack their numbers, place them in a box, read values off.
 // All are pure functions.
 
-import { enoughTicks, nearest, number, scale, tickLabels } from "../../dashboard/static/math.js";
+import { enoughTicks, nearest, number, numberBeside, scale, tickLabels } from "../../dashboard/static/math.js";
 
 const ARRAYS = ["x", "y", "low", "high", "edges", "heights", "values"];
 const ROOMS = { large: { height: 260, bottom: 40, top: 10 }, small: { height: 150, bottom: 36, top: 8 } };
@@ -81,12 +81,14 @@ const LONGEST_LABEL = 18;
 /** A name that is short enough for an axis. */
 export const clip = (text) => (text.length > LONGEST_LABEL ? `${text.slice(0, LONGEST_LABEL - 1)}…` : text);
 
+const between = (low, high) => [low, high].map((end) => numberBeside(end, high - low)).join(" to ");
+
 const READERS = {
   line: (layer, x) => valueAt(layer.x, layer.y, x),
   area: (layer, x) => valueAt(layer.x, layer.y, x),
   band: (layer, x) => {
     const i = nearestOf(layer.x, x);
-    return i < 0 ? null : `${number(layer.low[i])} to ${number(layer.high[i])}`;
+    return i < 0 ? null : between(layer.low[i], layer.high[i]);
   },
   steps: (layer, x) => {
     const i = layer.edges.findLastIndex((edge) => edge <= x);
@@ -95,8 +97,9 @@ const READERS = {
   bars: (layer, x) => {
     const i = Math.round(x);
     if (!(i in layer.values)) return null;
-    const between = layer.low ? ` (${number(layer.low[i])} to ${number(layer.high[i])})` : "";
-    return `${number(layer.values[i])}${between}`;
+    if (!layer.low) return number(layer.values[i]);
+    const [low, high] = [layer.low[i], layer.high[i]];
+    return `${numberBeside(layer.values[i], high - low)} (${between(low, high)})`;
   },
 };
 
