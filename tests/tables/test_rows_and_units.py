@@ -518,6 +518,21 @@ def test_rows_of_a_posterior_that_are_not_known_have_no_labels(table):
     assert rows_of(im.posterior_tree) == rows_of(im.sample()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+@pytest.mark.filterwarnings("ignore:Training goes on from its parameters")
+@pytest.mark.parametrize("column", ["age", "pay"])
+def test_a_fit_that_goes_on_with_other_rows_of_the_same_labels_keeps_none(table, column):
+    """Tables that count their rows from 0 have the same labels, whatever their rows are."""
+    im = fitted_by_row(table)
+    fitted_by_row(table, im)
+    assert rows_of(im.posterior_tree) == list(range(N))
+    other = table.assign(**{column: table[column].to_numpy()[::-1]})
+    for frame in (other, other, table):
+        fitted_by_row(frame, im)
+        assert rows_of(im.posterior_tree) == rows_of(im.sample()) == []
+
+
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 @pytest.mark.parametrize(
     ("index", "labels"),

@@ -110,6 +110,12 @@ class TrainingFingerprint:
         """Return whether these are the outputs of the training."""
         return len(outputs) == self.n_rows and _of_output(outputs) == self.output
 
+    def is_same_as(self, other: TrainingFingerprint | None) -> bool:
+        """Return whether both are of rows with the same inputs and outputs, in the same order."""
+        if other is None or self.n_rows != other.n_rows:
+            return False
+        return (self.inputs, self.output) == (other.inputs, other.output)
+
     def has_shared(self, shared: Mapping[str, object]) -> bool:
         """Return whether the arguments that all rows share have the values of the training."""
         return shared_checksum(shared) == self.shared
