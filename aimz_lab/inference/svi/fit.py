@@ -137,9 +137,9 @@ def _warn_of_trained_rows(
     count = trained.count_of(held_out)
     if count > _EQUAL_BY_CHANCE * n_rows:
         msg = (
-            f"{count:,} of the {n_rows:,} rows in validation= are rows that the model is trained "
-            "on, so that the held-out loss looks better than it is, and falls where the model "
-            "overfits. Pass rows that are in no training."
+            f"{count:,} of the {n_rows:,} rows in validation= look like rows that the model is "
+            "trained on, so that the held-out loss looks better than it is, and falls where the "
+            "model overfits. Pass rows that are in no training."
         )
         warn(msg, FitWarning)
 
