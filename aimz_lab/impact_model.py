@@ -2305,7 +2305,9 @@ class ImpactModel:
             ArgumentError: If a value is not allowed.
             CallError: If arguments are missing, unknown or doubled.
             DataTypeError: If the rows come as a stream.
-            KernelError: If no latent site is shared by all rows, or a prior cannot be drawn from.
+            KernelError: If no latent site is shared by all rows, or a prior cannot be drawn from;
+                or if the kernel observes another site than the output, or has a factor, that
+                depends on latent sites: true values from the prior do not go with these.
             GuideError: If the guide keeps the data that it was set up with, as
                 ``AutoLaplaceApproximation`` does.
 

@@ -59,8 +59,9 @@ class Trained:
         by_hand: Counts of the steps of a hand-written loop that ``state`` comes from, or ``None``.
         trainings: The calls that repeat what the model has been through, in order; ``None`` if
             that is not known.
-        row_labels: Labels of the rows, if all fits since the first had rows with these labels, in
-            this order; else ``None``.
+        row_labels: Labels of the rows, if all fits since the first had the same rows with these
+            labels, in this order; else ``None``.
+        last_rows: Recognises the rows of the last fit, or ``None``.
     """
 
     spec: KernelSpec | None = None
@@ -74,6 +75,7 @@ class Trained:
     by_hand: StepsByHand | None = None
     trainings: tuple[TrainingCall, ...] | None = ()
     row_labels: AxisLabels | None = None
+    last_rows: TrainingFingerprint | None = None
 
     @property
     def posterior(self) -> Posterior | None:
@@ -133,7 +135,7 @@ class Trained:
         fitted = self.fitted and replace(self.fitted, row_labels=None)
         if self.fingerprint is not None:
             fitted = replace(fitted, fingerprint=self.fingerprint.without_rows())
-        return replace(self, fitted=fitted, row_labels=None)
+        return replace(self, fitted=fitted, row_labels=None, last_rows=None)
 
     def after(self, result: FitResult) -> Trained:
         """Return what is known after a fit."""
@@ -147,6 +149,7 @@ class Trained:
             is_wrecked=result.is_wrecked,
             trainings=before._trainings_after(result.training),
             row_labels=before._row_labels_after(result),
+            last_rows=result.fingerprint,
         )
         if result.vi_result is not None:
             done = result.epochs_done
@@ -171,10 +174,12 @@ class Trained:
 
     def _row_labels_after(self, result: FitResult) -> AxisLabels | None:
         begins_anew = result.training is not None and result.training.begins_anew
-        labels = result.row_labels
-        if self.state is None or begins_anew or labels is None or labels.same_as(self.row_labels):
+        labels, rows = result.row_labels, result.fingerprint
+        if self.state is None or begins_anew or labels is None:
             return labels
-        return None  # one value per row went on from one of another row
+        # Other rows may have the same labels, such as those of a table that counts from 0.
+        goes_on = rows is not None and rows.is_same_as(self.last_rows)
+        return labels if goes_on and labels.same_as(self.row_labels) else None
 
     def with_vi_result(self, vi_result: ViResult) -> Trained:
         """Return the same with other parameters, for predictions as well."""

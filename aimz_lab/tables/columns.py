@@ -174,13 +174,13 @@ def refuse_codes(name: str, column: pd.Series, part: str) -> None:
         raise DataTypeError(msg)
 
 
-def refuse_other_texts(formula: str, name: str, column: Column, text: str) -> None:
+def refuse_other_texts(formula: str, name: str, column: pd.Series, text: str) -> None:
     """Refuse the comparison of a column with a text that no row has: it is False in each.
 
     Args:
         formula: The formula, as the beginning of a sentence.
         name: Name of the column.
-        column: What the training table has in it.
+        column: Its values in the training table; text is a category here.
         text: The text.
 
     Raises:
@@ -188,11 +188,14 @@ def refuse_other_texts(formula: str, name: str, column: Column, text: str) -> No
         DataTypeError: If the column holds no text.
     """
     what = f"{formula} compares {name!r} with the text {text!r}"
-    if column.kind != "text":
-        raise DataTypeError(f"{what}, and it holds {_PLURAL[column.kind]}. Leave out the quotes.")
-    levels = column.levels or ()
-    if text not in levels:
-        msg = f"{what}, which no row has.{did_you_mean(text, levels)} It has: {_quoted(levels)}."
+    kind = kind_of(name, column)
+    if kind != "text":
+        raise DataTypeError(f"{what}, and it holds {_PLURAL[kind]}. Leave out the quotes.")
+    declared = list(column.cat.categories)
+    texts = list(column.cat.remove_unused_categories().cat.categories)
+    if text not in texts:
+        why = "which is a category that no row has" if text in declared else "which no row has"
+        msg = f"{what}, {why}.{did_you_mean(text, texts)} It has: {_quoted(texts)}."
         raise DataError(msg)
 
 

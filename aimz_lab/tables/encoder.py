@@ -116,7 +116,7 @@ class TableEncoder:
         for name, part in spec.parts.items():
             if part.kind == "formula":
                 check_size(part, columns, len(frame))
-                _refuse_texts(part, columns)
+                _refuse_texts(part, columns, series)
                 learned = evaluate(
                     part, ModelSpec(part.formula, na_action="ignore"), frame, columns
                 )
@@ -422,7 +422,9 @@ def _check_learned(
             raise ArtifactError(f"its column {name!r} has values that no table gives")
 
 
-def _refuse_texts(part: Part, columns: Mapping[str, Column]) -> None:
+def _refuse_texts(
+    part: Part, columns: Mapping[str, Column], series: Mapping[str, pd.Series]
+) -> None:
     """Refuse a column of text that a formula computes with, or compares with a text it has not.
 
     Raises:
@@ -431,7 +433,7 @@ def _refuse_texts(part: Part, columns: Mapping[str, Column]) -> None:
     """
     for name, text in sorted(part.compared):
         formula = f"The formula {part.text!r} of {part.argument!r}"
-        refuse_other_texts(formula, name, columns[name], text)
+        refuse_other_texts(formula, name, series[name], text)
     texts = [
         name for name in part.columns if name in part.computed and columns[name].kind == "text"
     ]

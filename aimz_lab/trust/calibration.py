@@ -15,6 +15,7 @@ from aimz_lab.data import canonical
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, DataTypeError, KernelError
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.kernel.site_graph import trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
 from aimz_lab.predictive.request import Request
@@ -24,6 +25,7 @@ from aimz_lab.trust.posterior_checks import entries
 from aimz_lab.trust.replications import Experiment, replicate
 from aimz_lab.trust.report import Finding, Report
 from aimz_lab.trust.uniformity import Uniformity, rank_uniformity
+from aimz_lab.types import Rows
 
 LEAST = 20
 """Replications and draws below which ranks say nothing."""
@@ -139,7 +141,8 @@ def calibrate(
 
     Raises:
         DataTypeError: If the rows come as a stream.
-        KernelError: If the kernel has no latent site that all rows share.
+        KernelError: If the kernel has no latent site that all rows share; or if it observes another
+            site than the output, or has a factor, that depends on latent sites.
         GuideError: If the guide keeps the data of its set-up.
     """
     experiment = _experiment(request, options)
@@ -186,6 +189,7 @@ def _experiment(request: Request, options: CalibrationOptions) -> Experiment:
             static=request.static,
             output=request.output,
         )
+    _refuse_given(request, rows, spec)
     return Experiment(
         kernel=request.kernel,
         output=request.output,
@@ -195,6 +199,55 @@ def _experiment(request: Request, options: CalibrationOptions) -> Experiment:
         sites=_sites(spec),
         num_steps=options.num_steps,
         num_draws=options.num_draws,
+    )
+
+
+def _refuse_given(request: Request, rows: Rows, spec: KernelSpec) -> None:
+    """Refuse what true values from the prior do not make, and the posterior follows.
+
+    Even exact draws would fail: ranks are uniform if all that the inference is given was simulated
+    from the true values.
+
+    Raises:
+        KernelError: If a site is observed, or there is a factor, that depends on latent sites.
+    """
+    given = spec.of_kind("observed", "factor")
+    if not given:
+        return
+    graph = trace_site_graph(
+        request.kernel,
+        spec,
+        rows=rows,
+        shared=request.shared,
+        static=request.static,
+        params=request.params,
+    )
+    latent = spec.of_kind("latent")
+    below = set().union(*map(graph.reached_from, latent))
+    for name in given:
+        site = spec.sites[name]
+        if site.kind == "factor":
+            makes = graph.factors.get(name, frozenset()) if graph.is_proven else frozenset(latent)
+            if makes & (below | {*latent}):
+                raise KernelError(_of_factor(name))
+        elif name in below:
+            raise KernelError(_of_observed(name, request.output, site.argument))
+
+
+def _of_factor(name: str) -> str:
+    return (
+        f"calibrate draws true values from the prior, and the factor {name!r} changes that prior, "
+        "so that even exact draws would look wrong. Calibrate a kernel that has a distribution of "
+        "a site in place of this factor."
+    )
+
+
+def _of_observed(name: str, output: str, argument: str | None) -> str:
+    without = f"; if this one allows it, pass {argument}=None" if argument else ""
+    return (
+        f"calibrate draws true values from the prior and simulates {output!r} with them, but "
+        f"{name!r} is observed too and keeps the values of the data, so that even exact draws "
+        f"would look wrong. Calibrate a kernel that does not observe {name!r}{without}."
     )
 
 

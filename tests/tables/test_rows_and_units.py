@@ -104,7 +104,7 @@ def test_rows_of_which_most_are_training_rows_are_told(im, table, capsys):
         return capsys.readouterr().err
 
     n = len(table)
-    said = f"{n - 1} of {n} rows are known as training rows, so that the result is in predictions"
+    said = f"{n - 1} of {n} rows look like training rows, so that the result is in predictions"
     is_third = np.arange(n) == 3
     changed = table.assign(age=table.age + is_third)
     assert said in said_of(changed)
@@ -117,6 +117,20 @@ def test_rows_of_which_most_are_training_rows_are_told(im, table, capsys):
     assert said in said_of(no_outcome, dropping)
     for rows in (table, table.head(20), table.assign(pay=1.0), table.drop(columns="pay")):
         assert "training rows" not in said_of(rows)
+
+
+@pytest.mark.slow
+def test_rows_that_only_look_like_training_rows_are_predictions(table, capsys):
+    """Of a table with few values, new rows equal training rows as often as these equal others."""
+    alike = table.assign(age=np.resize([40.0, 50], N), pay=np.resize([1.0, 1, 2], N))
+    few = pd.concat([alike.iloc[: N // 2], table.iloc[N // 2 :]])
+    im = model().fit(few, epochs=2, num_samples=20, progress=False)
+    new = im.predict(alike.iloc[N // 2 : -3], store="memory", return_sites="pay")
+    assert "predictions" in new
+    assert "observed_data" not in new
+    said = "All 27 rows look like training rows, but new ones may too, so that the result is in pre"
+    assert said in capsys.readouterr().err
+    assert "posterior_predictive" in in_memory(im, few[::-1])
 
 
 def two_outcomes(features, pay=None):
@@ -516,6 +530,21 @@ def test_rows_of_a_posterior_that_are_not_known_have_no_labels(table):
     assert rows_of(im.sample()) == rows_of(stays) == list(range(N))
     fitted_by_row(table[::-1], im)  # goes on with the values of other rows
     assert rows_of(im.posterior_tree) == rows_of(im.sample()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+@pytest.mark.filterwarnings("ignore:Training goes on from its parameters")
+@pytest.mark.parametrize("column", ["age", "pay"])
+def test_a_fit_that_goes_on_with_other_rows_of_the_same_labels_keeps_none(table, column):
+    """Tables that count their rows from 0 have the same labels, whatever their rows are."""
+    im = fitted_by_row(table)
+    fitted_by_row(table, im)
+    assert rows_of(im.posterior_tree) == list(range(N))
+    other = table.assign(**{column: table[column].to_numpy()[::-1]})
+    for frame in (other, other, table):
+        fitted_by_row(frame, im)
+        assert rows_of(im.posterior_tree) == rows_of(im.sample()) == []
 
 
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape

@@ -368,6 +368,20 @@ def test_a_text_that_no_row_has_is_refused_where_it_is_compared(formula, message
         TableEncoder.learn(TableSpec(y=[formula]), frame)
 
 
+@pytest.mark.filterwarnings("ignore:1 of 3 rows were left out")
+def test_a_category_that_no_row_of_the_training_has_is_refused_where_it_is_compared():
+    spec = TableSpec(X="x", y="I(won == 'Yes')", missing="drop")
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0], "won": ["no", "yes", "yes"]})
+    declared = frame.assign(won=pd.Categorical(frame["won"], ["no", "yes", "Yes"]))
+    said = r"which is a category that no row has\. Did you mean 'yes'\? It has: 'no', 'yes'\.$"
+    with pytest.raises(DataError, match=said):
+        TableEncoder.learn(spec, declared)
+    left_out = declared.assign(won=declared["won"].mask([False, False, True], "Yes"))
+    with pytest.raises(DataError, match=said):
+        TableEncoder.learn(spec, left_out.assign(x=[1.0, 2.0, np.nan]))
+    assert TableEncoder.learn(spec, left_out).encode(left_out).arguments["y"].tolist() == [0, 0, 1]
+
+
 def test_later_rows_need_not_have_a_text_that_is_compared():
     frame = pd.DataFrame({"won": ["yes", "no"]})
     encoder = TableEncoder.learn(TableSpec(y="I(won == 'yes')"), frame)

@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 import optax
 import pandas as pd
 import pytest
+from numpyro.contrib.control_flow import scan
 from numpyro.infer import HMC, MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
 
@@ -183,6 +184,53 @@ def test_bad_calls_are_refused():
 
     with pytest.raises(KernelError, match="has none"):
         model(AutoNormal, own).calibrate(X)
+
+
+def of_two(X, W=None, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("x", dist.Normal(0, 1), obs=X[:, 0])  # depends on nothing
+        numpyro.sample("w", dist.Normal(2 * level, 1), obs=W)
+        numpyro.sample("y", dist.Normal(level, 1), obs=y)
+
+
+def with_a_factor(X, weight, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    numpyro.factor("pull", -weight * (level - 1) ** 2)
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level, 1), obs=y)
+
+
+def with_a_scan(X, W, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+
+    def step(before, w):
+        return before, numpyro.sample("w", dist.Normal(level + before, 1), obs=w)
+
+    scan(step, 0.0, W)
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level, 1), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arguments", "said"),
+    [
+        (of_two, {"W": X[:, 0] + 3}, "'w' is observed too .* if this one allows it, pass W=None"),
+        (with_a_scan, {"W": X[:, 0]}, "'w' is observed too"),
+        (with_a_factor, {"weight": 2.0}, "the factor 'pull' changes that prior"),
+    ],
+)
+def test_what_true_values_do_not_make_is_refused(kernel, arguments, said):
+    """Exact draws would have ranks that are far from uniform."""
+    with pytest.raises(KernelError, match=said):
+        model(AutoNormal, kernel).calibrate(X, **arguments)
+
+
+@pytest.mark.slow
+def test_observed_sites_that_depend_on_nothing_do_not_matter():
+    report = model(AutoMultivariateNormal, of_two).calibrate(X[:4], 50, num_steps=800)
+    assert report.level == "green", report
+    assert list(report.ranks) == ["level"]
 
 
 def test_replications_tell_how_far_they_are():

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
@@ -35,6 +36,35 @@ _HALF_A_STEP = np.uint32(2**10)
 
 _MIXER = np.uint64(0xBF58476D1CE4E5B9)
 """An odd number with well-mixed bits; Steele et al. (2014), SplitMix64."""
+
+
+class Likeness(NamedTuple):
+    """How like training rows some rows are, with their outputs.
+
+    Attributes:
+        count: How many of them look like training rows, each of which counts once; 0 where as many
+            new rows may do so by chance.
+        are_alike: Whether each of them looks like a training row.
+        are_trained: Whether they are training rows, beyond chance.
+    """
+
+    count: int = 0
+    are_alike: bool = False
+    are_trained: bool = False
+
+
+class _Found(NamedTuple):
+    """How many of some rows have the checksum of a training row.
+
+    Attributes:
+        number: How many.
+        each_once: How many, where each training row counts once.
+        n_rows: How many rows there are.
+    """
+
+    number: int
+    each_once: int
+    n_rows: int
 
 
 @dataclass(frozen=True)
@@ -110,6 +140,12 @@ class TrainingFingerprint:
         """Return whether these are the outputs of the training."""
         return len(outputs) == self.n_rows and _of_output(outputs) == self.output
 
+    def is_same_as(self, other: TrainingFingerprint | None) -> bool:
+        """Return whether both are of rows with the same inputs and outputs, in the same order."""
+        if other is None or self.n_rows != other.n_rows:
+            return False
+        return (self.inputs, self.output) == (other.inputs, other.output)
+
     def has_shared(self, shared: Mapping[str, object]) -> bool:
         """Return whether the arguments that all rows share have the values of the training."""
         return shared_checksum(shared) == self.shared
@@ -137,7 +173,7 @@ class TrainingFingerprint:
         return None if len(distinct) < _LEAST_DISTINCT * self.n_rows else distinct
 
     def count_of(self, rows: Rows) -> int:
-        """Return how many of these rows, with their outputs, are training rows.
+        """Return how many of these rows, with their outputs, look like training rows.
 
         Rows of earlier trainings count too, if this one went on from their parameters.
 
@@ -145,31 +181,49 @@ class TrainingFingerprint:
             rows: Arrays by kernel argument, output included.
 
         Returns:
-            0 where that cannot be told: without checksums of rows, and where training rows are so
-            alike that as many new ones equal some of them by chance.
+            The number, where each training row counts once. 0 where that cannot be told: without
+            checksums of rows, and where training rows are so alike that as many new ones equal
+            some of them by chance.
         """
-        sums = [one for one in (self.row_sums, self.earlier_sums) if one is not None]
-        if not sums:
-            return 0
-        found = np.isin(_row_sums(rows), np.concatenate(sums))
-        by_chance = len(found) * self._share_of_twins()
-        return int(found.sum()) if found.sum() > by_chance + 3 * np.sqrt(by_chance) else 0
+        return self._beyond_chance(self._found(rows))
 
-    def count_of_few(self, rows: Rows) -> int:
-        """Return the same as :meth:`count_of`, but 0 of more than 64 MiB, which would take long."""
-        size = sum(array.nbytes for array in rows.values())
-        return self.count_of(rows) if size <= _LARGEST_BY_ROW else 0
-
-    def has_rows(self, rows: Rows) -> bool:
+    def likeness(self, rows: Rows) -> Likeness:
         """Return whether these, with their outputs, are training rows: all or some, in any order.
+
+        They are not where new rows may equal as many training rows by chance. Nor is that known of
+        more than 64 MiB, which would take long.
 
         Args:
             rows: Arrays by kernel argument, output included.
-
-        Returns:
-            ``False`` where that cannot be told, as in :meth:`count_of_few`.
         """
-        return 0 < len(next(iter(rows.values()))) == self.count_of_few(rows)
+        if sum(array.nbytes for array in rows.values()) > _LARGEST_BY_ROW:
+            return Likeness()
+        found = self._found(rows)
+        share = self._share_of_twins()
+        # A row that is there more often than in training may be a new one that equals it.
+        are_known = found.each_once == found.n_rows or share == 0
+        # Somebody may have chosen the rows by their likeness, from as many as the training had.
+        is_chance = not _exceeds(found.each_once, self.n_rows * share)
+        are_alike = found.number == found.n_rows
+        return Likeness(
+            self._beyond_chance(found), are_alike, are_alike and are_known and not is_chance
+        )
+
+    def _found(self, rows: Rows) -> _Found:
+        sums, times = np.unique(_row_sums(rows), return_counts=True)
+        trained = np.zeros(len(sums), int)
+        if self.row_sums is not None:
+            first, last = (self.row_sums.searchsorted(sums, side) for side in ("left", "right"))
+            trained = last - first
+        if self.earlier_sums is not None:
+            trained = np.maximum(trained, np.isin(sums, self.earlier_sums))
+        number, each_once = times[trained > 0].sum(), np.minimum(times, trained).sum()
+        return _Found(int(number), int(each_once), int(times.sum()))
+
+    def _beyond_chance(self, found: _Found) -> int:
+        """Return the number of rows found, each training row once; 0 if it may be by chance."""
+        by_chance = found.n_rows * self._share_of_twins()
+        return found.each_once if _exceeds(found.number, by_chance) else 0
 
     def has_all_rows(self, rows: Rows) -> bool:
         """Return whether these, with their outputs, are all training rows, in any order.
@@ -200,10 +254,12 @@ class TrainingFingerprint:
             return "" if is_same else "an argument that all rows share has another value here"
         if self.has_all_rows(rows):
             how = "in another order"
-        elif self.has_rows(rows):
-            how = "not all of them"
+        elif self.row_sums is None:
+            how = "others, or in another order"
         else:
-            how = "others" if self.row_sums is not None else "others, or in another order"
+            likeness = self.likeness(rows)
+            how = "others, or not all of them" if likeness.are_alike else "others"
+            how = "not all of them" if likeness.are_trained else how
         return f"these {len(rows[output]):,} rows are {how}"
 
     def _share_of_twins(self) -> float:
@@ -291,6 +347,11 @@ def _row_sums(rows: Rows) -> Shaped[np.ndarray, " row"]:
         mixed ^= mixed >> np.uint64(32)
         total += (mixed * (2 * factors + np.uint64(1))).sum(1, dtype=np.uint64)
     return total
+
+
+def _exceeds(number: int, by_chance: float) -> bool:
+    """Whether a number is more than chance makes: by three standard deviations of Poisson."""
+    return number > by_chance + 3 * np.sqrt(by_chance)
 
 
 def _of_output(outputs: Shaped[np.ndarray, "row ..."]) -> int:

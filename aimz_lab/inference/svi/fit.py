@@ -137,9 +137,9 @@ def _warn_of_trained_rows(
     count = trained.count_of(held_out)
     if count > _EQUAL_BY_CHANCE * n_rows:
         msg = (
-            f"{count:,} of the {n_rows:,} rows in validation= are rows that the model is trained "
-            "on, so that the held-out loss looks better than it is, and falls where the model "
-            "overfits. Pass rows that are in no training."
+            f"{count:,} of the {n_rows:,} rows in validation= look like rows that the model is "
+            "trained on, so that the held-out loss looks better than it is, and falls where the "
+            "model overfits. Pass rows that are in no training."
         )
         warn(msg, FitWarning)
 
@@ -268,8 +268,14 @@ class SviFit:
                 yield FitResult(self.spec, self.schema, ending=run.ending)
             return
         if run.step == run.skipped:  # nothing was learned
-            labels = self.data.row_labels
-            yield FitResult(self.spec, self.schema, state, ending=run.ending, row_labels=labels)
+            yield FitResult(
+                self.spec,
+                self.schema,
+                state,
+                fingerprint=self._fingerprint,
+                ending=run.ending,
+                row_labels=self.data.row_labels,
+            )
             return
         trained = self._parameters(state)
         yield trained
@@ -307,6 +313,7 @@ class SviFit:
             self.schema,
             state,
             vi_result=SVIRunResult(self.learner.params(state), state, run.losses),
+            fingerprint=self._fingerprint,
             epochs_done=self.request.origin.first_epoch
             + (0 if self.request.num_steps else run.epoch),
             ending=run.ending,
@@ -320,7 +327,7 @@ class SviFit:
         params = trained.vi_result.params
         posterior = self.learner.draw_for(self.request, self.data, params, self.spec)
         posterior = replace(posterior, row_labels=self.data.row_labels)
-        return replace(trained, posterior=posterior, fingerprint=self._fingerprint)
+        return replace(trained, posterior=posterior)
 
     @functools.cached_property
     def _fingerprint(self) -> TrainingFingerprint | None:

@@ -234,7 +234,7 @@ def _check_held_out(found: Scores, model: Examined) -> None:
     count = fingerprint.count_of(rows)
     if not count:
         return
-    said = f"{count:,} of {n_rows:,} held-out rows are rows that the model was trained on"
+    said = f"{count:,} of {n_rows:,} held-out rows look like rows that the model was trained on"
     if 2 * count > n_rows:
         msg = (
             f"{said}, so that its scores would look better than they are. held_out= takes rows "

@@ -26,14 +26,14 @@ class ObservedData(NamedTuple):
         constant: The kernel's per-row inputs by name; empty for a stream, and for large inputs.
         are_trained: Whether these are training rows.
         are_in_order: Whether they are all of them, in their order.
-        n_trained: Of rows that are not, how many are known to be.
+        n_alike: Of rows that are not, how many look like training rows.
     """
 
     observed: ArrayLike | None
     constant: Arrays
     are_trained: bool = False
     are_in_order: bool = False
-    n_trained: int = 0
+    n_alike: int = 0
 
     def beside(
         self,
@@ -64,22 +64,26 @@ class ObservedData(NamedTuple):
         if outputs.some is not None:
             at, values = outputs.some
             rows = {name: array[at] for name, array in rows.items()}
-        count = trained.count_of_few({**rows, output: values})
-        if outputs.some is None and 0 < count == len(values):
+        likeness = trained.likeness({**rows, output: values})
+        if outputs.some is None and likeness.are_trained:
             return found._replace(are_trained=True)
-        return found._replace(n_trained=count)
+        return found._replace(n_alike=likeness.count)
 
     def why_predictions(self, n_rows: int) -> str:
-        """Say why rows are predictions of which most are training rows; empty if they are not.
+        """Say why rows are predictions of which most look like training rows; empty for others.
 
         Args:
             n_rows: The number of rows.
         """
-        if self.are_trained or 2 * self.n_trained < n_rows:
+        if self.are_trained or 2 * self.n_alike < n_rows:
             return ""
+        if self.n_alike == n_rows:
+            why = f"All {n_rows:,} rows look like training rows, but new ones may too"
+        else:
+            why = f"{self.n_alike:,} of {n_rows:,} rows look like training rows"
         return (
-            f"{self.n_trained:,} of {n_rows:,} rows are known as training rows, so that the result "
-            "is in predictions; in_sample=True puts it in posterior_predictive."
+            f"{why}, so that the result is in predictions; in_sample=True puts it in "
+            "posterior_predictive."
         )
 
 

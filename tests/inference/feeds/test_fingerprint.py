@@ -68,12 +68,34 @@ def test_codes_of_many_levels_are_told_apart():
 def test_some_rows_of_training_are_recognised_unless_others_may_be_alike():
     values = np.random.default_rng(0).normal(size=(300, 3))
     trained = TrainingFingerprint.of(rows_of(values), "y")
-    assert trained.has_rows(rows_of(values[[7, 7, 2]]))
-    assert not trained.has_rows(rows_of(np.vstack([values[:9], values[:1] + 1])))
+    assert trained.likeness(rows_of(values[[7, 7, 2]])) == (2, True, True)
+    assert trained.likeness(rows_of(np.vstack([values[:9], values[:1] + 1]))) == (9, False, False)
     assert trained.has_all_rows(rows_of(values[::-1]))
     assert not trained.has_all_rows(rows_of(values[[0, 0, *range(2, len(values))]]))
     alike = TrainingFingerprint.of(rows_of(np.resize([0.0, 1.0], (300, 3))), "y")
-    assert not alike.has_rows(rows_of(np.resize([0.0, 1.0], (20, 3))))
+    assert alike.likeness(rows_of(np.resize([0.0, 1.0], (20, 3)))) == (0, True, False)
+
+
+def test_rows_that_were_chosen_for_their_likeness_are_no_training_rows(alike):
+    """A few in a hundred new rows equal a training row, and somebody may look at these alone."""
+    trained = TrainingFingerprint.of(rows_of(alike[:800]), "y")
+    known = set(map(tuple, alike[:800].tolist()))
+    chosen = alike[800:][[tuple(row) in known for row in alike[800:].tolist()]]
+    assert len(chosen) > 5
+    assert trained.likeness(rows_of(chosen)) == (len(chosen), True, False)
+    assert trained.likeness(rows_of(alike[:200])) == (200, True, True)
+    assert trained.likeness(rows_of(alike[:800][::-1])) == (800, True, True)
+    both = trained.likeness(rows_of(np.vstack([alike[:800], chosen])))
+    assert both == (800, True, False)  # no more than there are
+
+
+def test_each_training_row_counts_once_among_rows_of_few_values(rng):
+    values = rng.integers(0, [40, 2], (1_500, 2)).astype(np.float32)
+    trained = TrainingFingerprint.of(rows_of(values[:1_200]), "y")
+    assert trained.count_of(rows_of(values[1_200:])) == 0
+    odd = rng.integers(0, [9_999, 2], (1_500, 2)).astype(np.float32)
+    trained = TrainingFingerprint.of(rows_of(odd[:1_200]), "y")
+    assert trained.count_of(rows_of(odd)) == 1_200
 
 
 def test_how_data_differs_from_that_of_the_training_is_said():
@@ -85,8 +107,12 @@ def test_how_data_differs_from_that_of_the_training_is_said():
         (values[::-1], 1.0, "these 300 rows are in another order"),
         (values[:9], 1.0, "these 9 rows are not all of them"),
         (values + 1, 1.0, "these 300 rows are others"),
+        (values[[7, 7]], 1.0, "these 2 rows are not all of them"),
     ]:
         assert trained.difference(rows_of(rows), "y", {"price": price}) == said
+    few = np.resize([0.0, 1.0], (300, 3))
+    of_few = TrainingFingerprint.of(rows_of(few), "y")
+    assert of_few.difference(rows_of(few[:9]), "y", {}).endswith("others, or not all of them")
     loaded = trained.without_rows()
     assert loaded.difference(rows_of(values[::-1]), "y", {"price": 1.0}).endswith(
         "rows are others, or in another order"

@@ -257,11 +257,11 @@ def test_rows_of_the_training_are_not_held_out(models):
         lab.compare_runs(models, held_out=again)  # read from a file of another precision
     mixed = np.concatenate([NEW_X, X[:9]]), np.concatenate([NEW_Y, Y[:9]])
     table = lab.compare_runs({"line": models["line"]}, held_out=mixed)
-    assert "line: 9 of 99 held-out rows are rows that the model was trained on" in repr(table)
+    assert "line: 9 of 99 held-out rows look like rows that the model was trained on" in repr(table)
     # Rows of a fit that a later one went on from are no news to the model either.
     later = mean_field_model(line).fit(X, Y, epochs=1, progress=False)
     later.fit(NEW_X, NEW_Y, epochs=1, progress=False)
-    with pytest.raises(DataError, match="90 of 90 held-out rows are rows that the model was"):
+    with pytest.raises(DataError, match="90 of 90 held-out rows look like rows that the model was"):
         lab.compare_runs({"later": later}, held_out=(X[50:140], Y[50:140]))
     alike = mean_field_model(line).fit(np.round(X), np.round(Y), epochs=1, progress=False)
     # Rows of few values equal each other by chance.
