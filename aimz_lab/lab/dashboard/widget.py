@@ -35,6 +35,7 @@ from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.preparing import Preparing
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.notebook_output import show_output
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -116,10 +117,8 @@ def show_picture_below(widget: AnyWidget, bundle: dict[str, Any], metadata: dict
         bundle: The picture.
         metadata: Metadata of its parts.
     """
-    from IPython.display import display
-
     text = below_widget(widget.model_id, bundle["text/html"])
-    display(bundle | {"text/html": text}, raw=True, metadata=metadata)
+    show_output(bundle | {"text/html": text}, metadata)
 
 
 def make_widget(frames: Frames) -> AnyWidget:
