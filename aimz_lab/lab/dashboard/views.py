@@ -51,6 +51,17 @@ _PICTURES_SHARE = 0.01  # of the wall time
 _QUIET_S = 2.0  # that a run takes before a program's notebook says that it goes on
 
 
+def widget_bundle(model_id: str, text: str) -> dict[str, Any]:
+    """Return the output that refers to a widget.
+
+    Args:
+        model_id: Its identifier.
+        text: What a page reads that cannot show the widget.
+    """
+    model = {"version_major": 2, "version_minor": 0, "model_id": model_id}
+    return {WIDGET_MIME: model, "text/plain": text}
+
+
 class View:
     """Base of the views; shows nothing.
 

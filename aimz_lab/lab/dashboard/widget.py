@@ -24,11 +24,11 @@ from aimz_lab.lab.dashboard.moving_text import (
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import (
     PANELS,
-    WIDGET_MIME,
     NotebookView,
     PictureView,
     Receive,
     SeldomPicture,
+    widget_bundle,
 )
 from aimz_lab.lab.environment import has_subshells, kernel, place
 from aimz_lab.lab.panels.panel_set import Frames
@@ -96,17 +96,6 @@ def _display(widget: AnyWidget) -> None:
         display(bundle, raw=True, metadata=metadata)
     if widget.show_below is not None:
         widget.show_below()
-
-
-def widget_bundle(model_id: str, text: str) -> dict[str, Any]:
-    """Return the output that refers to a widget.
-
-    Args:
-        model_id: Its identifier.
-        text: What a page reads that cannot show the widget.
-    """
-    model = {"version_major": 2, "version_minor": 0, "model_id": model_id}
-    return {WIDGET_MIME: model, "text/plain": text}
 
 
 def show_picture_below(widget: AnyWidget, bundle: dict[str, Any], metadata: dict[str, Any]) -> None:
@@ -250,10 +239,13 @@ class WidgetView(NotebookView):
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and leave the picture in the widget."""
         bundle, metadata = self._record(run)
-        self._text.close()
         self.widget.progress = frames.get("progress", self.widget.progress)
-        self.replace(bundle, metadata)
+        self._put_record(bundle, metadata)
         leave_record(self.widget, bundle, metadata)
+
+    def _put_record(self, bundle: dict[str, Any], metadata: dict[str, Any]) -> None:
+        self._text.close()
+        self.replace(bundle, metadata)
 
     def _take(self, message: dict[str, Any], receive: Receive) -> None:
         # On a subshell's thread, while the cell runs on the main one.
@@ -327,3 +319,7 @@ class FollowingView(WidgetView):
 
     def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Leave the output to the page, which puts the record there."""
+
+    def _put_record(self, bundle: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Leave the record below, where a page that shows the widget empties it again."""
+        self._text.leave(bundle, metadata)

@@ -77,7 +77,10 @@ def test_the_widget_holds_one_trait_a_panel_and_the_front_end():
 def test_the_output_refers_to_the_widget_and_has_words_for_others(watched, outputs):
     bundle, below = outputs
     assert bundle[WIDGET_MIME]["model_id"] == watched.widget.model_id
-    assert bundle["text/plain"] == "kernel: a live view, which needs its kernel"
+    assert (
+        bundle["text/plain"]
+        == "kernel: a live view, which needs its kernel and a page that shows widgets"
+    )
     assert below["text/plain"].startswith("kernel: preparing")
 
 
@@ -270,7 +273,10 @@ class TestReplay:
         assert shown[WIDGET_MIME]["model_id"] == widget.model_id
         assert f'class="aimz-still-{widget.model_id}"' in still["text/html"]
         assert set(still) == {"image/png", "text/html", "text/plain"}
-        assert shown["text/plain"] == "kernel: a live view, which needs its kernel"
+        assert (
+            shown["text/plain"]
+            == "kernel: a live view, which needs its kernel and a page that shows widgets"
+        )
         # A program that executes the notebook has nobody who sees a widget.
         monkeypatch.setattr("aimz_lab.lab.dashboard.widget.place", lambda: "kernel")
         widget._ipython_display_()
