@@ -14,7 +14,7 @@ from typing import Any
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run_words import taken_at
 from aimz_lab.lab import formatting
-from aimz_lab.system.notebook_output import show_output, update_output
+from aimz_lab.system.notebook_output import show_output
 
 PATIENCE_S = 2.0
 """Seconds in which a page that shows the widget says so, if its messages arrive."""
@@ -106,18 +106,6 @@ class MovingText:
         """Leave empty outputs."""
         if self._handles:
             self._put("")
-
-    def leave(self, bundle: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Leave the record of the run, for pages that could not show the widget.
-
-        Args:
-            bundle: The record, as a MIME bundle.
-            metadata: Metadata of its parts.
-        """
-        html = below_widget(self._model_id, bundle["text/html"])
-        with self._putting:
-            for handle in self._handles:
-                update_output(handle, bundle | {"text/html": html}, metadata)
 
     def _put(self, text: str) -> None:
         with self._putting:

@@ -65,6 +65,7 @@ def widget_class() -> type[AnyWidget]:
         "__repr__": _text,
         "_ipython_display_": _display,
         "show_below": None,
+        "keep_output": None,
     }
     return type("DashboardWidget", (anywidget.AnyWidget,), {**members, **traits})
 
@@ -87,13 +88,13 @@ def _display(widget: AnyWidget) -> None:
 
     A notebook that a program executes has the latter alone: nobody sees the widget.
     """
-    from IPython.display import display
-
     if widget.show_below is None or place() == "page":
         bundle, metadata = widget._repr_mimebundle_()  # Colab's metadata are anywidget's to know
         if widget.show_below is not None:
             bundle = {**bundle, "text/plain": needs_kernel(widget.meta.get("model", "run"))}
-        display(bundle, raw=True, metadata=metadata)
+        output = show_output(bundle, metadata)
+        if widget.keep_output is not None:
+            widget.keep_output(output)
     if widget.show_below is not None:
         widget.show_below()
 
@@ -196,6 +197,7 @@ class WidgetView(NotebookView):
 
     def _stand_below(self, run: Run) -> None:
         self.widget.show_below = lambda: self._text.display(line_of(run, self._loss))
+        self.widget.keep_output = lambda output: self._handles.append(output)
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
@@ -239,13 +241,10 @@ class WidgetView(NotebookView):
     def close(self, run: Run, frames: Frames) -> None:
         """Replace the widget by the picture, and leave the picture in the widget."""
         bundle, metadata = self._record(run)
-        self.widget.progress = frames.get("progress", self.widget.progress)
-        self._put_record(bundle, metadata)
-        leave_record(self.widget, bundle, metadata)
-
-    def _put_record(self, bundle: dict[str, Any], metadata: dict[str, Any]) -> None:
         self._text.close()
+        self.widget.progress = frames.get("progress", self.widget.progress)
         self.replace(bundle, metadata)
+        leave_record(self.widget, bundle, metadata)
 
     def _take(self, message: dict[str, Any], receive: Receive) -> None:
         # On a subshell's thread, while the cell runs on the main one.
@@ -313,13 +312,12 @@ class FollowingView(WidgetView):
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Go on with the widget that was handed out."""
+        self._is_open = True
         with self.widget.hold_sync():
             for name in frames.keys() & PANELS:
                 setattr(self.widget, name, frames[name])
 
     def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
-        """Leave the output to the page, which puts the record there."""
-
-    def _put_record(self, bundle: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Leave the record below, where a page that shows the widget empties it again."""
-        self._text.leave(bundle, metadata)
+        """Show a MIME bundle in the outputs that show the widget, if there are any."""
+        if self._handles:
+            super().replace(bundle, metadata)
