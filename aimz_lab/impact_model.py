@@ -2638,6 +2638,7 @@ class ImpactModel:
         if fit.data.in_memory:
             notes = column_notes(fit.data.rows, fit.data.columns, self.param_output)
             fit.run.notes.extend(notes)
+        fit.run.in_background = not blocking
         before, self._last_run = self._last_run, fit.run
 
         def refuse() -> None:

@@ -12,6 +12,14 @@ from html import escape
 from types import TracebackType
 from typing import IO, Any, Self
 
+from aimz_lab.system.notebook_output import (
+    asked_from_console,
+    end_outputs,
+    kernel,
+    show_output,
+    update_output,
+)
+
 QUIET_S = 0.5
 """Seconds that a call may take without any line; a short one writes none."""
 
@@ -211,7 +219,9 @@ class StatusLine:
 
     def __init__(self, stream: IO[str] | None = None, *, rewrite: bool | None = None) -> None:
         self._stream = stream or sys.stderr
+        self._is_default = stream is None
         self.rewrite = self._stream.isatty() if rewrite is None else rewrite
+        self._is_behind = False
         self._length = 0
 
     @property
@@ -224,6 +234,21 @@ class StatusLine:
         """Least seconds between two updates."""
         return REWRITE_S if self.rewrite else NEW_LINE_S
 
+    def begin(self, text: str, background: str = "") -> None:
+        """Say that a run begins, where the line is written over itself and says nothing yet.
+
+        Args:
+            text: The line.
+            background: What to say instead if the run goes on in the background. Others then write
+                on the terminal, such as a prompt; so nothing more is written before :meth:`close`.
+        """
+        if self.rewrite and background:
+            self.clear()
+            self._is_behind = True
+            self._put(f"{self._encodable(background)}\n")
+        elif self.rewrite and not self._length:
+            self.write(text)
+
     def write(self, text: str, share: float | None = None) -> None:  # noqa: ARG002
         """Show ``text`` now.
 
@@ -231,6 +256,8 @@ class StatusLine:
             text: The line.
             share: What is done, from 0 to 1; a line of text has no bar for it.
         """
+        if self._is_behind:
+            return
         if not self.rewrite:
             self._put(f"{self._encodable(text)}\n")
             return
@@ -242,10 +269,11 @@ class StatusLine:
         """Show ``text`` uncut as the last line, and go to a new one."""
         self.clear()
         self._put(f"{self._encodable(text)}\n")
+        self._is_behind = False
 
     def clear(self) -> None:
         """Take the line away where it can be written over; elsewhere it stays."""
-        if self.rewrite:
+        if self.rewrite and not self._is_behind:
             self._put(f"\r{' ' * self._length}\r")
         self._length = 0
 
@@ -258,26 +286,35 @@ class StatusLine:
         return text
 
     def _put(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        # While IPython waits at its prompt, standard error is a stream that writes above it.
+        is_now = self._is_behind and self._is_default and sys.stderr is not None
+        stream = sys.stderr if is_now else self._stream
+        stream.write(text)
+        stream.flush()
 
 
 class NotebookLine:
     """A line with a thin bar in a notebook's output; its last state is what is saved.
 
     It is no stream: notebooks show standard error on a red ground, which is for errors.
-
-    Args:
-        ipython: The module IPython, which the kernel has loaded.
     """
 
     rewrite = True
     width = None
     interval_s = NOTEBOOK_S
 
-    def __init__(self, ipython: Any) -> None:
-        self._display = ipython.display.display
+    def __init__(self) -> None:
         self._shown: Any = None
+
+    def begin(self, text: str, background: str = "") -> None:  # noqa: ARG002
+        """Show that a run begins, unless the line says something already.
+
+        Args:
+            text: The line.
+            background: Not shown; the output is the run's own.
+        """
+        if self._shown is None:
+            self.write(text)
 
     def write(self, text: str, share: float | None = None) -> None:
         """Show ``text`` now, in the output of the cell that wrote first.
@@ -286,20 +323,26 @@ class NotebookLine:
             text: The line.
             share: What is done, from 0 to 1; ``None`` for no bar.
         """
-        bundle = {"text/plain": text, "text/html": _line_html(text, share)}
         if self._shown is None:
-            self._shown = self._display(bundle, raw=True, display_id=True)
+            self._shown = show_output(_line_bundle(text, share))
         else:
-            self._shown.update(bundle, raw=True)
+            update_output(self._shown, _line_bundle(text, share))
 
     def close(self, text: str, share: float | None = None) -> None:
         """Show ``text`` for good."""
-        self.write(text, share)
+        if self._shown is None:
+            self.write(text, share)
+        else:
+            end_outputs([self._shown], _line_bundle(text, share), line=text)
 
     def clear(self) -> None:
         """Take the line away."""
         if self._shown is not None:
-            self._shown.update({"text/plain": ""}, raw=True)
+            update_output(self._shown, {"text/plain": ""})
+
+
+def _line_bundle(text: str, share: float | None) -> dict[str, str]:
+    return {"text/plain": text, "text/html": _line_html(text, share)}
 
 
 def _line_html(text: str, share: float | None) -> str:
@@ -315,19 +358,16 @@ def _line_html(text: str, share: float | None) -> str:
 
 
 def progress_line(stream: IO[str] | None = None) -> StatusLine | NotebookLine:
-    """Return the line that fits the place: in a notebook, on a terminal, or elsewhere.
+    """Return the line that fits the place: in a notebook, on a terminal or console, or elsewhere.
 
     Args:
         stream: Where to write; by default a notebook's output, or else standard error.
     """
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if stream is None and getattr(shell, "kernel", None) is not None:
-        return NotebookLine(ipython)
-    stream = stream or sys.stderr
+    if stream is None and kernel() is not None and not asked_from_console():
+        return NotebookLine()
     # A kernel's stream says that it is no terminal, and its page writes lines over all the same.
-    is_notebook = type(stream).__module__ == "ipykernel.iostream"
-    return StatusLine(stream, rewrite=is_notebook or stream.isatty())
+    is_notebook = type(stream or sys.stderr).__module__ == "ipykernel.iostream"
+    return StatusLine(stream, rewrite=True if is_notebook else None)
 
 
 class TimeLeft:

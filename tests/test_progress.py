@@ -56,6 +56,26 @@ class TestStatusLine:
         line.close("the end")
         assert out.getvalue() == "\ra long text\rshort      \r     \rthe end\n"
 
+    def test_in_the_background_a_terminal_is_left_to_others_until_the_end(self, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", out := Terminal())
+        line = StatusLine()
+        line.write("preparing")
+        line.begin("running", "in the background")
+        line.write("step 1")
+        line.clear()
+        monkeypatch.setattr(sys, "stderr", above_prompt := Terminal())
+        line.close("the end")
+        assert out.getvalue() == "\rpreparing\r         \rin the background\n"
+        assert above_prompt.getvalue() == "the end\n"
+
+    def test_in_the_background_a_log_gets_its_lines(self):
+        out = io.StringIO()
+        line = StatusLine(out)
+        line.begin("running", "in the background")
+        line.write("step 1")
+        line.close("the end")
+        assert out.getvalue() == "step 1\nthe end\n"
+
     def test_elsewhere_it_is_line_after_line_without_control_characters(self):
         out = io.StringIO()
         line = StatusLine(out)
@@ -87,6 +107,34 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+class Notebook(list):
+    """The bundles that a kernel sends, and in ``messages`` whether each is a replacement."""
+
+    def __init__(self):
+        self.messages = []
+
+    def display(self, bundle, **_):
+        self._send("display", bundle)
+        return SimpleNamespace(update=lambda bundle, **_: self._send("update", bundle))
+
+    def _send(self, how, bundle):
+        self.append(bundle)
+        self.messages.append((how, bundle))
+
+
+def notebook(monkeypatch, msg_id):
+    """Stand in for a kernel that runs the cell of this message."""
+    sent = Notebook()
+    parent = {"header": {"msg_id": msg_id}, "content": {"allow_stdin": False}}
+    kernel = SimpleNamespace(shell=SimpleNamespace(parent_header=parent))
+    get_ipython = lambda: SimpleNamespace(kernel=kernel)  # noqa: E731
+    display = SimpleNamespace(display=sent.display)
+    ipython = SimpleNamespace(get_ipython=get_ipython, display=display)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    return sent
 
 
 class TestCallProgress:
@@ -186,11 +234,7 @@ class TestCallProgress:
     def test_in_a_notebook_it_is_an_output_with_a_bar_and_not_standard_error(
         self, monkeypatch, clock, capsys
     ):
-        shown = []
-        updated = SimpleNamespace(update=lambda bundle, **_: shown.append(bundle))
-        display = SimpleNamespace(display=lambda bundle, **_: shown.append(bundle) or updated)
-        kernel = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1), display=display)
-        monkeypatch.setitem(sys.modules, "IPython", kernel)
+        shown = notebook(monkeypatch, msg_id="0c5f8a1e-0001-4b7e-a3c1-5a4b3c2d1e0f")
         with CallProgress("row", 4, clock=clock) as line:
             clock.now = 2.0
             line.advance(1)
@@ -204,6 +248,18 @@ class TestCallProgress:
             ["100.0"],
         ]
         assert capsys.readouterr() == ("", "")
+
+    def test_the_log_of_a_program_gets_the_end_as_an_output_of_its_own(self, monkeypatch, clock):
+        shown = notebook(monkeypatch, msg_id="fe538f19-7f7e55fc6b9fd8fa3f8642c0_13204_2")
+        with CallProgress("row", 4, clock=clock) as line:
+            clock.now = 2.0
+            line.advance(1)
+            line.advance(3)
+        assert [(how, bundle["text/plain"]) for how, bundle in shown.messages] == [
+            ("display", "row 1 of 4 · 0.5 rows/s"),
+            ("update", ""),
+            ("display", "row 4 of 4 · 2.0 rows/s · in 2.0 s"),
+        ]
 
     def test_without_standard_error_nothing_breaks(self, monkeypatch, clock):
         monkeypatch.setattr(sys, "stderr", None)

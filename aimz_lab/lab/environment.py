@@ -8,9 +8,9 @@ import sys
 from typing import IO, Literal
 
 from aimz_lab.errors import OptionalDependencyError
-from aimz_lab.system.notebook_output import asked_from_page, kernel
+from aimz_lab.system.notebook_output import asked_from_console, asked_from_page, kernel
 
-Place = Literal["page", "kernel", "terminal", "pipe", "automation"]
+Place = Literal["page", "console", "kernel", "terminal", "pipe", "automation"]
 
 _AUTOMATION = ("CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
 _NO = ("", "0", "false", "no")
@@ -23,12 +23,15 @@ def place(stream: IO[str] | None = None) -> Place:
         stream: Where text would go; standard error by default.
 
     Returns:
-        ``"page"``: a notebook whose cell was run from a page. ``"kernel"``: a kernel driven by a
-        program, such as a notebook that is being converted. ``"automation"``: continuous
+        ``"page"``: a notebook whose cell was run from a page. ``"console"``: a kernel at whose
+        console somebody types. ``"kernel"``: a kernel driven by a program, such as a notebook that
+        is being converted. ``"automation"``: continuous
         integration or a test. ``"terminal"`` and ``"pipe"``: what ``stream`` is connected to.
     """
     if kernel() is not None:
-        return "page" if asked_from_page() and not automated() else "kernel"
+        if automated():
+            return "kernel"
+        return "page" if asked_from_page() else "console" if asked_from_console() else "kernel"
     if automated():
         return "automation"
     stream = stream or sys.stderr

@@ -33,6 +33,7 @@ __all__ = [
     "count",
     "draws",
     "duration",
+    "first_lines",
     "mean_rates",
     "number",
     "number_beside",
@@ -46,6 +47,7 @@ __all__ = [
     "status_line",
     "tick_labels",
     "time_words",
+    "why_ended",
 ]
 
 _MOST_DIGITS = 12
@@ -150,6 +152,32 @@ def status_line(
         rows, steps = run.rows_per_s, run.steps_per_s  # the items of a loop may have no rows
         parts["rate"] = f"{rate(rows)} rows/s" if rows else f"{rate(steps)} steps/s"
     return _in_width(parts | _time(run, place.eta_s), ("rest", "step", "name"), width)
+
+
+def first_lines(run: Run) -> tuple[str, str]:
+    """Return what a line says when a run begins: in the foreground, and in the background.
+
+    Args:
+        run: The run; the second line is empty unless it goes on in the background.
+    """
+    behind = (
+        ""
+        if not run.in_background
+        else (
+            f"{run.info.model}: {'sampling' if run.info.is_sampling else 'training'} in the "
+            "background · lab.running() says how far it is"
+        )
+    )
+    return f"{run.info.model}: preparing · compiling the first step", behind
+
+
+def why_ended(run: Run) -> str:
+    """Return the reason of an end as the last part of a line; empty if all went as planned.
+
+    Args:
+        run: A run that has ended.
+    """
+    return f" · {run.reason}" if run.reason and run.status != "completed" else ""
 
 
 def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from aimz_lab.system.imports import late_import
 
 _late: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {}
 """What outputs were replaced by from a thread, by their identifier, until a cell ends."""
+
+_ended: list[str] = []
+"""How runs on threads ended, until a cell ends."""
 
 
 def kernel() -> Any | None:
@@ -32,9 +37,42 @@ def asked_from_page() -> bool:
     return message_id.count("_") < 2
 
 
+def asked_by_program() -> bool:
+    """Whether a program or a console sent the running cell, and no page."""
+    return kernel() is not None and not asked_from_page()
+
+
+def asked_from_console() -> bool:
+    """Whether the running cell was typed at a console of the kernel (jupyter console, qtconsole).
+
+    A person sits there, whom the kernel may ask for input; a program that executes a notebook
+    allows no such question. Consoles show an output as it comes, and never replace it.
+    """
+    if not asked_by_program():
+        return False
+    parent = getattr(kernel().shell, "parent_header", None) or {}
+    return bool(parent.get("content", {}).get("allow_stdin"))
+
+
 def cell_number() -> int | None:
     """Return the number of the notebook's cell that runs; ``None`` where there is no notebook."""
     return None if kernel() is None else kernel().shell.execution_count
+
+
+def show_output(bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> Any:
+    """Make an output that can be replaced, in the cell that runs.
+
+    Args:
+        bundle: A MIME bundle. A console that shows a picture leaves out its words; they come first.
+        metadata: Metadata of its parts.
+
+    Returns:
+        What :func:`update_output` takes.
+    """
+    display = late_import("IPython.display").display
+    if "image/png" in bundle and asked_from_console():
+        display({"text/plain": bundle["text/plain"]}, raw=True)
+    return display(bundle, raw=True, metadata=metadata or {}, display_id=True)
 
 
 def update_output(
@@ -46,21 +84,57 @@ def update_output(
     those of a run in the background. They are sent to it once more when that cell ends.
 
     Args:
-        output: What :func:`IPython.display.display` returned for it.
+        output: What :func:`show_output` returned for it.
         bundle: A MIME bundle.
         metadata: Metadata of its parts.
     """
     output.update(bundle, raw=True, metadata=metadata or {})
-    is_behind = threading.current_thread() is not threading.main_thread()
-    if is_behind and kernel() is not None and not asked_from_page():
+    if _is_behind() and asked_by_program():
         _late[output.display_id] = output, bundle, metadata or {}
         kernel().shell.events.register("post_run_cell", _send_again)
+
+
+def end_outputs(
+    outputs: Sequence[Any],
+    bundle: dict[str, Any],
+    metadata: dict[str, Any] | None = None,
+    *,
+    line: str,
+) -> None:
+    """Replace the outputs of a run for the last time, from any thread.
+
+    The log of a program that executes a notebook shows outputs as they come, and no replacement. So
+    the end is a new output there, below what is then empty. Of a run in the background it is a line
+    below the cell that runs meanwhile.
+
+    Args:
+        outputs: What :func:`show_output` returned for them.
+        bundle: A MIME bundle.
+        metadata: Metadata of its parts.
+        line: The end in a line of text.
+    """
+    if asked_by_program() and not _is_behind():
+        for output in outputs:
+            output.update({"text/plain": ""}, raw=True, metadata={})
+        show_output(bundle, metadata)
+        return
+    for output in outputs:
+        update_output(output, bundle, metadata)
+    if asked_by_program():
+        _ended.append(line)
+        kernel().shell.events.register("post_run_cell", _send_again)
+
+
+def _is_behind() -> bool:
+    return threading.current_thread() is not threading.main_thread()
 
 
 def _send_again(_: object) -> None:
     while _late:
         _, (output, bundle, metadata) = _late.popitem()
         output.update(bundle, raw=True, metadata=metadata)
+    while _ended:
+        show_output({"text/plain": _ended.pop(0)})
 
 
 class LastingOutput:
@@ -89,9 +163,7 @@ class LastingOutput:
         if cell_number() is None:
             return False
         with self._lock:
-            output = sys.modules["IPython"].display.display(
-                self._bundle(), raw=True, display_id=True
-            )
+            output = show_output(self._bundle())
             if not self._is_over:
                 self._outputs.append(output)
         return True

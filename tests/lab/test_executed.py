@@ -74,5 +74,5 @@ def test_a_run_in_the_background_leaves_its_record_and_no_live_view(
         assert "image/png" in outputs[0]
         assert "completed: all 8 steps done" in outputs[0]["text/plain"]
     assert "handle.result() is the model" in began[1]["text/html"]
-    assert "as of" in listed[0]["text/html"]
+    assert "completed" in listed[0]["text/html"]
     assert "widgets" not in notebook.metadata  # the page of a saved one would take it for live

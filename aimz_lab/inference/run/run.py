@@ -94,6 +94,7 @@ class Run:
         guide: The guide that is trained; ``None`` for other runs.
         number: Number of the run in this process, from 1, once a page or a list has shown it; else
             ``None``.
+        in_background: Whether the caller goes on meanwhile: a fit with ``blocking=False``.
         call: Number of the call that trains, as compilations have it; ``None`` for a hand-written
             loop.
         axis_labels: Returns the known labels along the axes of each site, by site: names of columns
@@ -138,6 +139,7 @@ class Run:
         self.chains: ChainRecord | None = None
         self.guide: Callable | None = None
         self.number: int | None = None
+        self.in_background = False
         self.call: int | None = None
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()

@@ -72,8 +72,7 @@ class ProgressLine(Display):
         self._panel_set = PanelSet([ConvergencePanel()] if run.chains else [], share=0.01)
         self._panel_set.begin(run)
         self._convergence: Frame = {}
-        if self._line.rewrite and not self._due_s:
-            self._line.write(f"{run.info.model}: preparing · compiling the first step")
+        self._line.begin(*formatting.first_lines(run))
 
     def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
         """Update the line, if that is due."""
@@ -85,8 +84,7 @@ class ProgressLine(Display):
 
     def on_fit_end(self, run: Run) -> None:
         """Write how the run ended."""
-        reason = "" if run.status == "completed" or not run.reason else f" · {run.reason}"
-        self._line.close(self._text(run) + reason, _share(run))
+        self._line.close(f"{self._text(run)}{formatting.why_ended(run)}", _share(run))
         self._line, self._due_s = None, 0.0
 
     def _text(self, run: Run) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run_words import taken_at
 from aimz_lab.lab import formatting
+from aimz_lab.system.notebook_output import show_output
 
 PATIENCE_S = 2.0
 """Seconds in which a page that shows the widget says so, if its messages arrive."""
@@ -31,7 +32,7 @@ def needs_kernel(name: str) -> str:
     Args:
         name: What it shows.
     """
-    return f"{name}: a live view, which needs its kernel"
+    return f"{name}: a live view, which needs its kernel and a page that shows widgets"
 
 
 def below_widget(model_id: str, content: str) -> str:
@@ -116,9 +117,7 @@ class MovingText:
                 handle.update(self._bundle(), raw=True, metadata={})
 
     def _new(self) -> Any:
-        from IPython.display import display
-
-        return display(self._bundle(), raw=True, metadata={}, display_id=True)
+        return show_output(self._bundle())
 
     def _bundle(self) -> dict[str, str]:
         line = html.escape(self._text)

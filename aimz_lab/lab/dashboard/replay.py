@@ -96,7 +96,7 @@ def _follow(live: LiveRun, others: Sequence[Run]) -> AnyWidget | LiveDashboard |
 
     dashboard = LiveDashboard()
     # A program that executes a notebook saves the state of widgets, of a run that will be over.
-    if environment.place() == "kernel":
+    if environment.place() in ("kernel", "console"):
         dashboard.follow(live.run, lambda _: PicturesOnDemand(others))
         return dashboard if live.callbacks.join(dashboard) else None
     so_far = {name: frame for name, frame in frames_of(live.run).items() if "error" not in frame}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aimz_lab.calls import public
 from aimz_lab.data.html import html_table
 from aimz_lab.errors import ArgumentError
-from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
 from aimz_lab.inference.run.run_words import method_words, taken_at
 from aimz_lab.lab import environment, formatting
@@ -19,12 +21,15 @@ from aimz_lab.lab.dashboard.clicks import obey
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.moving_text import below_widget, line_of, needs_kernel
 from aimz_lab.lab.dashboard.static import module, style
-from aimz_lab.lab.dashboard.views import WIDGET_MIME
+from aimz_lab.lab.dashboard.views import widget_bundle
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.notebook_output import show_output, update_output
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
+
+_AGAIN = "lab.running() again says where they are then."
 
 
 @public
@@ -113,26 +118,26 @@ class RunningRuns:
         return _text(live_runs())
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        bundle = self._repr_mimebundle_()
-        if WIDGET_MIME not in bundle:
-            display(bundle, raw=True)
+        listed = live_runs()
+        if not _shows_table(listed):
+            _Words(listed)
             return
-        # A notebook without its kernel has no table with buttons, and shows the one below.
-        widget = bundle[WIDGET_MIME]
-        display({WIDGET_MIME: widget, "text/plain": needs_kernel("lab.running()")}, raw=True)
-        html = below_widget(widget["model_id"], bundle["text/html"])
-        display({"text/html": html, "text/plain": bundle["text/plain"]}, raw=True)
+        # A notebook without its kernel has no table with buttons, and shows the words below.
+        table = _RunsTable()
+        model_id = table.widget.model_id
+        show_output(widget_bundle(model_id, needs_kernel("lab.running()")))
+        table.words = _Words(listed, partial(below_widget, model_id))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         listed = live_runs()
         text = {"text/plain": _text(listed), "text/html": _html(listed)}
-        if not listed or environment.place() != "page" or not environment.has_widgets():
+        if not _shows_table(listed):
             return text
-        widget = _RunsTable().widget
-        model = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-        return {WIDGET_MIME: model, **text}
+        return widget_bundle(_RunsTable().widget.model_id, text.pop("text/plain")) | text
+
+
+def _shows_table(listed: list[LiveRun]) -> bool:
+    return bool(listed) and environment.place() == "page" and environment.has_widgets()
 
 
 def _chosen(which: int | str | None) -> LiveRun:
@@ -179,6 +184,44 @@ def _html(listed: list[LiveRun]) -> str:
     return html_table("", ("run", "kernel", "", ""), rows, n_labels=4)
 
 
+class _Words(Callback):
+    """The runs in words: as they are, and once they have ended, how.
+
+    Args:
+        listed: The runs.
+        around: Returns the HTML in which that of the words stands.
+    """
+
+    kind = "display"
+    every_epoch = False
+
+    def __init__(self, listed: list[LiveRun], around: Callable[[str], str] = str) -> None:
+        self._listed, self._around = listed, around
+        self._going_on = {id(live.run) for live in listed}
+        self._ending = threading.Lock()  # the runs end on threads of theirs
+        self._output = show_output(self._bundle())
+        for live in listed:
+            if not live.callbacks.join(self):
+                self.on_fit_end(live.run)
+
+    @property
+    def are_last(self) -> bool:
+        """Whether all runs have ended, and the words say so."""
+        return not self._going_on
+
+    def on_fit_end(self, run: Run) -> None:
+        """Say how the run ended."""
+        with self._ending:
+            update_output(self._output, self._bundle())
+            self._going_on.discard(id(run))
+
+    def _bundle(self) -> dict[str, str]:
+        text, html = _text(self._listed), _html(self._listed)
+        if any(not live.run.finished for live in self._listed):
+            text, html = f"{text}\n{_AGAIN}", f"{html}<p>{_AGAIN}</p>"
+        return {"text/plain": text, "text/html": self._around(html)}
+
+
 @functools.cache
 def _table_class() -> type[AnyWidget]:
     anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
@@ -194,10 +237,16 @@ def _table_class() -> type[AnyWidget]:
 
 
 class _RunsTable:
-    """A table of the runs that go on, with buttons; its page asks for news of them."""
+    """A table of the runs that go on, with buttons; its page asks for news of them.
+
+    Attributes:
+        words: What stands below the widget, if anything. The page removes it with the record, so
+            the record comes after its last change.
+    """
 
     def __init__(self) -> None:
         self._listed: dict[int, LiveRun] = {}
+        self.words: _Words | None = None
         model_id = uuid.uuid4().hex
         self.widget = _table_class()(
             model_id=model_id, meta={"model_id": model_id}, rows=self._rows()
@@ -230,7 +279,8 @@ class _RunsTable:
             obey(live.run.control, kind)
         self.widget.rows = self._rows()
         self.widget.send({"kind": "heard"})
-        if all(one.run.finished for one in self._listed.values()):
+        has_words = self.words is not None and not self.words.are_last
+        if not has_words and all(one.run.finished for one in self._listed.values()):
             ended = list(self._listed.values())
             text = {"text/plain": _text(ended), "text/html": _html(ended)}
             self.widget.record = {"data": text, "metadata": {}}

@@ -22,7 +22,12 @@ from aimz_lab.lab.pictures.summary import notice_html, summary_text
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.preparing import Preparing
 from aimz_lab.progress import NotebookLine, StatusLine
-from aimz_lab.system.notebook_output import update_output
+from aimz_lab.system.notebook_output import (
+    asked_by_program,
+    end_outputs,
+    show_output,
+    update_output,
+)
 
 Receive = Callable[[dict[str, Any]], None]
 """Takes a message of the page, with ``kind`` and perhaps ``value``."""
@@ -42,6 +47,19 @@ PANELS = frozenset(
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 _PICTURES_SHARE = 0.01  # of the wall time
+
+_QUIET_S = 2.0  # that a run takes before a program's notebook says that it goes on
+
+
+def widget_bundle(model_id: str, text: str) -> dict[str, Any]:
+    """Return the output that refers to a widget.
+
+    Args:
+        model_id: Its identifier.
+        text: What a page reads that cannot show the widget.
+    """
+    model = {"version_major": 2, "version_minor": 0, "model_id": model_id}
+    return {WIDGET_MIME: model, "text/plain": text}
 
 
 class View:
@@ -108,8 +126,7 @@ class LineView(View):
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Say on a terminal that the run begins; the line will be written over."""
         self._loss, self._convergence = None, {}
-        if self._line.rewrite and not self._prepare_from_s:
-            self._line.write(f"{run.info.model}: preparing · compiling the first step")
+        self._line.begin(*formatting.first_lines(run))
 
     def show(self, run: Run, frames: Frames) -> None:
         """Write the line anew."""
@@ -117,10 +134,7 @@ class LineView(View):
 
     def close(self, run: Run, frames: Frames) -> None:
         """Write how the run ended, and why."""
-        text = self._text(run, frames)
-        if run.reason and run.status != "completed":
-            text += f" · {run.reason}"
-        self._line.close(text)
+        self._line.close(f"{self._text(run, frames)}{formatting.why_ended(run)}")
 
     def _text(self, run: Run, frames: Frames) -> str:
         if "loss" in frames:
@@ -171,16 +185,30 @@ class NotebookView(View):
         return None
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
-        """Make the output now, in the cell: a cell that has returned takes no new ones."""
+        """Make the output now, in the cell: a cell that has returned takes no new ones.
+
+        Where a program executes the cell, a run in the foreground has its output at the end.
+        """
         load_drawing()
         self._begin_output()
         self._is_announced, self._is_open = False, True
-        self.replace(self.live_bundle(run) or _notice(line_of(run)))
+        if (live := self.live_bundle(run)) or run.in_background or not asked_by_program():
+            self.replace(live or _notice(line_of(run)))
+
+    def show(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
+        """Say where a long run is, if nothing has said so yet."""
+        if not self._handles and run.elapsed_s > _QUIET_S:
+            self.replace(_notice(line_of(run)))
 
     def close(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
-        """Replace the output by the picture of the run."""
-        self._is_open = False
-        self.replace(*self._record(run))
+        """Show the picture of the run for good."""
+        self._is_open = self._has_picture = False
+        bundle, metadata = self._record(run)
+        if self._handles:
+            line = f"{formatting.status_line(run)}{formatting.why_ended(run)}"
+            end_outputs(self._handles, bundle, metadata, line=line)
+        else:
+            self._put(bundle, metadata)
 
     def _record(self, run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the lasting picture: of the whole run, since none can ask it for the rest."""
@@ -204,9 +232,7 @@ class NotebookView(View):
             update_output(handle, bundle, metadata)
 
     def _put(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
-        from IPython.display import display
-
-        self._handles.append(display(bundle, raw=True, metadata=metadata or {}, display_id=True))
+        self._handles.append(show_output(bundle, metadata))
 
 
 def _notice(text: str) -> dict[str, str]:
@@ -219,6 +245,11 @@ class PicturesOnDemand(NotebookView):
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Get ready to draw; nobody has asked yet."""
         load_drawing()
+
+    def close(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
+        """Draw the pictures anew, in the cells that asked for them."""
+        self._is_open = False
+        self.replace(*self._record(run))
 
     def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Show a MIME bundle in the outputs that there are."""

@@ -24,17 +24,18 @@ from aimz_lab.lab.dashboard.moving_text import (
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import (
     PANELS,
-    WIDGET_MIME,
     NotebookView,
     PictureView,
     Receive,
     SeldomPicture,
+    widget_bundle,
 )
 from aimz_lab.lab.environment import has_subshells, kernel, place
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.preparing import Preparing
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.notebook_output import show_output
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -64,6 +65,7 @@ def widget_class() -> type[AnyWidget]:
         "__repr__": _text,
         "_ipython_display_": _display,
         "show_below": None,
+        "keep_output": None,
     }
     return type("DashboardWidget", (anywidget.AnyWidget,), {**members, **traits})
 
@@ -86,26 +88,15 @@ def _display(widget: AnyWidget) -> None:
 
     A notebook that a program executes has the latter alone: nobody sees the widget.
     """
-    from IPython.display import display
-
     if widget.show_below is None or place() == "page":
         bundle, metadata = widget._repr_mimebundle_()  # Colab's metadata are anywidget's to know
         if widget.show_below is not None:
             bundle = {**bundle, "text/plain": needs_kernel(widget.meta.get("model", "run"))}
-        display(bundle, raw=True, metadata=metadata)
+        output = show_output(bundle, metadata)
+        if widget.keep_output is not None:
+            widget.keep_output(output)
     if widget.show_below is not None:
         widget.show_below()
-
-
-def widget_bundle(model_id: str, text: str) -> dict[str, Any]:
-    """Return the output that refers to a widget.
-
-    Args:
-        model_id: Its identifier.
-        text: What a page reads that cannot show the widget.
-    """
-    model = {"version_major": 2, "version_minor": 0, "model_id": model_id}
-    return {WIDGET_MIME: model, "text/plain": text}
 
 
 def show_picture_below(widget: AnyWidget, bundle: dict[str, Any], metadata: dict[str, Any]) -> None:
@@ -116,10 +107,8 @@ def show_picture_below(widget: AnyWidget, bundle: dict[str, Any], metadata: dict
         bundle: The picture.
         metadata: Metadata of its parts.
     """
-    from IPython.display import display
-
     text = below_widget(widget.model_id, bundle["text/html"])
-    display(bundle | {"text/html": text}, raw=True, metadata=metadata)
+    show_output(bundle | {"text/html": text}, metadata)
 
 
 def make_widget(frames: Frames) -> AnyWidget:
@@ -208,6 +197,7 @@ class WidgetView(NotebookView):
 
     def _stand_below(self, run: Run) -> None:
         self.widget.show_below = lambda: self._text.display(line_of(run, self._loss))
+        self.widget.keep_output = lambda output: self._handles.append(output)
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
@@ -322,9 +312,12 @@ class FollowingView(WidgetView):
 
     def open(self, run: Run, frames: Frames, receive: Receive) -> None:  # noqa: ARG002
         """Go on with the widget that was handed out."""
+        self._is_open = True
         with self.widget.hold_sync():
             for name in frames.keys() & PANELS:
                 setattr(self.widget, name, frames[name])
 
     def replace(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
-        """Leave the output to the page, which puts the record there."""
+        """Show a MIME bundle in the outputs that show the widget, if there are any."""
+        if self._handles:
+            super().replace(bundle, metadata)

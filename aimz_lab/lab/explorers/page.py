@@ -25,6 +25,7 @@ from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.explorers.static import module, style
 from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.notebook_output import show_output
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:
@@ -76,11 +77,8 @@ def show(explorer: Shown) -> Page | None:
     if environment.kernel() is None:
         sys.stdout.write(f"{explorer!r}\n")
         return None
-    from IPython.display import display
-
     if environment.place() != "page" or not environment.has_widgets():
-        bundle, metadata = _still(explorer)
-        display(bundle, raw=True, metadata=metadata)
+        show_output(*_still(explorer))
         return None
     return Page(explorer)
 

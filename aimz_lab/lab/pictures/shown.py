@@ -11,6 +11,7 @@ from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.lab.environment import kernel
 from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.encoding import png, shown_bundle
+from aimz_lab.system.notebook_output import show_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,6 +60,4 @@ def show_figure(figure: Figure, alt: str | None = None) -> None:
     width, follows = getattr(figure, "shown_width", None), getattr(figure, "follows", False)
     bundle, metadata = shown_bundle(png(figure), words, width, follows=follows)
     if kernel() is not None:
-        from IPython.display import display
-
-        display(bundle, raw=True, metadata=metadata)
+        show_output(bundle, metadata)

@@ -137,7 +137,10 @@ class TestTable:
         assert re.search(r">as of \d\d:", below["text/html"])
         # A page that trusts no widget shows both outputs, and the table once.
         assert table.keys() == {WIDGET_MIME, "text/plain"}
-        assert table["text/plain"] == "lab.running(): a live view, which needs its kernel"
+        assert (
+            table["text/plain"]
+            == "lab.running(): a live view, which needs its kernel and a page that shows widgets"
+        )
 
     def test_a_run_that_goes_on_is_followed_with_a_line_below(self, two, monkeypatch):
         monkeypatch.setattr("aimz_lab.lab.dashboard.widget.place", lambda: "page")
@@ -149,7 +152,67 @@ class TestTable:
         assert " · as of " in outputs[1]["text/plain"]
         two[0].report(chunk(1, [5.0]))
         two[0].finish("stopped", "enough")
+        # The page may be one that cannot put the record there by itself.
+        assert "stopped: enough" in outputs[0]["text/plain"]
+        assert "image/png" in outputs[0]
         assert outputs[1]["text/plain"] == ""
+
+    def test_a_widget_that_is_shown_once_more_is_replaced_there_too(self, monkeypatch):
+        monkeypatch.setattr("aimz_lab.lab.dashboard.widget.place", lambda: "page")
+        outputs = Outputs()
+        monkeypatch.setattr("IPython.display.display", outputs.display)
+        going_on = begin(callbacks=[lab.LiveDashboard(view=WidgetView(0.0))])
+        lab.show(going_on.run)._ipython_display_()
+        going_on.finish("stopped", "enough")
+        assert ["image/png" in bundle for bundle in outputs] == [True, False, True, False]
+
+    @pytest.mark.parametrize("has_widgets", [True, False])
+    def test_the_words_say_at_last_how_the_runs_ended(self, two, monkeypatch, has_widgets):
+        monkeypatch.setattr(environment, "has_widgets", lambda: has_widgets)
+        outputs = Outputs()
+        monkeypatch.setattr("IPython.display.display", outputs.display)
+        lab.running()._ipython_display_()
+        assert len(outputs) == 1 + has_widgets
+        assert outputs[-1]["text/plain"].endswith("lab.running() again says where they are then.")
+        for lifecycle in two:
+            lifecycle.finish("stopped", "enough")
+        words = outputs[-1]
+        assert [
+            line.split(" · ")[0].split(": ")[1] for line in words["text/plain"].splitlines()
+        ] == [
+            "stopped",
+            "stopped",
+        ]
+        assert "as of" not in words["text/html"]
+        assert ("aimz-still-" in words["text/html"]) is has_widgets
+
+    def test_a_page_gets_the_record_once_the_words_below_are_the_last(self, two, monkeypatch):
+        made = []
+
+        class Ending(Callback):
+            kind = "display"
+
+            def on_fit_end(self, run):  # before the words: a picture takes a while
+                table, *_ = made
+                table._handle_custom_msg({"kind": "refresh", "value": None}, [])
+                assert table.record == {}
+
+        outputs = Outputs()
+        monkeypatch.setattr("IPython.display.display", outputs.display)
+        two[1].finish("stopped", "enough")
+        two[0].callbacks.join(Ending())
+        two[0].report(chunk(1, [5.0]))
+        new = lab.dashboard.running._table_class()
+        monkeypatch.setattr(
+            lab.dashboard.running,
+            "_table_class",
+            lambda: lambda **all_: made.append(new(**all_)) or made[0],
+        )
+        lab.running()._ipython_display_()
+        two[0].finish("stopped", "enough")
+        assert two[0].run.disabled == []
+        made[0]._handle_custom_msg({"kind": "refresh", "value": None}, [])
+        assert "stopped" in made[0].record["data"]["text/plain"]
 
     def test_elsewhere_and_without_runs_it_is_text(self, two, monkeypatch):
         monkeypatch.setattr(environment, "has_widgets", lambda: False)

@@ -77,7 +77,10 @@ def test_the_widget_holds_one_trait_a_panel_and_the_front_end():
 def test_the_output_refers_to_the_widget_and_has_words_for_others(watched, outputs):
     bundle, below = outputs
     assert bundle[WIDGET_MIME]["model_id"] == watched.widget.model_id
-    assert bundle["text/plain"] == "kernel: a live view, which needs its kernel"
+    assert (
+        bundle["text/plain"]
+        == "kernel: a live view, which needs its kernel and a page that shows widgets"
+    )
     assert below["text/plain"].startswith("kernel: preparing")
 
 
@@ -142,7 +145,7 @@ def test_the_picture_shows_the_whole_run_as_was_chosen_on_the_page(watched, outp
     watched.view.display(watched.run)
     for bundle in (outputs[0], outputs[2]):
         text = bundle["text/html"]
-        assert "The vertical axis shows loss (nats), log scale above the lowest, 6." in text
+        assert "The vertical axis shows loss (nats) from the lowest shown, 6; log scale." in text
         assert "second half" not in text
 
 
@@ -270,7 +273,10 @@ class TestReplay:
         assert shown[WIDGET_MIME]["model_id"] == widget.model_id
         assert f'class="aimz-still-{widget.model_id}"' in still["text/html"]
         assert set(still) == {"image/png", "text/html", "text/plain"}
-        assert shown["text/plain"] == "kernel: a live view, which needs its kernel"
+        assert (
+            shown["text/plain"]
+            == "kernel: a live view, which needs its kernel and a page that shows widgets"
+        )
         # A program that executes the notebook has nobody who sees a widget.
         monkeypatch.setattr("aimz_lab.lab.dashboard.widget.place", lambda: "kernel")
         widget._ipython_display_()

@@ -120,7 +120,10 @@ def test_a_page_that_trusts_no_widget_shows_the_words_once(monkeypatch):
     monkeypatch.setattr("IPython.display.display", outputs.display)
     Page(squares())
     panel, still = outputs
-    assert panel["text/plain"] == "Explorer: a live view, which needs its kernel"
+    assert (
+        panel["text/plain"]
+        == "Explorer: a live view, which needs its kernel and a page that shows widgets"
+    )
     assert still["text/plain"].startswith("4.0")
 
 

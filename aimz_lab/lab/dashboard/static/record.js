@@ -56,5 +56,5 @@ function showRecord(model, el) {
   // Our own summary, whose texts the kernel has escaped.
   if (data["text/html"]) record.innerHTML = data["text/html"];
   else record.append(h("pre", {}, data["text/plain"]));
-  el.replaceChildren(record);
+  el.replaceChildren(hideBelow(model), record); // a page at whose outputs we cannot get has both
 }
