@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeAlias
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import Jaxpr, Literal, Var
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 from numpyro import handlers
@@ -45,7 +46,8 @@ class SiteGraph:
         means: For each sampled site with a known mean, the sites that this mean is computed from
             directly: itself too in a loop, where an entry follows from earlier ones.
         noisy: Sites that are computed directly from noise of each row that the kernel draws with
-            keys of its own, by ``numpyro.prng_key``.
+            keys of its own, by ``numpyro.prng_key``: from as many numbers as follow the rows, or
+            from any if the kernel runs for this number of rows alone.
         noisy_means: Sampled sites whose mean is.
         is_proven: Whether this was read from the program; else each site is taken to be computed
             from all sites before it.
@@ -112,13 +114,56 @@ def trace_site_graph(
         The graph. Where the kernel cannot be traced in this way, each site is taken to be computed
         from all sites before it.
     """
+    given = kernel, spec, rows, shared, static, params
+    try:
+        traced = _trace(*given, n_rows=spec.n_rows)
+    except Exception:  # noqa: BLE001  the kernel runs, but not with its sites as inputs
+        names = spec.of_kind("latent", "observed", "deterministic")
+        return _each_from_all_before(names, takes_keys=spec.takes_keys)
+    graph = _read_graph(traced)
+    if not spec.takes_keys:
+        return graph
+    try:
+        more = _own_draws(_trace(*given, n_rows=2 * spec.n_rows))
+    except Exception:  # noqa: BLE001  for this number of rows alone, so that any noise may be by row
+        more = {}, {}
+    noisy, noisy_means = map(_growing, _own_draws(traced), more)
+    return replace(graph, noisy=noisy, noisy_means=noisy_means)
+
+
+class _Traced(NamedTuple):
+    """A kernel as a program of the values of its sites.
+
+    Attributes:
+        program: The program.
+        inputs: For each of its inputs, what it is, and the name of the site, argument or parameter.
+        seen: The sites in the order of the results.
+    """
+
+    program: Jaxpr
+    inputs: list[tuple[str, str]]
+    seen: _SitesAsInputs
+
+
+def _trace(
+    kernel: Callable,
+    spec: KernelSpec,
+    rows: Mapping[str, HasShape],
+    shared: Mapping[str, PyTree[HasShape]],
+    static: Static,
+    params: Mapping[str, PyTree[HasShape]],
+    *,
+    n_rows: int,
+) -> _Traced:
+    """Trace a kernel; see :func:`trace_site_graph`."""
     names = spec.of_kind("latent", "observed", "deterministic")
     inputs = {
-        name: jax.ShapeDtypeStruct(spec.sites[name].shape, spec.sites[name].dtype) for name in names
+        name: jax.ShapeDtypeStruct(spec.shape_at(name, n_rows), spec.sites[name].dtype)
+        for name in names
     }
     abstract = {
         name: jax.ShapeDtypeStruct(
-            (spec.n_rows, *value.shape[1:]), jax.dtypes.canonicalize_dtype(value.dtype)
+            (n_rows, *value.shape[1:]), jax.dtypes.canonicalize_dtype(value.dtype)
         )
         for name, value in rows.items()
     }
@@ -127,20 +172,16 @@ def trace_site_graph(
     def run(
         values: PyTree, rows: PyTree, shared: PyTree, params: PyTree, key: PyTree
     ) -> list[list[jax.Array]]:
-        pinned = pin_plates(handlers.substitute(kernel, data=params), spec.n_rows)
+        pinned = pin_plates(handlers.substitute(kernel, data=params), n_rows)
         seen[:] = [_SitesAsInputs(pinned, values, spec, key[_KEY])]
         handlers.seed(seen[0], jax.random.key(0))(**rows, **shared, **static)
         return [*seen[0].made_of.values(), *seen[0].factors.values(), *seen[0].means.values()]
 
     given = inputs, abstract, dict(shared), dict(params), {_KEY: jax.random.key(0)}
-    try:
-        with tracing_lock:
-            traced = jax.make_jaxpr(run)(*given).jaxpr
-    except Exception:  # noqa: BLE001  the kernel runs, but not with its sites as inputs
-        return _each_from_all_before(names, takes_keys=spec.takes_keys)
+    with tracing_lock:
+        program = jax.make_jaxpr(run)(*given).jaxpr
     leaves, _ = jax.tree_util.tree_flatten_with_path(given)
-    inputs = [(_ROLES[path[0].idx], path[1].key) for path, _ in leaves]
-    return _read_graph(traced, inputs, seen[0], spec.n_rows)
+    return _Traced(program, [(_ROLES[path[0].idx], path[1].key) for path, _ in leaves], seen[0])
 
 
 _KEY = "key"
@@ -240,20 +281,12 @@ def _arrays_in(value: object, seen: set[int]) -> Iterator[jax.Array]:
         yield from _arrays_in(part, seen)
 
 
-def _read_graph(
-    traced: Jaxpr, inputs: Sequence[tuple[str, str]], seen: _SitesAsInputs, n_rows: int
-) -> SiteGraph:
-    """Find what each site is made of.
-
-    Args:
-        traced: The program.
-        inputs: For each of its inputs, what it is, and the name of the site, argument or parameter.
-        seen: The sites in the order of the results.
-        n_rows: Rows in the trace.
-    """
+def _read_graph(given: _Traced) -> SiteGraph:
+    """Find what each site is made of."""
+    traced, inputs, seen = given
     children: dict[str, set[str]] = {name: set() for role, name in inputs if role == "site"}
     reads: dict[str, set[str]] = {}
-    bypassed, noisy, noisy_means = set(), set(), set()
+    bypassed = set()
     factors: dict[str, frozenset[str]] = {}
     means: dict[str, frozenset[str]] = {}
     of_sites = sum(map(len, seen.made_of.values()))
@@ -262,12 +295,10 @@ def _read_graph(
     first = 0
     for site, made_of in (*seen.made_of.items(), *seen.factors.items()):
         own = range(first, first := first + len(made_of))
-        program, used = dce_jaxpr(traced, [i in own for i in outputs])
+        _, used = dce_jaxpr(traced, [i in own for i in outputs])
         both = [one for one, is_used in zip(inputs, used, strict=True) if is_used]
         reads[site] = {name for role, name in both if role == "argument"}
         parents = {name for role, name in both if role == "site" and name != site}
-        if (_KEY, _KEY) in both and _draws_by_row(program, n_rows):
-            noisy.add(site)
         if site in seen.factors:
             factors[site] = frozenset(parents)
             continue
@@ -277,11 +308,9 @@ def _read_graph(
         if site in seen.computed and _is_used_beside(needed, traced, own, others):
             bypassed.add(site)
     for at, site in enumerate(seen.means, first):
-        program, used = dce_jaxpr(traced, [i == at for i in outputs])
+        _, used = dce_jaxpr(traced, [i == at for i in outputs])
         both = [one for one, is_used in zip(inputs, used, strict=True) if is_used]
         means[site] = frozenset(name for role, name in both if role == "site")
-        if (_KEY, _KEY) in both and _draws_by_row(program, n_rows):
-            noisy_means.add(site)
     return SiteGraph(
         {name: frozenset(its) for name, its in children.items()},
         frozenset(seen.looped),
@@ -290,23 +319,43 @@ def _read_graph(
         {name: frozenset(its) for name, its in reads.items()},
         factors,
         means,
-        frozenset(noisy),
-        frozenset(noisy_means),
     )
 
 
-def _draws_by_row(program: Jaxpr, n_rows: int) -> bool:
-    """Whether a program draws as many random numbers as there are rows, or keys for them."""
-    return any(
-        _draws_rows_in(equation, n_rows)
-        or any(_draws_by_row(inner.jaxpr, n_rows) for inner in inner_programs(equation))
-        for equation in program.eqns
-    )
+_Draws: TypeAlias = tuple
+"""The shapes of the random numbers that a program draws, nested as its programs are."""
 
 
-def _draws_rows_in(equation: JaxprEqn, n_rows: int) -> bool:
-    is_random = equation.primitive.name.startswith(("random_", "threefry"))
-    return is_random and any(n_rows in out.aval.shape for out in equation.outvars)
+def _own_draws(traced: _Traced) -> tuple[dict[str, _Draws], dict[str, _Draws]]:
+    """Return what sites, and the means of sites, draw with keys that the kernel asks for."""
+    program, inputs, seen = traced
+    made_of = {**seen.made_of, **seen.factors}
+    results = [(0, name, len(arrays)) for name, arrays in made_of.items()]
+    results += [(1, name, 1) for name in seen.means]
+    found: tuple[dict[str, _Draws], dict[str, _Draws]] = {}, {}
+    first = 0
+    for kind, name, count in results:
+        own = range(first, first := first + count)
+        part, used = dce_jaxpr(program, [i in own for i in range(len(program.outvars))])
+        if used[inputs.index((_KEY, _KEY))]:
+            found[kind][name] = _draws_of(part)
+    return found
+
+
+def _draws_of(program: Jaxpr) -> _Draws:
+    found = []
+    for equation in program.eqns:
+        if equation.primitive.name.startswith(("random_", "threefry")):
+            found.append(tuple(out.aval.shape for out in equation.outvars))
+        inner = [_draws_of(each.jaxpr) for each in inner_programs(equation)]
+        if any(inner):  # a loop over rows draws numbers of each
+            found.append((equation.params.get("length"), *inner))
+    return tuple(found)
+
+
+def _growing(few: Mapping[str, _Draws], more: Mapping[str, _Draws]) -> frozenset[str]:
+    """Return what draws other random numbers where there are more rows."""
+    return frozenset(name for name, draws in few.items() if draws != more.get(name, ()))
 
 
 def _is_used_beside(

@@ -124,14 +124,29 @@ def noise(shape):
     return jax.random.normal(numpyro.prng_key(), shape)
 
 
+def noise_in_a_loop(X):
+    def step(key, x):
+        key, own = jax.random.split(key)
+        return key, jax.random.normal(own)
+
+    return jax.lax.scan(step, numpyro.prng_key(), X)[1]
+
+
 @pytest.mark.parametrize(
     ("mean", "sd", "noisy"),
     [
         (lambda X: X + noise(X.shape), lambda X: 1.0, {"y", "above"}),
         (lambda X: X + dist.Normal().sample(numpyro.prng_key(), X.shape), abs, {"y", "above"}),
+        (lambda X: X + noise((len(X) + 1,))[:-1], abs, {"y", "above"}),
+        (lambda X: X + noise((2 * len(X),)).reshape(-1, 2)[:, 0], abs, {"y", "above"}),
+        (lambda X: X + noise((len(X) // 3,))[np.arange(len(X)) % 2], abs, {"y", "above"}),
+        (lambda X: X + noise_in_a_loop(X), abs, {"y", "above"}),
         (lambda X: X, lambda X: jnp.exp(noise(X.shape)), set()),
         (lambda X: X * noise(()), lambda X: 1.0, set()),  # as a parameter, one for all rows
         (lambda X: X + 0 * noise((3,)).sum(), lambda X: 1.0, set()),
+        (lambda X: X + noise((7,))[np.arange(len(X)) % 7], lambda X: 1.0, set()),  # of 7 groups
+        # It cannot be told of a kernel that runs for 7 rows alone.
+        (lambda X: X * noise(()) + np.zeros(7, np.float32), lambda X: 1.0, {"y", "above"}),
     ],
 )
 def test_noise_of_each_row_from_a_key_of_the_kernel_is_drawn_too(mean, sd, noisy):
@@ -143,7 +158,7 @@ def test_noise_of_each_row_from_a_key_of_the_kernel_is_drawn_too(mean, sd, noisy
             numpyro.deterministic("plain", slope * X)
             numpyro.sample("y", dist.Normal(line, sd(X)), obs=y)
 
-    assert plan_of(own_noise, ["y", "above", "plain"]).noisy == noisy
+    assert plan_of(own_noise, ["y", "above", "plain"], shard_axis="draw").noisy == noisy
 
 
 def test_attributes_of_results_name_noisy_sites_of_any_scenario():
