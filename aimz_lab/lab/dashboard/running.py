@@ -42,7 +42,8 @@ def running() -> RunningRuns:
 
     Returns:
         The runs, by number or by name of their kernel. In a notebook they show themselves as a
-        table with buttons, which stays up to date; elsewhere as text.
+        table with buttons, which stays up to date; elsewhere as text. A page without widgets gets
+        the table as it is, and once more when the runs have ended.
 
     Example:
         >>> running()
