@@ -83,7 +83,7 @@ from aimz_lab.inference.request import (
     undone_on_error,
 )
 from aimz_lab.inference.run.displays import all_callbacks
-from aimz_lab.inference.run.endings import tell_end
+from aimz_lab.inference.run.endings import ended_by_interrupt, tell_end
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.getting_ready import Display, getting_ready
 from aimz_lab.inference.run.handle import RunHandle
@@ -1983,6 +1983,7 @@ class ImpactModel:
             CallError: If ``outcomes`` or ``fit`` are no mappings, or arguments do not fit. If it is
                 not known how long to train.
             DataError: If the data does not fit together.
+            KeyboardInterrupt: After an interrupt; the model is as it was.
 
         Example:
             >>> import numpyro
@@ -2022,7 +2023,7 @@ class ImpactModel:
         effect_of = partial(copy.deepcopy(self)._retrained, treatment, levels, calls)
         output = outcome or self.param_output
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="placebo")
-        with line, self._keys.one(rng_key) as key:
+        with ended_by_interrupt("The placebo test"), line, self._keys.one(rng_key) as key:
             return placebo(effect_of, given, treatment, outcomes, n, key, output, prob, left_out)
 
     def summary(self, sites: Sequence[str] | None = None, *, prob: float = 0.94) -> pd.DataFrame:
@@ -2213,6 +2214,7 @@ class ImpactModel:
             ArgumentError: If ``progress`` is no ``True`` or ``False``.
             DataTypeError: If the rows come from a generator, which can be read only once.
             BusyError: If another call changes the model, such as a fit on another thread.
+            KeyboardInterrupt: After an interrupt; the model is as it was.
 
         Example:
             >>> report = im.check(X, y, batch_size=20, epochs=100)
@@ -2242,7 +2244,7 @@ class ImpactModel:
             return lambda callbacks: train(callbacks=callbacks)
 
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="check")
-        with line:
+        with ended_by_interrupt("The check"), line:
             return check(
                 Preflight(
                     trial,

@@ -239,10 +239,12 @@ class StatusLine:
 
         Args:
             text: The line.
-            background: What to say instead if the run goes on in the background. Others then write
-                on the terminal, such as a prompt; so nothing more is written before :meth:`close`.
+            background: What to say instead if the run goes on in the background, on a terminal or
+                a redirected standard error. Others then write on the terminal, such as a prompt,
+                and the stream may be closed; so nothing more is written before :meth:`close`.
         """
-        if self.rewrite and background:
+        is_redirected = self._is_default and self._stream is not sys.__stderr__
+        if background and (self.rewrite or is_redirected):
             self.clear()
             self._is_behind = True
             self._put(f"{self._encodable(background)}\n")
@@ -286,7 +288,7 @@ class StatusLine:
         return text
 
     def _put(self, text: str) -> None:
-        # While IPython waits at its prompt, standard error is a stream that writes above it.
+        # IPython at its prompt has a standard error that writes above it, marimo one of each cell.
         is_now = self._is_behind and self._is_default and sys.stderr is not None
         stream = sys.stderr if is_now else self._stream
         stream.write(text)

@@ -68,6 +68,17 @@ class TestStatusLine:
         assert out.getvalue() == "\rpreparing\r         \rin the background\n"
         assert above_prompt.getvalue() == "the end\n"
 
+    def test_in_the_background_a_redirected_stream_may_be_closed(self, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", of_a_cell := io.StringIO())  # as in marimo
+        line = StatusLine()
+        line.begin("running", "in the background")
+        assert of_a_cell.getvalue() == "in the background\n"
+        of_a_cell.close()
+        monkeypatch.setattr(sys, "stderr", now := io.StringIO())
+        line.write("step 1")
+        line.close("the end")
+        assert now.getvalue() == "the end\n"
+
     def test_in_the_background_a_log_gets_its_lines(self):
         out = io.StringIO()
         line = StatusLine(out)

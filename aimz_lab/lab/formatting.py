@@ -13,6 +13,7 @@ from typing import Any
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run_words import (
     STATUS_WORDS,
+    awaited,
     draws,
     no_training,
     status_words,
@@ -141,6 +142,7 @@ def status_line(
     total = place.planned_steps
     parts = {
         "name": f"{run.info.model}: {status(run)}",
+        **_awaited(run),
         "epoch": f"epoch {count(place.epoch)}" + (f" of {count(epochs)}" if epochs else ""),
         "step": f"step {count(place.step)}" + (f" of {count(total)}" if total else ""),
     }
@@ -182,7 +184,11 @@ def why_ended(run: Run) -> str:
 
 def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
     chains, plan = run.chains, run.chains.plan
-    parts = {"name": f"{run.info.model}: {status(run)}", "draws": draws(run)}
+    parts = {
+        "name": f"{run.info.model}: {status(run)}",
+        **_awaited(run),
+        "draws": draws(run),
+    }
     if chains.divergences is not None and not chains.warming_up:
         found = int(chains.divergences.sum())
         parts["divergences"] = f"{count(found)} divergence{'' if found == 1 else 's'}"
@@ -195,6 +201,10 @@ def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
         if convergence["read"] is not None:
             parts["ESS"] += f" of {count(convergence['read'])} draws read"
     return parts | _time(run, run.eta_s)
+
+
+def _awaited(run: Run) -> dict[str, str]:
+    return {"awaited": words} if (words := awaited(run)) else {}
 
 
 def spread(values: Iterable[float]) -> str:

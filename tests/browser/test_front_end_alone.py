@@ -312,7 +312,7 @@ def test_a_widget_that_is_saved_in_a_notebook_does_not_look_live(page):
 
 def test_the_table_of_runs_of_a_kernel_that_is_gone_has_no_buttons(page):
     row = {"number": 2, "model": "sales", "method": "SVI", "position": "running · 4:59 left"}
-    row |= {"status": "running", "is_paused": False, "is_stopping": False, "is_over": False}
+    row |= {"is_paused": False, "is_stopping": False, "is_over": False}
     make(page, "a", json.dumps({"meta": {"model_id": "a"}, "rows": [row]}), source="running")
     page.evaluate("() => { a.render() }")
     page.clock.run_for(2_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import jax
 import numpy as np
 import numpyro
@@ -248,6 +250,27 @@ def trained(im, **options):
     rows = {"X": rng.normal(size=120).astype(np.float32), "treated": treated}
     rows["y"] = rows["X"] + treated + rng.normal(size=120).astype(np.float32)
     return im.fit(**rows, batch_size=40, num_samples=200, progress=False, **options), rows
+
+
+class Interrupting(Callback):
+    """Interrupts each run at its first report."""
+
+    def __init__(self):
+        self.runs = []
+
+    def on_steps_end(self, run, steps):
+        self.runs.append(run)
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_placebo_test_with_its_first_copy():
+    im, rows = trained(mean_field_model(kernel, numpyro.optim.Adam(0.05)), epochs=2)
+    interrupting, before = Interrupting(), im.last_run
+    with pytest.raises(KeyboardInterrupt, match=r"^The placebo test was interrupted; the model is"):
+        im.placebo(**rows, treatment="treated", n=1, fit={"callbacks": [interrupting]})
+    assert len(interrupting.runs) == 1
+    assert im.last_run is before
 
 
 @pytest.mark.slow

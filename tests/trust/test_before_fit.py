@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,3 +223,18 @@ def test_tables_loaders_streams_and_chains_are_checked(good):
     assert chains["forecast"].level == "green", chains
     # The trial stops its own run in the warm-up, of which nothing is to be told.
     assert "warning" not in [one.name for one in chains], chains
+
+
+def test_an_interrupt_ends_the_check_and_not_a_fit_that_nobody_asked_for(monkeypatch):
+    tried = []
+
+    def interrupt(probe, run, steps):
+        tried.append(run)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("aimz_lab.trust.before_fit._Probe.on_steps_end", interrupt)
+    im = model()
+    with pytest.raises(KeyboardInterrupt, match=r"^The check was interrupted; the model is as it"):
+        im.check(X, Y)
+    assert len(tried) == 1
+    assert im.last_run is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+from collections.abc import Iterator
 
 from aimz_lab.errors import FitWarning
 from aimz_lab.inference.run.run import Run
@@ -16,6 +18,29 @@ CELLS_LEFT_OUT = (
     'on_interrupt="continue" lets them run.'
 )
 
+_is_part: contextvars.ContextVar[bool] = contextvars.ContextVar("aimz_lab_is_part", default=False)
+"""Whether fits are parts of another call, which ends with them."""
+
+
+@contextlib.contextmanager
+def ended_by_interrupt(call: str) -> Iterator[None]:
+    """Let an interrupt end a call that trains copies of a model, and say so in its words.
+
+    Args:
+        call: The call, such as ``"The check"``.
+
+    Raises:
+        KeyboardInterrupt: After an interrupt, also of a fit within.
+    """
+    token = _is_part.set(True)
+    try:
+        yield
+    except KeyboardInterrupt:
+        msg = f"{call} was interrupted; the model is as it was."
+        raise KeyboardInterrupt(msg) from None
+    finally:
+        _is_part.reset(token)
+
 
 def tell_end(run: Run, message: str | None, on_interrupt: OnInterrupt) -> None:
     """Say how a fit ended early, once the model has its result.
@@ -26,7 +51,7 @@ def tell_end(run: Run, message: str | None, on_interrupt: OnInterrupt) -> None:
         on_interrupt: What an interrupt stops; see :data:`aimz_lab.types.OnInterrupt`.
 
     Raises:
-        KeyboardInterrupt: After an interrupt, with ``on_interrupt="raise"``.
+        KeyboardInterrupt: After an interrupt, with ``on_interrupt="raise"`` or as part of a call.
 
     Warns:
         FitWarning: With the message, where no cell is ended.
@@ -34,7 +59,7 @@ def tell_end(run: Run, message: str | None, on_interrupt: OnInterrupt) -> None:
     if message is None:
         return
     if run.status == "interrupted":
-        if on_interrupt == "raise":
+        if on_interrupt == "raise" or _is_part.get():
             raise KeyboardInterrupt(message)
         if on_interrupt == "stop" and _cell_ends(message):
             return

@@ -95,6 +95,8 @@ class Run:
         number: Number of the run in this process, from 1, once a page or a list has shown it; else
             ``None``.
         in_background: Whether the caller goes on meanwhile: a fit with ``blocking=False``.
+        activity: What it does in place of steps, such as compiling them for a new learning rate;
+            empty otherwise.
         call: Number of the call that trains, as compilations have it; ``None`` for a hand-written
             loop.
         axis_labels: Returns the known labels along the axes of each site, by site: names of columns
@@ -140,6 +142,7 @@ class Run:
         self.guide: Callable | None = None
         self.number: int | None = None
         self.in_background = False
+        self.activity = ""
         self.call: int | None = None
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()

@@ -254,6 +254,30 @@ def status_words(run: Run) -> str:
     return STATUS_WORDS[run.status]
 
 
+def awaited(run: Run) -> str:
+    """Write what a run has been asked for and has not done yet; empty if that is nothing.
+
+    Args:
+        run: The run, which gets to a request between two chunks of steps.
+    """
+    if run.finished:
+        return ""
+    asked, control = [], run.control
+    if control.stop_request:
+        asked.append("stopping")
+    elif control.paused and run.status != "paused":
+        asked.append("pausing")
+    if not control.stop_request and (rate := control.requested_learning_rate) is not None:
+        asked.append(f"setting the learning rate to {number(rate, 3)}")
+    if run.status == "paused" and not control.stop_request:
+        when = "once it goes on"
+    else:
+        is_compiling = run.activity or run.is_preparing
+        when = "once the steps are compiled" if is_compiling else "after the steps under way"
+    words = f"{' and '.join(asked)} {when}" if asked else ""
+    return ", ".join(filter(None, (run.activity, words)))
+
+
 def skipped_last(run: Run) -> int:
     """Return how many of the last steps of a run were skipped in a row."""
     if not run.skipped:
@@ -352,7 +376,7 @@ def no_training(prepared_s: float, paused_s: float) -> str:
 
 def run_line(run: Run) -> str:
     """Describe a run in a line: its name, status, position, loss and time."""
-    parts = [status_words(run), position(run)]
+    parts = [*filter(None, (status_words(run), awaited(run))), position(run)]
     if words := loss_words(run):
         parts.append(f"loss {words}")
         if (best := shown_best(run)) is not None and best.is_lower:
@@ -373,7 +397,8 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     if run.finished:
         found = [("status", ended_words(run))]
     else:
-        found = [("status", f"{status_words(run)}, {taken_at(run)}")]
+        status = filter(None, (status_words(run), awaited(run), taken_at(run)))
+        found = [("status", ", ".join(status))]
     if words := with_total(run):
         found.append(("loss", words))
     if words := best_words(run):

@@ -272,9 +272,12 @@ class Trainer(RunLoop):
         self.state = self._rate.set(self.state, rate)
         # The first rate that is set is an argument of the steps, which compile anew with it.
         preparation = preparation_for(self.run.info.model, self.callbacks.active)
-        preparation.activity = "compiling the steps for the new learning rate"
-        with preparation.under_way():
-            self._ahead = self._dispatch(self._put(self.state), ahead.chunk)
+        preparation.activity = self.run.activity = "compiling the steps for the new learning rate"
+        try:
+            with preparation.under_way():
+                self._ahead = self._dispatch(self._put(self.state), ahead.chunk)
+        finally:
+            self.run.activity = ""
         preparation.end()
         if self._rate.has_schedule and _SCHEDULE_GOES_ON not in self.run.notes:
             self.run.notes.append(_SCHEDULE_GOES_ON)

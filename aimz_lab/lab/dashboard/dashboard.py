@@ -51,8 +51,8 @@ class LiveDashboard(Display):
     has ended meanwhile. If an output is cleared or its cell runs again, the buttons move to a
     corner of the page. :func:`~aimz_lab.lab.running` lists every run of the process.
 
-    A terminal gets one line; a notebook that a program executes gets the picture; continuous
-    integration and tests get nothing.
+    A terminal or a console gets one line, and of a fit in the background its begin and its end; a
+    notebook that a program executes gets the picture; continuous integration and tests get nothing.
 
     Args:
         view: Where to show the run. ``"auto"`` chooses; ``"page"`` is the live page, ``"picture"``

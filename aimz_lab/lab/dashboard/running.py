@@ -42,7 +42,8 @@ def running() -> RunningRuns:
 
     Returns:
         The runs, by number or by name of their kernel. In a notebook they show themselves as a
-        table with buttons, which stays up to date; elsewhere as text.
+        table with buttons, which stays up to date; elsewhere as text. A page without widgets gets
+        the table as it is, and once more when the runs have ended.
 
     Example:
         >>> running()
@@ -118,6 +119,8 @@ class RunningRuns:
         return _text(live_runs())
 
     def _ipython_display_(self) -> None:
+        if environment.place() in ("terminal", "pipe", "automation"):
+            raise NotImplementedError  # IPython then writes the text, as of any object
         listed = live_runs()
         if not _shows_table(listed):
             _Words(listed)
@@ -264,7 +267,6 @@ class _RunsTable:
                 "model": live.run.info.model,
                 "method": method_words(live.run.info.method),
                 "position": _position(live.run),
-                "status": live.run.status,
                 "is_paused": live.run.control.paused,
                 "is_stopping": live.run.control.stop_request is not None,
                 "is_over": live.run.finished,

@@ -16,9 +16,11 @@ from aimz_lab.inference.run.run_words import (
     loss_words,
     rate_words,
     run_facts,
+    run_line,
     skipped_words,
     with_total,
 )
+from aimz_lab.lab.formatting import status_line
 from aimz_lab.lab.pictures.summary import facts
 from tests.lab.runs import begun, feed
 
@@ -151,6 +153,30 @@ def test_a_rate_that_was_changed_is_told_with_the_one_at_first():
     run.rate_changed(0.1)
     assert rate_words(run) == "0.2 at first, 0.1 after step 2, the last of 2 changes"
     assert "learning rate" not in facts(run_with())
+
+
+def test_a_request_is_told_until_the_run_gets_to_it():
+    run = run_with(status="")
+    run.control.can_set_learning_rate = True
+    run.control.set_learning_rate(0.003)
+    run.control.pause()
+    both = "pausing and setting the learning rate to 0.003 after the steps under way"
+    assert f": running, {both}, step 2" in run_line(run)
+    assert dict(run_facts(run))["status"].startswith(f"running, {both}, as of")
+    assert f"sales: running · {both} · epoch 1" in status_line(run)
+    run.begin_pause()
+    rate = "setting the learning rate to 0.003 once it goes on"
+    assert f": paused, {rate}, step 2" in run_line(run)
+    run.end_pause("running")
+    run.control.resume()
+    run.control.take_learning_rate()
+    assert ": running, step 2" in run_line(run)
+    run.activity = "compiling the steps for the new learning rate"
+    assert f"sales: running · {run.activity} · epoch 1" in status_line(run)
+    run.control.stop()
+    assert f"{run.activity}, stopping once the steps are compiled, step 2" in run_line(run)
+    run.finish("stopped", "asked to stop")
+    assert ": stopped, step 2" in run_line(run)
 
 
 def test_a_handle_says_how_to_go_on():

@@ -14,6 +14,7 @@ from aimz_lab import Callback
 from aimz_lab.errors import ArgumentError, CallbackWarning
 from aimz_lab.inference.run.getting_ready import preparation_for
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
+from aimz_lab.inference.svi.trainer import Trainer
 from aimz_lab.lab.callbacks import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits
@@ -242,23 +243,33 @@ def test_a_checkpoint_and_a_stop_during_a_pause_are_both_granted(model):
 
 @pytest.mark.slow
 def test_displays_are_told_that_steps_compile_for_a_new_rate(model, monkeypatch):
-    made = []
+    made, activities = [], []
 
     def make(name, callbacks):
         made.append((preparation_for(name, callbacks), callbacks))
         return made[-1][0]
+
+    dispatch = Trainer._dispatch
+
+    def note(trainer, *args):
+        activities.append(trainer.run.activity)
+        return dispatch(trainer, *args)
 
     def change(run, chunk):
         if run.step == 3:
             run.control.set_learning_rate(0.02)
 
     monkeypatch.setattr("aimz_lab.inference.svi.trainer.preparation_for", make)
+    monkeypatch.setattr(Trainer, "_dispatch", note)
     display = callback("display", on_steps_end=change)
     fit(model, [display], epochs=9, batch_size=103, validation=None, num_samples=5)
     [(preparation, told)] = made
     assert preparation.activity == "compiling the steps for the new learning rate"
     assert display in told
     assert not preparation.is_told  # no longer
+    # So is who asks the run meanwhile.
+    assert [one for one in activities if one] == [preparation.activity]
+    assert model.last_run.activity == ""
 
 
 @pytest.mark.slow

@@ -214,6 +214,11 @@ class TestTable:
         made[0]._handle_custom_msg({"kind": "refresh", "value": None}, [])
         assert "stopped" in made[0].record["data"]["text/plain"]
 
+    def test_a_terminal_where_no_output_is_replaced_writes_its_text_alone(self, two, monkeypatch):
+        monkeypatch.setattr(environment, "place", lambda: "terminal")
+        with pytest.raises(NotImplementedError):  # IPython then writes the text
+            lab.running()._ipython_display_()
+
     def test_elsewhere_and_without_runs_it_is_text(self, two, monkeypatch):
         monkeypatch.setattr(environment, "has_widgets", lambda: False)
         assert set(lab.running()._repr_mimebundle_()) == {"text/html", "text/plain"}

@@ -23,7 +23,7 @@ const NOTICE_MS = 4000;
 const TICK_MS = 1000;
 const UNREACHABLE =
   "The buttons cannot reach this kernel while the cell runs. " +
-  "The kernel's interrupt button (■, or I twice) stops the run cleanly and keeps what it has.";
+  "The interrupt button (■) stops the run cleanly and keeps what it has.";
 const TRAITS = ["meta", "previous_runs", "progress", "loss", "padding", "devices", "parameters",
   "sampling", "convergence", "check"];
 const COLORS = ["loss", "validation", "rate", "metric", "best", "previous", "grid", "muted", "text",

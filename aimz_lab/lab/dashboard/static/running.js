@@ -11,12 +11,6 @@ const UNHEARD = "The kernel does not answer: these are the runs as they were las
   + "the kernel's interrupt button stops that cell's run.";
 const LOST = "The kernel was restarted or has ended; these runs are not continued.";
 
-/** The request that a run has not got to yet, in words. */
-function awaited({ status, is_over: isOver, is_stopping: isStopping, is_paused: isPaused }) {
-  if (isOver) return "";
-  return isStopping ? "stopping · " : isPaused && status !== "paused" ? "pausing · " : "";
-}
-
 class RunsTable {
   constructor(model, el) {
     this.model = model;
@@ -71,7 +65,7 @@ class RunsTable {
   position(row) {
     if (this.lost) return `no longer connected · was ${row.position}`;
     if (this.unheard && !row.is_over) return `no answer · was ${row.position}`;
-    return `${awaited(row)}${row.position}`;
+    return row.position;
   }
 
   draw() {

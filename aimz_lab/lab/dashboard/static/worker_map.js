@@ -10,7 +10,7 @@ import { onTheme, themeOf } from "./theme.js";
 const PATIENCE_MS = 2000;
 const HELLO_AGAIN_MS = 1000;
 const UNHEARD = "The button cannot reach this kernel while the cell runs. " +
-  "The kernel's interrupt button (■, or I twice) stops the call; nothing is kept.";
+  "The interrupt button (■) stops the call; nothing is kept.";
 const STATES = {
   running: "running", completed: "completed", stopped: "stopped", failed: "failed",
 };
