@@ -358,6 +358,8 @@ def test_a_cell_keeps_its_buttons_when_page_or_output_go_and_a_restart_is_told(
     nb.cell(1).locator("section.aimz").wait_for()
     nb.cell(1).get_by_role("button", name="Stop", exact=True).click()
     wait_until(lambda: nb.cell(1).locator("img").count() == 1, nb.page)
+    dock.get_by_role("img").wait_for()  # of the first run, whose cell has another one now
+    dock.get_by_role("button", name="Close").click()
 
     nb.run_all()
     dashboard.wait_for()
@@ -370,9 +372,13 @@ def test_a_cell_keeps_its_buttons_when_page_or_output_go_and_a_restart_is_told(
     nb.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for()
     nb.run_all()
     moves(nb, nb.dashboard(), 1, times=2)
-    nb.dashboard().get_by_role("button", name="Stop", exact=True).click()
+    nb.cell(1).click(position={"x": 200, "y": 10})
+    nb.menu("Edit", "editmenu:clear-current")
+    dock.get_by_role("button", name="Stop", exact=True).click()
     nb.wait_until_done(1)
     assert result(nb, 1)["status"] == "stopped"
+    nb.cell(1).locator("img").wait_for()  # the cell that ran has the picture all the same
+    wait_until(lambda: dock.count() == 0, nb.page)
 
 
 def test_it_is_readable_at_600_pixels_in_either_theme(ended):

@@ -61,6 +61,17 @@ canvas => {
   return [black, drawn];
 }
 """
+CELLS = """
+[{ outputs: {
+  length: 3,
+  all: [{ data: { "text/plain": "other" } },
+        { data: { "application/vnd.jupyter.widget-view+json": { model_id: "a" } } },
+        { data: { "text/plain": "as of", "text/html": '<div class="aimz-still-a">as of</div>' } }],
+  get(i) { return this.all[i]; },
+  set(i, value) { this.all[i] = value; },
+} }]
+"""
+RECORD = {"data": {"text/html": "<b>done</b>", "text/plain": "done"}, "metadata": {}}
 
 
 @pytest.fixture
@@ -348,21 +359,44 @@ def test_a_run_without_a_view_keeps_its_buttons_in_a_corner(page):
     page.evaluate("() => a.put('progress', {status: 'stopped', words: 'stopped'})")
     page.clock.run_for(2000)
     assert dock.locator(".aimz-pill").inner_text() == "stopped"
-    page.clock.run_for(9000)
+    page.evaluate("(record) => a.put('record', record)", RECORD)
+    page.clock.run_for(20_000)  # none has seen it elsewhere: it stays until it is closed
+    assert dock.locator(".aimz-record b").inner_text() == "done"
+    assert dock.locator("canvas").count() == 0
+    dock.get_by_role("button", name="Close").click()
+    page.clock.run_for(2000)
     assert dock.count() == 0
 
 
-CELLS = """
-[{ outputs: {
-  length: 3,
-  all: [{ data: { "text/plain": "other" } },
-        { data: { "application/vnd.jupyter.widget-view+json": { model_id: "a" } } },
-        { data: { "text/plain": "as of", "text/html": '<div class="aimz-still-a">as of</div>' } }],
-  get(i) { return this.all[i]; },
-  set(i, value) { this.all[i] = value; },
-} }]
-"""
-RECORD = {"data": {"text/html": "<b>done</b>", "text/plain": "done"}, "metadata": {}}
+def test_the_card_of_a_run_that_goes_on_can_be_closed_for_good(page):
+    make(page, "a", frames("a"))
+    page.clock.run_for(4000)
+    close = page.locator(".aimz-dock").get_by_role("button", name="Close")
+    assert "lab.running()" in close.get_attribute("title")
+    close.click()
+    page.evaluate("() => a.put('progress', {step: 4})")
+    page.clock.run_for(9000)
+    assert page.locator(".aimz-dock").count() == 0
+
+
+def test_the_kernel_learns_that_no_output_is_left_and_the_card_goes_once_there_is_one(page):
+    make(page, "a", frames("a"), CELLS)
+    outputs = "a.widget_manager.context.model.cells[0].outputs"
+    page.evaluate("() => { window.view = a.render() }")
+    page.clock.run_for(2000)
+    page.evaluate("() => { view.remove(); view.el.remove() }")  # its cell is far away
+    page.clock.run_for(6000)
+    assert page.locator(".aimz-dock").count() == 1
+    assert "cleared" not in page.evaluate("() => a.sent")
+    page.evaluate(f"() => {{ {outputs}.length = 1 }}")
+    page.clock.run_for(3000)
+    assert page.evaluate("() => a.sent").count("cleared") == 1
+    page.evaluate("(record) => a.put('record', record)", RECORD)
+    page.clock.run_for(20_000)
+    assert page.locator(".aimz-dock").count() == 1
+    page.evaluate(f"(record) => {{ {outputs}.all[0] = record }}", RECORD)  # by the kernel
+    page.clock.run_for(9000)
+    assert page.locator(".aimz-dock").count() == 0
 
 
 def test_the_record_takes_the_place_of_the_view_and_of_the_notebook_s_output(page):

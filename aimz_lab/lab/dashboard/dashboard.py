@@ -48,8 +48,10 @@ class LiveDashboard(Display):
     sizes. When the run ends, a still picture with a summary takes their place.
 
     The view survives a reload of the page, which shows it live again, or the picture of a run that
-    has ended meanwhile. If an output is cleared or its cell runs again, the buttons move to a
-    corner of the page. :func:`~aimz_lab.lab.running` lists every run of the process.
+    has ended meanwhile. If an output is cleared or its cell runs again, the buttons move to a card
+    in a corner of the page. A cell that still runs gets the picture of the end all the same; else
+    the card keeps it until you close it, and :func:`~aimz_lab.lab.show` puts it into a cell.
+    :func:`~aimz_lab.lab.running` lists every run of the process.
 
     A terminal or a console gets one line, and of a fit in the background its begin and its end; a
     notebook that a program executes gets the picture; continuous integration and tests get nothing.

@@ -78,7 +78,7 @@ class RunningRuns:
         return iter([live.run for live in live_runs()])
 
     def __getitem__(self, which: int | str) -> Run:
-        return _chosen(which).run
+        return _chosen(which, "[{}]").run
 
     def stop(self, which: int | str | None = None, *, reason: str = "asked to stop") -> None:
         """End a run after its current chunk of steps, and keep its result.
@@ -91,7 +91,7 @@ class RunningRuns:
             ArgumentError: If no run goes on, or ``which`` is none of them or several, or
                 ``reason`` is no text.
         """
-        _chosen(which).run.control.stop(reason)
+        _chosen(which, ".stop({})").run.control.stop(reason)
 
     def pause(self, which: int | str | None = None) -> None:
         """Hold a run after its current chunk of steps.
@@ -102,7 +102,7 @@ class RunningRuns:
         Raises:
             ArgumentError: If no run goes on, or ``which`` is none of them or several.
         """
-        _chosen(which).run.control.pause()
+        _chosen(which, ".pause({})").run.control.pause()
 
     def resume(self, which: int | str | None = None) -> None:
         """Let a run go on after a pause.
@@ -113,7 +113,7 @@ class RunningRuns:
         Raises:
             ArgumentError: If no run goes on, or ``which`` is none of them or several.
         """
-        _chosen(which).run.control.resume()
+        _chosen(which, ".resume({})").run.control.resume()
 
     def __repr__(self) -> str:
         return _text(live_runs())
@@ -143,8 +143,8 @@ def _shows_table(listed: list[LiveRun]) -> bool:
     return bool(listed) and environment.place() == "page" and environment.has_widgets()
 
 
-def _chosen(which: int | str | None) -> LiveRun:
-    """Return the run of a number or name."""
+def _chosen(which: int | str | None, call: str) -> LiveRun:
+    """Return the run of a number or name; ``call`` is how to ask for the run of a number."""
     live = live_runs()
     if not live:
         raise ArgumentError("No run goes on in this process.")
@@ -154,7 +154,8 @@ def _chosen(which: int | str | None) -> LiveRun:
     listed = ", ".join(f"{one.number} ({one.run.info.model})" for one in found or live)
     if found:
         which = "" if which is None else f" named {which!r}"
-        msg = f"{len(found)} runs{which} go on: {listed}. Choose one by its number."
+        by_number = f"lab.running(){call.format(found[0].number)}"
+        msg = f"{len(found)} runs{which} go on: {listed}. Choose one by its number: {by_number}."
     else:
         msg = f"No run that goes on has the number or name {shown(which)}; there are: {listed}."
     raise ArgumentError(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 import time
 import uuid
 from collections import deque
@@ -158,6 +159,8 @@ class WidgetView(NotebookView):
     kernel, tells where the run was. If messages could arrive and none does, pictures replace the
     widget until the page's first message. Below them the line goes on to move.
 
+    A page whose outputs were cleared says so: a cell that still runs gets the picture as a new one.
+
     A page reports how often it can draw in a hundredth of the time, since it may run on the cores
     that train. It gets no more updates than that.
 
@@ -177,6 +180,7 @@ class WidgetView(NotebookView):
         self.widget: AnyWidget | None = None
         self._is_heard = False
         self._shows_pictures = False
+        self._n_cleared = 0
         self._opened = self._progress_set = 0.0
         self._loss: float | None = None
 
@@ -201,6 +205,7 @@ class WidgetView(NotebookView):
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
+        self._n_cleared = 0
         self.choices = None
         self._live_interval_s = self.interval_s = self._least_interval_s
         self.widget = make_widget(frames)
@@ -244,6 +249,10 @@ class WidgetView(NotebookView):
         self._text.close()
         self.widget.progress = frames.get("progress", self.widget.progress)
         self.replace(bundle, metadata)
+        # Only the main thread's outputs belong to the cell that runs.
+        is_in_cell = threading.current_thread() is threading.main_thread()
+        if is_in_cell and 0 < len(self._handles) == self._n_cleared:
+            self._put(bundle, metadata)
         leave_record(self.widget, bundle, metadata)
 
     def _take(self, message: dict[str, Any], receive: Receive) -> None:
@@ -255,6 +264,8 @@ class WidgetView(NotebookView):
             self.send({"kind": "welcome", "age_s": age_s})
         elif message.get("kind") == "pace":
             self._keep_pace(message.get("value"))
+        elif message.get("kind") == "cleared":
+            self._n_cleared = len(self._handles)
         elif message.get("kind") == "choices":
             self.choices = Choices.of_page(message.get("value"))
         else:

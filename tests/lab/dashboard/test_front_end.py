@@ -264,9 +264,6 @@ class TestSameAsPython:
         assert (later["trained_s"], later["paused_s"], later["elapsed_s"]) == (6, 11, 17)
         shares = {"steps": 0.288, "paused": 0.647, "other": 0.065}
         assert dict(node("shares", later)) == pytest.approx(shares)
-        later = node("later", {**progress, "status": "running", "eta_s": 30.0}, 10.0)
-        assert (later["trained_s"], later["paused_s"], later["eta_s"]) == (16, 1, 20)
-        assert dict(node("shares", later))["paused"] == 0.059
         begun = {**progress, "status": "running", "words": "preparing", "prepared_s": 2.0}
         later = node("later", begun, 10.0)
         assert (later["trained_s"], later["prepared_s"]) == (6, 12)
@@ -276,6 +273,18 @@ class TestSameAsPython:
         assert node("position", {}, compiles, {}, told) == told
         ended = {**progress, "status": "completed", "epoch": 2, "words": "completed"}
         assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s · 1.0 s paused"
+
+    def test_the_numbers_of_a_run_that_trains_are_all_of_its_last_report(self, node):
+        progress = {"status": "running", "words": "running", "epoch": 2, "trained_s": 6.0,
+                    "elapsed_s": 7.0, "eta_s": 30.0}  # fmt: skip
+        for since, told in (
+            (1.0, ""),
+            (4.9, " · last report 4 s ago"),
+            (70, " · last report 1:10 ago"),
+        ):
+            later = node("later", progress, since)
+            assert {name: later[name] for name in progress} == progress
+            assert node("position", {}, later, {}, None) == f"epoch 2 · 30 s left{told}"
 
     @given(st.integers(0, 2**60))
     @example(23_040)

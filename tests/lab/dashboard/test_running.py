@@ -81,8 +81,14 @@ def test_what_cannot_be_told_apart_is_refused(two):
         with pytest.raises(ArgumentError, match="other"):
             runs.stop(which)
     again = begin("other")
-    with pytest.raises(ArgumentError, match="2 runs named 'other' go on: .* by its number"):
-        runs.pause("other")
+    first, second, _ = numbers()
+    for call, which, number in (("pause", "other", second), ("stop", None, first)):
+        with pytest.raises(ArgumentError) as refusal:
+            getattr(runs, call)(which)
+        told = str(refusal.value)
+        assert told.endswith(f"Choose one by its number: lab.running().{call}({number}).")
+    with pytest.raises(ArgumentError, match=rf"lab\.running\(\)\[{second}\]\.$"):
+        runs["other"]
     again.finish("stopped", "")
     assert not any(lifecycle.run.control.has_requests for lifecycle in two)
     for lifecycle in two:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from types import SimpleNamespace
 
@@ -129,6 +130,29 @@ def test_at_the_end_the_picture_takes_the_widget_s_place(watched, outputs):
     # A page that was loaded again does not follow this update; it asks the widget.
     assert watched.widget.record["data"] == bundle
     assert watched.widget.loss == {}
+
+
+def test_a_cell_that_runs_gets_the_picture_as_a_new_output_if_its_outputs_were_cleared(
+    watched, outputs
+):
+    watched.page_says(kind="cleared")
+    watched.finish()
+    assert ["image/png" in bundle for bundle in outputs] == [True, False, True]
+
+
+def test_an_output_that_was_made_since_the_others_were_cleared_has_the_picture(watched, outputs):
+    watched.page_says(kind="cleared")
+    watched.view.display(watched.run)
+    watched.finish()
+    assert ["image/png" in bundle for bundle in outputs] == [True, False, True, False]
+
+
+def test_a_run_in_the_background_puts_its_picture_under_no_other_cell(watched, outputs):
+    watched.page_says(kind="cleared")
+    behind = threading.Thread(target=watched.finish)
+    behind.start()
+    behind.join()
+    assert ["image/png" in bundle for bundle in outputs] == [True, False]
 
 
 def test_the_picture_shows_the_whole_run_as_was_chosen_on_the_page(watched, outputs):

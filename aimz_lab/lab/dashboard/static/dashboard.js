@@ -11,7 +11,7 @@ import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
 import { count, duration, noTraining, number, rate, ratio, restAfter, usual } from "./math.js";
 import { done, isOver, later, position } from "./position.js";
-import { hideBelow, recordOf, settle } from "./record.js";
+import { hideBelow, recordElement, recordOf, settle } from "./record.js";
 import {
   checkPanel, convergencePanel, devicesPanel, paddingPanel, parametersPanel, samplingPanel,
 } from "./panels.js";
@@ -34,11 +34,12 @@ const ASKED = {
 const STYLE_MS = 100;
 const LOST = { status: "lost", words: "no longer connected", asked: "" };
 const UNHEARD = { status: "lost", words: "not connected", asked: "" };
+const HOW_TO_KEEP = "lab.show(handle) or lab.show(model) puts this picture into a cell.";
 const OF_THEN = "The kernel does not answer: this is the run as it was last heard of.";
 let views = 0;
 
 class View {
-  /** Draw into `el`; a docked view does without the record of the end. */
+  /** Draw into `el`; a docked view does not look for a place in the notebook for the record of the end. */
   constructor(model, el, { docked = false } = {}) {
     this.model = model;
     this.el = el;
@@ -179,7 +180,8 @@ class View {
       });
     }
     on("change:record", () => {
-      if (!this.docked) this.stopSettling = settle(this.model, this.el);
+      if (this.docked) this.showRecord();
+      else this.stopSettling = settle(this.model, this.el);
     });
     on("msg:custom", (message) => this.take(message));
     for (const event of ["comm:close", "comm_live_update"]) on(event, () => this.lose());
@@ -199,6 +201,13 @@ class View {
     this.patience = setTimeout(() => {
       if (this.reachable === null) this.setReachable(false);
     }, PATIENCE_MS);
+  }
+
+  /** The record takes the place of what moved; the head stays. */
+  showRecord() {
+    const [head, ...moved] = this.root.querySelectorAll(":scope > :not(style)");
+    for (const part of moved) part.remove();
+    head.after(recordElement(this.model), h("p", { class: "aimz-note aimz-how" }, HOW_TO_KEEP));
   }
 
   setReachable(reachable) {

@@ -1,14 +1,15 @@
 // The dock in a corner of the page: the controls of a run that has no view on the page.
 //
 // Clearing or running a cell again takes the view of a run away, and the run goes on. A cell that is
-// far away may have no view yet.
+// far away may have no view yet. A run that ends without a place in the notebook keeps its record here.
 
-import { h, setText } from "./elements.js";
+import { h, setAttribute, setText } from "./elements.js";
 import { isOver } from "./position.js";
-import { recordOf } from "./record.js";
+import { recordOf, shownIn } from "./record.js";
 
 const CHECK_MS = 1000;
-const LINGER = 6; // checks for which the end is shown
+const LINGER = 6; // checks for which the end is shown that the notebook has too
+const GOES_ON = "Close this card. The run goes on: lab.running() lists it.";
 
 const viewCounts = new Map(); // by widget
 
@@ -42,13 +43,10 @@ export class Dock {
   constructor(model, makeView) {
     this.model = model;
     this.makeView = makeView;
-    this.missed = 0;
-    this.lost = this.heard = false;
+    this.missed = this.kept = 0;
+    this.heard = this.seen = this.told = false;
     this.checking = setInterval(() => this.check(), CHECK_MS);
-    this.lose = () => {
-      this.lost = true;
-      this.remove();
-    };
+    this.lose = () => this.remove();
     this.hear = () => {
       this.heard = true;
     };
@@ -57,18 +55,32 @@ export class Dock {
   }
 
   check() {
-    const over = isOver(this.model.get("progress")) || Boolean(recordOf(this.model));
-    const hasView = (viewCounts.get(this.model.get("meta").model_id) ?? 0) > (this.entry ? 1 : 0);
     if (isClosed(this.model)) {
       this.remove();
       return;
     }
+    const over = isOver(this.model.get("progress")) || Boolean(recordOf(this.model));
+    const hasView = (viewCounts.get(this.model.get("meta").model_id) ?? 0) > (this.entry ? 1 : 0);
     this.missed = hasView ? 0 : this.missed + 1;
-    this.ended = over ? (this.ended ?? 0) + 1 : 0;
-    if (this.entry && (hasView || this.ended > LINGER)) this.close();
+    this.seen ||= hasView;
+    if (this.seen && !hasView && !over) this.tellIfCleared();
+    if (this.entry) this.checkEntry(over, hasView);
     // The second time: a view that moves is away for a moment.
-    else if (!this.entry && !over && this.missed > 1) this.openOnceHeard();
+    else if (!over && this.missed > 1) this.openOnceHeard();
     if (over && !this.entry) clearInterval(this.checking);
+  }
+
+  /** Without an output the kernel puts the record under its cell, if that still runs. */
+  tellIfCleared() {
+    if (this.told || shownIn(this.model).widget !== false) return;
+    this.told = true;
+    this.model.send({ kind: "cleared" });
+  }
+
+  checkEntry(over, hasView) {
+    setAttribute(this.closing, "title", over ? null : GOES_ON);
+    this.kept = over && shownIn(this.model).record ? this.kept + 1 : 0;
+    if (hasView || this.kept > LINGER) this.close();
   }
 
   /** A saved notebook may hold the widget of a kernel that is gone; that one has no controls. */
@@ -78,11 +90,13 @@ export class Dock {
   }
 
   open() {
-    const toggle = h("button", { type: "button", class: "aimz-dock-toggle", "aria-expanded": "false",
+    const toggle = h("button", { type: "button", "aria-expanded": "false",
       onclick: () => this.unfold(toggle) }, "Show");
     const el = h("div", {});
     const path = ofManager(this.model, (manager) => manager?.context?.path);
-    this.entry = h("div", { class: "aimz-dock", title: path ?? "" }, el, toggle);
+    this.closing = h("button", { type: "button", title: GOES_ON, onclick: () => this.remove() }, "Close");
+    this.entry = h("div", { class: "aimz-dock", title: path ?? "" }, el,
+      h("div", { class: "aimz-dock-buttons" }, toggle, this.closing));
     const docks = document.querySelector(".aimz-docks") ??
       document.body.appendChild(h("aside", { class: "aimz-docks", "aria-label": "Runs without a view" }));
     docks.append(this.entry);

@@ -5,6 +5,8 @@ import { count, duration, noTraining } from "./math.js";
 
 const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed", "snapshot"];
 
+const SILENT_S = 2; // from then on a report is late, and the page says of when its numbers are
+
 const ACTIVITIES = [
   "preparing", "data", "steps", "validation", "callbacks", "display", "compiling", "waiting", "paused",
 ];
@@ -34,14 +36,21 @@ export function position(meta, progress, sampling, preparing) {
   if (isOver(progress)) parts.push(...[`in ${duration(trained)}`, noTraining(prepared, paused)].filter(Boolean));
   else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(trained)}`);
   else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
+  if (progress.silent_s > SILENT_S) parts.push(`last report ${ago(progress.silent_s)}`);
   return parts.join(" · ");
 }
+
+/** Whole seconds since a moment, in words. */
+const ago = (seconds) => `${seconds < 60 ? `${Math.floor(seconds)} s` : duration(seconds)} ago`;
 
 /** The share of the planned steps that are done, or null without a plan. */
 export const done = (progress) =>
   progress.total_steps ? Math.min(progress.step / progress.total_steps, 1) : null;
 
-/** The same progress `seconds` later, for the time between two updates. */
+/**
+ * The same progress `seconds` later, for the time between two updates. The numbers of a run that trains
+ * are of one moment, that of the report: only a pause and the time to prepare go on here.
+ */
 export function later(progress, seconds) {
   const elapsed = progress.elapsed_s + seconds;
   if (progress.status === "paused") {
@@ -53,8 +62,7 @@ export function later(progress, seconds) {
   if (progress.words === "preparing") {
     return { ...progress, elapsed_s: elapsed, prepared_s: progress.prepared_s + seconds };
   }
-  const eta = progress.eta_s === null ? null : Math.max(progress.eta_s - seconds, 0);
-  return { ...progress, elapsed_s: elapsed, trained_s: progress.trained_s + seconds, eta_s: eta };
+  return { ...progress, silent_s: seconds };
 }
 
 /** The share of each activity in the time since the call, to a tenth of a percent. */
