@@ -306,7 +306,7 @@ def test_an_effect_is_summarised_from_a_tree(world):
         (lambda: ModelCheckpoint(5), "directory"),
         (lambda: ModelCheckpoint("x", every_s="1"), "every_s"),
         (lambda: ModelCheckpoint("x", window=0), "window"),
-        (lambda: ModelCheckpoint("x", best=np.ones(2)), "monitor"),
+        (lambda: ModelCheckpoint("x", best=np.ones(2)), "best="),
         (lambda: CSVLogger(None), "path"),
         (lambda: CSVLogger("x", append="yes"), "append"),
         (lambda: ProgressLine("out.txt"), "stream"),

@@ -81,7 +81,7 @@ class Decision:
         row = actions.loc[best]
         counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
         added = self.table.loc[TARGETED, "added"]
-        compared, than = self._compared_with(actions, best)
+        compared, than, other = self._compared_with(actions, best)
         said = [
             f"Of one action for all rows, {best!r} has the highest expected utility, "
             f"{self._utility(best)} per row; it is the best of them with probability "
@@ -90,7 +90,8 @@ class Decision:
             f"{self._beyond(row['cost'])}.",
             *compared,
             f"Choosing for each row ({counts}) is worth {self._small(abs(added), row['utility'])} "
-            f"{'more' if added >= 0 else 'less'} per row than {than}{self._how_valued}.",
+            f"{'more' if added >= 0 else 'less'} per row than {than}"
+            f"{self._chance_of(other, added)}{self._how_valued}.",
             *self._of_noise(),
         ]
         spent = "" if self.budget is None else f"The budget of {_amount(self.budget)}"
@@ -122,17 +123,18 @@ class Decision:
             said.append(f"Its draws are {OF_RUNNING_FIT.format(self.fit_step)}.")
         return " ".join(said)
 
-    def _compared_with(self, actions: pd.DataFrame, best: str) -> tuple[list[str], str]:
+    def _compared_with(self, actions: pd.DataFrame, best: str) -> tuple[list[str], str, str]:
         """Name the action for all rows that the choice for each row is compared with."""
         if self._is_paid(actions.loc[best, "cost"]):
-            return [], "that"
+            return [], "that", best
         paid = actions[[self._is_paid(cost) for cost in actions["cost"]]]
         if paid.empty:
-            return ["The budget pays for no action for all rows."], f"{best!r} for all"
+            return ["The budget pays for no action for all rows."], f"{best!r} for all", best
         other = paid["added"].idxmax()
-        return [
+        said = (
             f"Of those that the budget pays for, it is {other!r}, {self._utility(other)} per row."
-        ], "that"
+        )
+        return [said], "that", other
 
     @property
     def _spreads(self) -> list[float]:
@@ -151,6 +153,14 @@ class Decision:
     def _utility(self, action: str) -> str:
         spread = min(self._spreads, default=math.nan)
         return number_beside(self.table.loc[action, "utility"], spread)
+
+    def _chance_of(self, other: str, added: float) -> str:
+        """Say in how many draws the choice for each row is worth more, or less, than an action."""
+        gained = (self.utility.sel(policy=TARGETED) - self.utility.sel(policy=other)).values
+        if self.unsettled is None or not gained.any():
+            return ""
+        side = gained > 0 if added >= 0 else gained < 0
+        return f", with probability {percentage(float(side.mean()))}"
 
     def _is_paid(self, cost: float) -> bool:
         return self.budget is None or cost <= self.budget * (1 + SLACK)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FRACTIONS = np.linspace(0, 1, 51)
-_RANDOM_RANKINGS = 199
-_RARE = 0.05  # share of random rankings that a ranking may lie among and be better than chance
+_RESAMPLES = 200
+_BEYOND = 1.645  # standard errors that chance exceeds once in 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Uplift:
             ends of the band of rankings by each draw; and ``random``, that of no ranking.
         qini: The area between gain and random, of the ranking by mean effects (Radcliffe, 2007).
         qini_draws: The same for the ranking by each draw.
-        qini_random: The same for 199 random rankings of the rows.
+        qini_se: Standard error of the area over other rows, by 200 bootstrap samples of the rows.
         auuc: The area below the gain.
         calibration: For each bin of rows by mean effect, the effect that was predicted, with its
             interval, and the one observed, with its standard error.
@@ -53,7 +53,7 @@ class Uplift:
     curve: xr.Dataset
     qini: float
     qini_draws: Float[np.ndarray, " draw"]
-    qini_random: Float[np.ndarray, " ranking"]
+    qini_se: float
     auuc: float
     calibration: pd.DataFrame
     prob: float
@@ -70,14 +70,14 @@ class Uplift:
         judged = int(table["observed_se"].notna().sum())
         few = len(table) - judged
         left = f" ({few} others have too few treated or untreated rows to tell)" if few else ""
-        as_good = int((self.qini_random >= self.qini).sum())
-        share = (as_good + 1) / (len(self.qini_random) + 1)  # Phipson and Smyth (2010)
-        said = "it is better than chance" if share <= _RARE else "it may be chance"
+        is_better = self.qini > _BEYOND * self.qini_se
+        said = "the ranking is better than chance" if is_better else "it may be chance"
+        error = number_beside(self.qini_se, spread, 3)
         return (
             f"Rows ranked by their mean effect gain {mean} more per row than at "
             f"random (the Qini area; {self.prob:.0%} of the draws' own rankings: "
-            f"{low} to {high}). {as_good} of {len(self.qini_random)} random "
-            f"rankings gain as much: {said}. In {int(off.sum())} of "
+            f"{low} to {high}). Over other rows its standard error is {error}: {said}. "
+            f"In {int(off.sum())} of "
             f"{judged} bins the observed effect is more than two standard errors from the "
             f"predicted one{left}. Observed "
             "effects are "
@@ -125,8 +125,9 @@ def uplift(
 
     The gain of a fraction is that fraction times the difference between the mean outcomes of its
     treated and its untreated rows (Gutierrez and Gerardy, 2017). Rows with equal effects have no
-    order: the gain between them is a straight line. Draws are read some at a time. The same effects
-    in random order tell what chance gains; the verdict is a test at 5%.
+    order: the gain between them is a straight line. Draws are read some at a time. Whether
+    the ranking is better than chance is a test at 5%, with the standard error of the bootstrap over
+    rows.
 
     Args:
         effect: Draws of the effect on each row, as :meth:`~aimz_lab.ImpactModel.estimate_effect`
@@ -165,8 +166,6 @@ def uplift(
         gains += [_gain(one, *data) for one in values]
         predicted.append(_bin_means(values, codes))
     gain, each = _gain(mean, *data), np.stack(gains)
-    rng = np.random.default_rng(0)
-    at_random = np.stack([_gain(rng.permutation(mean), *data) for _ in range(_RANDOM_RANKINGS)])
     line = _FRACTIONS * gain[-1]
     low, high = hdi(each, prob).T
     curve = xr.Dataset(
@@ -177,8 +176,8 @@ def uplift(
         {"fraction": _FRACTIONS},
     )
     table = _calibration(np.concatenate(predicted), codes, data, prob)
-    qini, by_draw, random = (_area(one - line) for one in (gain, each, at_random))
-    return Uplift(curve, qini, by_draw, random, _area(gain), table, prob, of_drawn)
+    qini, by_draw = _area(gain - line), _area(each - line)
+    return Uplift(curve, qini, by_draw, _error(mean, *data), _area(gain), table, prob, of_drawn)
 
 
 def _by_row(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[xr.DataArray, str, bool]:
@@ -240,6 +239,16 @@ def _gain(effect: np.ndarray, y: np.ndarray, flags: np.ndarray, weight: np.ndarr
     known = np.isfinite(lift)  # both arms are among the first rows
     gain = lift[known] * share[known]
     return np.interp(_FRACTIONS, np.append(0.0, share[known]), np.append(0.0, gain))
+
+
+def _error(effect: np.ndarray, *data: np.ndarray) -> float:
+    """Standard error of the Qini area of a ranking, by the bootstrap over rows."""
+    rng, areas = np.random.default_rng(0), []
+    for _ in range(_RESAMPLES):
+        rows = rng.integers(len(effect), size=len(effect))
+        gain = _gain(effect[rows], *(values[rows] for values in data))
+        areas.append(_area(gain - _FRACTIONS * gain[-1]))
+    return float(np.std(areas, ddof=1))
 
 
 def _area(gain: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from numpyro.infer import MCMC, SVI
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.feeds.ranges import plain_ranges
 from aimz_lab.inference.feeds.schema import InputSchema
-from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.posterior import DRAWS_OF_GUIDE, Posterior
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.run_words import (
     STATUS_WORDS,
@@ -20,7 +20,6 @@ from aimz_lab.inference.run.run_words import (
     skipped,
     taken_at,
 )
-from aimz_lab.inference.running_fit import DRAWS_OF_GUIDE
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec

@@ -32,6 +32,9 @@ from aimz_lab.types import Params, Shared, Static
 Sites = str | Iterable[str] | None
 """Names of sites: one, several, or a default choice."""
 
+DRAWS_OF_GUIDE = "im.set_posterior_sample(im.sample(return_datatree=False))"
+"""Gives a model that was trained by a hand-written loop its draws."""
+
 DRAW_BYTES = 64 << 20
 """Bytes of the draws that are made together; this bounds the memory of intermediate values."""
 

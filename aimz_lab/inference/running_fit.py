@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aimz_lab.errors import NotFittedError
+from aimz_lab.inference.posterior import DRAWS_OF_GUIDE
 from aimz_lab.inference.request import StartedFit
 from aimz_lab.inference.trained import Fitted, Trained
 
@@ -67,10 +68,6 @@ class Moment:
         elif fitted is not None:
             msg = f"{method} needs a posterior, and {why_not_used(fitted.why_not)}"
         raise NotFittedError(msg)
-
-
-DRAWS_OF_GUIDE = "im.set_posterior_sample(im.sample(return_datatree=False))"
-"""Gives a model that was trained by a hand-written loop its draws."""
 
 
 def way_to_draws(run: Run | None, *, are_chains: bool, is_by_hand: bool) -> str:

@@ -61,7 +61,7 @@ def test_a_far_start_is_cut_off_a_choice_is_saved_and_nothing_is_red(notebook, s
     assert "auto_loc" not in names.inner_text()
     nb.page.screenshot(path=screenshots / "readable.png")
     dashboard.get_by_role("button", name="log", exact=True).click()
-    unit.filter(has_text="from the lowest shown").wait_for()
+    unit.filter(has_text="log scale above the lowest").wait_for()
     dashboard.get_by_role("button", name="last half").click()
     nb.page.wait_for_timeout(500)
     dashboard.get_by_role("button", name="Stop", exact=True).click()
@@ -69,7 +69,7 @@ def test_a_far_start_is_cut_off_a_choice_is_saved_and_nothing_is_red(notebook, s
 
     alts = [nb.cell(i).locator("img").get_attribute("alt") for i in (1, 4, 5)]
     assert "The vertical axis" in alts[0]  # of the whole run: nobody can ask a picture for the rest
-    assert "; log scale" in alts[0]
+    assert "log scale above the lowest" in alts[0]
     assert alts[1:] == [WORDS, "Posterior densities, with 94% HDI, of sigma, slopes."]
     for i, line in ((2, "epoch 300 of 300"), (3, "row 40 of 40")):
         assert nb.cell(i).get_by_text(line).is_visible()

@@ -14,7 +14,7 @@ import pytest
 from aimz_lab.effects.allocation import allocate
 from aimz_lab.effects.monte_carlo import as_of_other_draws, unsettled
 from aimz_lab.errors import ArgumentError, CallError, DataError
-from aimz_lab.progress import number
+from aimz_lab.progress import number, percentage
 from tests.runs import mean_field_model
 
 N, S = 300, 40
@@ -68,6 +68,9 @@ def test_expected_utilities_are_those_of_the_draws(im):
     more = table.loc["targeted", "utility"] - table.loc["none", "utility"]
     assert more == pytest.approx(targeted, rel=1e-3)
     assert "'all' has the highest expected utility" in decision.text
+    gained = decision.utility.sel(policy="targeted") - decision.utility.sel(policy="all")
+    chance = percentage(float((gained > 0).mean()))
+    assert f"more per row than that, with probability {chance}, as each half" in decision.text
     (line,) = [line for line in repr(decision).splitlines() if line.startswith("targeted")]
     assert "-" in line.split()  # it is no rival of its own parts
     assert "nan" not in repr(decision) + decision._repr_html_()

@@ -54,18 +54,16 @@ class VerticalView:
             >>> VerticalView("linear", 1.0, 2.0, above=400_000.0).words("loss")
             'loss, up to 400,000 above the picture'
             >>> VerticalView("log", 0.1, 2.0, base=1.25).words("loss")
-            'loss from the lowest shown, 1.25; log scale'
+            'loss, log scale above the lowest, 1.25'
         """
-        distance = self.kind == "log" and self.base != 0
-        scaled = (" " if distance else ", ").join(filter(None, [unit, self._scale()]))
-        return ", ".join(filter(None, [scaled, self._above()]))
+        return ", ".join(filter(None, [unit, self._scale(), self._above()]))
 
     def _scale(self) -> str:
         if self.kind != "log":
             return ""
         if self.base == 0:
             return "log scale"
-        return f"from the lowest shown, {formatting.number(self.base)}; log scale"
+        return f"log scale above the lowest, {formatting.number(self.base)}"
 
     def _above(self) -> str:
         if self.above is None:

@@ -169,7 +169,7 @@ def test_the_picture_shows_the_whole_run_as_was_chosen_on_the_page(watched, outp
     watched.view.display(watched.run)
     for bundle in (outputs[0], outputs[2]):
         text = bundle["text/html"]
-        assert "The vertical axis shows loss (nats) from the lowest shown, 6; log scale." in text
+        assert "The vertical axis shows loss (nats), log scale above the lowest, 6." in text
         assert "second half" not in text
 
 

@@ -152,9 +152,7 @@ class TestFigure:
     @pytest.mark.parametrize("losses", [[9.0, 5.0, 3.0], [9.0, 5.0, -1.0]])
     def test_a_logarithmic_axis_is_of_the_distance_to_the_lowest(self, losses):
         axes = loss_figure(finished(losses), log=True, smooth=False).axes[0]
-        assert (
-            axes.get_ylabel() == f"loss (nats)\nfrom the lowest shown, {losses[-1]:.0f}; log scale"
-        )
+        assert axes.get_ylabel() == f"loss (nats)\nlog scale above the lowest, {losses[-1]:.0f}"
         np.testing.assert_allclose(axes.lines[0].get_ydata(), losses)  # its data are the losses
         axes.figure.canvas.draw()
         heights = axes.transAxes.inverted().transform(

@@ -63,7 +63,7 @@ def test_a_fall_by_orders_of_magnitude_to_the_end_has_a_logarithmic_axis(name, b
     assert (view.kind, view.above) == ("log", None)
     assert view.base == pytest.approx(base, rel=0.01)
     assert 0 < view.low < view.high
-    assert view.words("loss").startswith(f"loss from the lowest shown, {base:.1f}"[:-2])
+    assert view.words("loss").startswith(f"loss, log scale above the lowest, {base:.1f}"[:-2])
 
 
 @pytest.mark.parametrize("name", ["ordinary", "level", "few", "one"])
@@ -80,7 +80,7 @@ def test_a_logarithmic_axis_too_says_what_lies_above_it_or_shows_the_whole():
     cut = vertical_view(shown, log=True)
     assert cut.above == pytest.approx(values.max() - cut.base, rel=1e-5)
     assert cut.high < cut.above
-    assert cut.words("loss").endswith(f"; log scale, up to {number(cut.above)} above the picture")
+    assert cut.words("loss").endswith(f", up to {number(cut.above)} above the picture")
     whole = vertical_view(shown, log=True, whole=True)
     assert whole.kind == "log"
     assert whole.above is None

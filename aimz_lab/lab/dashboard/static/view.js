@@ -106,5 +106,5 @@ export const shows = ({ low, high, base }, values) =>
 export function axisWords(unit, { kind, base, above }) {
   const more = above === null ? "" : `, up to ${number(above)} above the picture`;
   if (kind !== "log") return unit + more;
-  return (base === 0 ? `${unit}, log scale` : `${unit} from the lowest shown, ${number(base)}; log scale`) + more;
+  return `${unit}, log scale` + (base === 0 ? "" : ` above the lowest, ${number(base)}`) + more;
 }
