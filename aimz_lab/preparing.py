@@ -14,7 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from aimz_lab.progress import QUIET_S, NotebookLine, StatusLine, duration, progress_line
+from aimz_lab.progress import (
+    QUIET_S,
+    NotebookLine,
+    StatusLine,
+    duration,
+    progress_line,
+    time_left,
+)
 
 EVERY_S = 0.5
 """Seconds from one telling to the next."""
@@ -50,8 +57,7 @@ class Preparing:
     @property
     def what(self) -> str:
         """The activity, its seconds, and those that are left."""
-        left = "" if self.left_s is None else f" · {duration(self.left_s)} left"
-        return f"{self.activity} · {duration(self.seconds)}{left}"
+        return " · ".join([self.activity, duration(self.seconds), *time_left(self.left_s)])
 
     @property
     def text(self) -> str:

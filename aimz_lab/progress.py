@@ -35,6 +35,9 @@ NEW_LINE_S = 10.0
 _LEAST_MEASURED_S, _LEAST_MEASURED_SHARE, _MEASURED_S = 1.0, 0.05, 5.0
 """What a time left rests on: so many seconds and such a share of the work, or more seconds."""
 
+_SEEN_S = 0.05
+"""Seconds that are not written as 0.0 s."""
+
 _PLAIN = str.maketrans({"·": "|"})
 _WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
 _ROUNDING = 1e-7  # of a value: a smaller spread is what single precision leaves
@@ -372,6 +375,16 @@ def progress_line(stream: IO[str] | None = None) -> StatusLine | NotebookLine:
     return StatusLine(stream, rewrite=True if is_notebook else None)
 
 
+def time_left(seconds: float | None) -> list[str]:
+    """Write the time that is left; nothing where it is unknown, or used up while the work goes on.
+
+    Example:
+        >>> time_left(12.0), time_left(0.0), time_left(None)
+        (['12 s left'], [], [])
+    """
+    return [] if seconds is None or seconds < _SEEN_S else [f"{duration(seconds)} left"]
+
+
 class TimeLeft:
     """The seconds that a call will take from now on, by the pace of what follows its first part.
 
@@ -476,10 +489,7 @@ class CallProgress:
         self._left.reach(self._done, now)
         if now < self._due:
             return
-        left = self._left.seconds
-        text = self._joined(
-            *self._position(now), *([] if left is None else [f"{duration(left)} left"])
-        )
+        text = self._joined(*self._position(now), *time_left(self._left.seconds))
         self._line.write(text, self._share())
         self._due = now + self._line.interval_s
         self._shown = True

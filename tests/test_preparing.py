@@ -118,6 +118,17 @@ def test_a_display_that_fails_leaves_the_call_alone():
         preparation.end()
 
 
+def test_no_time_is_left_once_it_is_used_up():
+    told = []
+    with Preparation("sales", told.append, first_s=0.01).under_way() as preparation:
+        doing("computing scenario 1 of 1", (0, 1))
+        preparation.reach(1.0)
+        while not told:
+            time.sleep(0.01)
+        preparation.end()
+    assert re.fullmatch(r"computing scenario 1 of 1 · 0\.\d s", told[0].what)
+
+
 def test_a_line_says_what_and_for_how_long():
     told = Preparing("sales", "compiling the training steps", 2.43)
     assert told.text == "sales: preparing · compiling the training steps · 2.4 s"

@@ -59,6 +59,15 @@ def on_host() -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
 
 
+def compiling(what: str) -> str:
+    """Write that something is compiled, or loaded where JAX keeps programs on disk and may have it.
+
+    Args:
+        what: What is compiled.
+    """
+    return f"compiling{' or loading' if jax.config.jax_compilation_cache_dir else ''} {what}"
+
+
 def compile_on_thread(compiler: Callable[[], Any]) -> Future:
     """Compile on a thread of its own, since XLA compiles without the GIL.
 

@@ -18,9 +18,10 @@ from typing import Any
 
 import jax
 
-from aimz_lab.inference.compiling import compile_on_thread
+from aimz_lab.inference.compiling import compile_on_thread, compiling
 from aimz_lab.kernel.cache_keys import ById
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.preparing import doing
 
 _KEPT = 128
 """Programs to keep. Each takes some hundred kilobytes."""
@@ -123,21 +124,33 @@ class SharedJit:
                 return self._jit(*arrays, **static)
         return self._program(arrays, self.trace(*arrays, **static))(*arrays)
 
-    def compile(self, *arrays: Any, **static: Any) -> None:
-        """Compile what a call will run; raise what the function raises."""
+    def compile(self, what: str, *arrays: Any, **static: Any) -> None:
+        """Compile what a call will run; raise what the function raises.
+
+        Args:
+            what: What it computes, for the line that says what is done.
+            *arrays: The arguments of the call.
+            **static: Its static arguments.
+        """
+        doing(f"tracing {what}")
         trace = self.trace(*arrays, **static)
         if not _is_debugging():
-            self._program(arrays, trace)
+            self._program(arrays, trace, lambda: doing(compiling(what)))
 
-    def _program(self, arrays: tuple[Any, ...], trace: jax.stages.Traced) -> jax.stages.Compiled:
-        """Return the program of a trace, compiled before or now.
+    def _program(
+        self,
+        arrays: tuple[Any, ...],
+        trace: jax.stages.Traced,
+        tell: Callable[[], None] = lambda: None,
+    ) -> jax.stages.Compiled:
+        """Return the program of a trace, compiled before or now, of which ``tell`` is called first.
 
         It does not hold the tracing lock: other runs go on while this one compiles.
         """
         places = *map(_place_of, jax.tree.leaves(arrays)), jax.config.jax_default_device
         at = ById(trace.jaxpr), places
         if at not in self._compiled:
-            self._compiled[at] = self._compiler(trace, places)()
+            self._compiled[at] = self._compiler(trace, places, tell)()
         return self._compiled[at]
 
     def compile_ahead(self, like: jax.Array, *arrays: Any, **static: Any) -> Future:
@@ -169,12 +182,20 @@ class SharedJit:
         return compile_on_thread(self._compiler(trace, (*places, jax.config.jax_default_device)))
 
     def _compiler(
-        self, trace: jax.stages.Traced, places: tuple[Hashable, ...]
+        self,
+        trace: jax.stages.Traced,
+        places: tuple[Hashable, ...],
+        tell: Callable[[], None] = lambda: None,
     ) -> Callable[[], jax.stages.Compiled]:
-        """Lower a trace, and return what compiles it."""
+        """Lower a trace, and return what compiles it, once it has called ``tell``."""
         lowered = trace.lower()
         key = shared_key(trace, lowered, places, tuple(sorted(self._options.items())))
-        return lambda: compiled_once(key, lowered.compile)
+
+        def compiler() -> jax.stages.Compiled:
+            tell()
+            return lowered.compile()
+
+        return lambda: compiled_once(key, compiler)
 
     def trace(self, *arrays: Any, **static: Any) -> jax.stages.Traced:
         """Trace the function, or look up its trace; raise what the function raises."""

@@ -27,6 +27,7 @@ from aimz_lab.progress import (
     number_beside,
     numbers_of_row,
     rate,
+    time_left,
 )
 
 __all__ = [
@@ -219,6 +220,19 @@ def spread(values: Iterable[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+_OF_CHAINS = {"diverging": "divergences", "n_steps": "leapfrog steps"}
+
+
+def curve_words(name: str, *, is_sampling: bool) -> str:
+    """Write the name of a curve; the statistics of chains have names of their own.
+
+    Example:
+        >>> curve_words("n_steps", is_sampling=True), curve_words("n_steps", is_sampling=False)
+        ('leapfrog steps', 'n steps')
+    """
+    return (_OF_CHAINS if is_sampling else {}).get(name, name.replace("_", " "))
+
+
 def ratio(value: float | None) -> str:
     """Write an R-hat.
 
@@ -241,9 +255,7 @@ def _time(run: Run, eta_s: float | None) -> dict[str, str]:
     if run.finished:
         rest = no_training(run.prepared_s, run.paused_s)
         return {"time": f"in {duration(run.trained_s)}", **({"rest": rest} if rest else {})}
-    if run.steps_per_s and eta_s is not None:
-        return {"eta": f"{duration(eta_s)} left"}
-    return {}
+    return {"eta": left[0]} if run.steps_per_s and (left := time_left(eta_s)) else {}
 
 
 def _in_width(parts: dict[str, str], dispensables: Iterable[str], width: int | None) -> str:

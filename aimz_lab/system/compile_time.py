@@ -19,6 +19,8 @@ _SPANS = frozenset(
     f"/jax/core/compile/{name}_duration"
     for name in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
 )
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_LOADED = "/jax/compilation_cache/cache_retrieval_time_sec"
 _KEPT = 64
 """Spans in which a later one may lie; those inside of one are joined in it."""
 
@@ -31,10 +33,13 @@ class _CompileTime:
 
     def record(self, event: str, seconds: float, **_: Any) -> None:
         """Add an event of :mod:`jax.monitoring`."""
+        own = self._of_thread
+        if event in (_COMPILED, _LOADED):  # one that was loaded ends as if it were compiled
+            own.programs = self.programs + (1 if event == _COMPILED else -1)
         if event not in _SPANS:
             return
         end = time.monotonic()
-        begin, own = end - seconds, self._of_thread
+        begin = end - seconds
         spans = own.__dict__.setdefault("spans", [])
         added = seconds
         while spans and spans[-1][1] > begin:
@@ -49,6 +54,11 @@ class _CompileTime:
     def of_thread(self) -> float:
         """Seconds of this thread."""
         return getattr(self._of_thread, "seconds", 0.0)
+
+    @property
+    def programs(self) -> int:
+        """Programs that this thread compiled."""
+        return getattr(self._of_thread, "programs", 0)
 
 
 _waits = threading.local()
@@ -71,6 +81,14 @@ def compiled_s() -> float:
         True
     """
     return _compile_time().of_thread
+
+
+def compiled_programs() -> int:
+    """Return how many programs this thread has compiled since the first call of this module.
+
+    One that JAX's cache on disk had is loaded, and not compiled.
+    """
+    return _compile_time().programs
 
 
 def waited_s() -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from aimz_lab.lab.dashboard.moving_text import below_widget
 from aimz_lab.lab.dashboard.replay import frames_of
 from aimz_lab.lab.dashboard.static import module, style
+from aimz_lab.lab.panels import DevicesPanel
 from tests.lab.runs import begun, feed
 
 # As in JupyterLab, each widget has a module of its own.
@@ -48,6 +50,14 @@ window.widget = async (source, state, cells) => {
   };
   return model;
 };
+"""
+COLORS = """
+swatches => swatches.map((e) => {
+  const ctx = new OffscreenCanvas(1, 1).getContext("2d");
+  ctx.fillStyle = getComputedStyle(e).backgroundColor;
+  ctx.fillRect(0, 0, 1, 1);
+  return [...ctx.getImageData(0, 0, 1, 1).data].slice(0, 3);
+})
 """
 BLACK = """
 canvas => {
@@ -123,6 +133,46 @@ def test_fields_and_choices_of_two_widgets_are_their_own(page):
     assert page.evaluate("() => document.querySelectorAll('[id]').length") == len(
         set(page.evaluate("() => [...document.querySelectorAll('[id]')].map((e) => e.id)"))
     )
+
+
+@pytest.mark.parametrize(("surface", "text"), [("#fff", "#212121"), ("#111", "#e0e0e0")])
+def test_each_share_of_the_time_has_a_colour_of_its_own(page, surface, text):
+    page.add_style_tag(
+        content=f":root {{ --jp-layout-color1: {surface}; --jp-ui-font-color1: {text} }}"
+    )
+    state = json.loads(frames("a"))
+    panel, run = DevicesPanel(), begun()
+    panel.begin(run)
+    run.begin_steps()
+    activities = ["preparing", "data", "steps", "validation", "callbacks", "display"]
+    activities += ["compiling", "tracing", "waiting", "paused"]  # and what is left, as "other"
+    spent = {"seconds_in": dict.fromkeys(activities, 5.0), "elapsed_s": 60.0, "paused_s": 5.0}
+    state["progress"] |= spent
+    compiled = {"count": 2, "seconds": 39.0, "passed": [25.0, 0.5], "longest": []}
+    make(page, "a", json.dumps(state | {"devices": panel.frame(run) | {"compiled": compiled}}))
+    page.evaluate("() => { a.render() }")
+    page.clock.run_for(300)
+    page.get_by_text("Devices", exact=True).click()
+    devices = page.locator("details", has=page.get_by_text("Devices", exact=True)).inner_text()
+    assert "2 compilations, 25 s before the first step, 0.5 s since the first step" in devices
+    assert "39 s of compiling took the run 26 s" in devices
+    assert "preparing, up to the first step 8.3%" in devices
+    found = page.locator(".aimz-legend .aimz-swatch[class*=time]").evaluate_all(COLORS)
+    theme = page.locator("section.aimz").get_attribute("data-theme")
+    assert theme == ("light" if surface == "#fff" else "dark")
+    assert len(found) == len(activities) + 1
+    for one, other in combinations(map(as_lab, found), 2):
+        assert np.linalg.norm(one - other) > 20
+
+
+def as_lab(color):
+    """CIELAB of a colour, red, green and blue up to 255."""
+    rgb = np.array(color) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = to_xyz @ linear / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
 def test_the_tile_of_an_ess_says_of_how_many_draws_it_is(page):

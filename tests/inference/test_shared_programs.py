@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,8 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ImpactModel
+from aimz_lab.inference import shared_programs
+from aimz_lab.inference.compiling import compiling
 from aimz_lab.inference.shared_programs import SharedJit
 from tests import kernels
 from tests.runs import compilations
@@ -35,6 +39,21 @@ def run_cells(offset, above=""):
     im = ImpactModel(names["kernel"], jax.random.key(0), svi=svi)
     im.fit(X, Y, batch_size=20, epochs=4, num_samples=5, progress=False)
     return im.last_run.losses.copy(), np.asarray(im.posterior["beta"])
+
+
+def test_a_program_that_is_there_is_traced_and_not_told_as_compiled(monkeypatch):
+    told = []
+    monkeypatch.setattr(shared_programs, "doing", told.append)
+    for _ in range(2):
+        SharedJit(lambda x: x * 7.0 - 0.125).compile("the steps", jnp.ones(3))
+    assert told == ["tracing the steps", compiling("the steps"), "tracing the steps"]
+
+
+@pytest.mark.parametrize(("folder", "words"), [(None, "compiling"), ("x", "compiling or loading")])
+def test_a_program_that_the_folder_may_have_is_not_said_to_be_compiled(monkeypatch, folder, words):
+    config = SimpleNamespace(config=SimpleNamespace(jax_compilation_cache_dir=folder))
+    monkeypatch.setattr("aimz_lab.inference.compiling.jax", config)
+    assert compiling("the steps") == f"{words} the steps"
 
 
 @pytest.mark.slow

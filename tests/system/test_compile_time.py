@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.system.compile_time import compiled_s, waited_s
+from aimz_lab.system.compile_time import compiled_programs, compiled_s, waited_s
 
 
 def test_functions_within_a_function_count_once_and_a_compiled_one_not_at_all():
@@ -25,6 +25,21 @@ def test_functions_within_a_function_count_once_and_a_compiled_one_not_at_all():
     before = compiled_s()
     outer(2.0)
     assert compiled_s() == before
+
+
+def test_a_program_counts_once_it_is_compiled_and_not_as_it_is_traced():
+    lowered = jax.jit(lambda x: x * 5 - 2).lower(1.0)
+    before, seconds = compiled_programs(), compiled_s()
+    lowered = jax.jit(lambda x: x * 5 - 2).lower(1.0)
+    assert compiled_programs() == before
+    assert compiled_s() > seconds
+    lowered.compile()
+    assert compiled_programs() == before + 1
+    jax.monitoring.record_event_duration_secs(
+        "/jax/compilation_cache/cache_retrieval_time_sec", 0.1
+    )
+    jax.monitoring.record_event_duration_secs("/jax/core/compile/backend_compile_duration", 0.1)
+    assert compiled_programs() == before + 1
 
 
 def test_waiting_for_the_lock_counts_apart_from_compiling():

@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpyro.infer import MCMC
 
+from aimz_lab.inference.compiling import compiling
 from aimz_lab.inference.mcmc.chain_steps import MOST_ITERATIONS
 from aimz_lab.inference.mcmc.chains import Chains
 from aimz_lab.inference.posterior import Posterior, Transitions
@@ -92,7 +93,7 @@ class ChainLoop(RunLoop):
     def chunks(self) -> StopRequest:
         """Run the chunks."""
         chains = self._chains
-        self.preparation.activity = "compiling the sampler"
+        self.preparation.activity = compiling("the sampler")
         chains.compile()
         self.callbacks.emit("on_epoch_begin", 1)
         self.preparation.activity = "computing the first draws"

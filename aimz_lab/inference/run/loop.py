@@ -19,6 +19,9 @@ from aimz_lab.preparing import current
 from aimz_lab.types import RunStatus
 
 CHUNK_S = 0.05
+
+_APART = ("compiling", "tracing", "waiting")
+"""Activities that are no stepping."""
 """Aimed length of a chunk in seconds: short enough to feel live, long enough to cost nothing."""
 
 
@@ -92,7 +95,7 @@ class Lifecycle:
         Pauses, compilations and waiting for other calls do not count.
         """
         before, spent = self._apart_s, self.run.seconds_in
-        self._apart_s = spent.get("compiling", 0.0) + spent.get("waiting", 0.0)
+        self._apart_s = sum(spent.get(what, 0.0) for what in _APART)
         seconds, self.lap_began = now - self.lap_began, now
         return max(seconds - (self._apart_s - before), 0.0)
 

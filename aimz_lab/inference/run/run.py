@@ -31,7 +31,7 @@ from aimz_lab.inference.run.records import (
 from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
-from aimz_lab.system.compile_time import compiled_s, waited_s
+from aimz_lab.system.compile_time import compiled_programs, compiled_s, waited_s
 from aimz_lab.types import JsonObject, RunStatus, shown
 
 AxisLabels = Mapping[str, tuple[Sequence[str] | None, ...]]
@@ -65,7 +65,8 @@ class Run:
         seconds_in: Wall time by activity: ``preparing`` (all before the first step begins: reading,
             checking, setting up, compiling), ``data`` (gathering batches and moving them),
             ``dispatch``, ``steps`` (waiting for them), ``validation``, ``callbacks``, ``paused``,
-            ``compiling`` (after the first step) and ``waiting`` (for other calls, of which one at a
+            ``compiling`` and ``tracing`` (since the first step; ``tracing`` if the compiled program
+            was there, or loaded from disk), and ``waiting`` (for other calls, of which one at a
             time traces its kernel).
         transferred_bytes: Bytes of training data moved to the devices so far, in a resumed run
             since it resumed: the batches, padding included; or, if the rows stay on the devices,
@@ -99,6 +100,8 @@ class Run:
             empty otherwise.
         call: Number of the call that trains, as compilations have it; ``None`` for a hand-written
             loop.
+        first_step_at: Time at which the first step began, in seconds of the monotonic clock;
+            ``None`` before.
         axis_labels: Returns the known labels along the axes of each site, by site: names of columns
             and levels. An axis without labels is ``None``.
 
@@ -155,7 +158,7 @@ class Run:
         self._get_provenance: Callable[[], JsonObject] | None = None
         self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._began: float | None = None
-        self._steps_began: float | None = None
+        self.first_step_at: float | None = None
         self._paused_at: float | None = None
         self._epochs_over: tuple[int, int] | None = None  # and the steps in them
         self._ended: float | None = None
@@ -367,7 +370,7 @@ class Run:
     @property
     def is_preparing(self) -> bool:
         """Whether the first step has not begun."""
-        return self._steps_began is None
+        return self.first_step_at is None
 
     @property
     def finished(self) -> bool:
@@ -523,7 +526,7 @@ class Run:
         """End the preparation, as the first step begins; for trainers."""
         began = time.monotonic()
         self.spend("preparing", began - self._began)
-        self._steps_began = began  # last: other threads read the clock
+        self.first_step_at = began  # last: other threads read the clock
 
     def record(self, steps: Steps) -> None:
         """Append ``steps`` to the history; for trainers."""
@@ -634,22 +637,25 @@ class Run:
         Before the first step begins, all of it is preparation.
 
         Args:
-            activity: One of :attr:`seconds_in`. Compilations count as ``compiling``, and waiting
-                for other threads that trace as ``waiting``.
+            activity: One of :attr:`seconds_in`. Compilations count as ``compiling``, or as
+                ``tracing`` if nothing was compiled; waiting for other threads that trace counts as
+                ``waiting``.
 
         Returns:
             A context manager.
         """
-        began, compiled, waited = time.monotonic(), compiled_s(), waited_s()
+        began, traced, waited = time.monotonic(), compiled_s(), waited_s()
+        count = compiled_programs()
         try:
             yield
         finally:
             if not self.is_preparing:
                 took = time.monotonic() - began
-                compiled = min(compiled_s() - compiled, took)
-                waited = min(waited_s() - waited, took - compiled)
-                self.spend(activity, took - compiled - waited)
-                for what, seconds in (("compiling", compiled), ("waiting", waited)):
+                traced = min(compiled_s() - traced, took)
+                waited = min(waited_s() - waited, took - traced)
+                self.spend(activity, took - traced - waited)
+                tracing = "compiling" if compiled_programs() > count else "tracing"
+                for what, seconds in ((tracing, traced), ("waiting", waited)):
                     if seconds:
                         self.spend(what, seconds)
 

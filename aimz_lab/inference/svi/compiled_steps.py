@@ -148,7 +148,7 @@ class StepEngine:
     ) -> None:
         """Compile what :meth:`run` runs with these arguments, without running it."""
         chunk = state, dict(feed), valid, np.int32(steps), dict(shared), size.typed()
-        self._run.compile(*chunk, skip_bad=skip_bad)
+        self._run.compile("the training steps", *chunk, skip_bad=skip_bad)
 
     def one(self, state: SVIState, batch: Batch) -> SingleStep:
         """Dispatch one step on one batch, without waiting for its end."""
@@ -161,7 +161,7 @@ class StepEngine:
 
     def compile_loss(self, state: SVIState, key: RandomKey, batch: Batch) -> None:
         """Compile :meth:`loss` without computing it; raise what the kernel or the guide raises."""
-        self._loss.compile(state, key, batch.typed())
+        self._loss.compile("the held-out loss", state, key, batch.typed())
 
     def _single(self, state: SVIState, batch: Batch) -> SingleStep:
         new, loss, _ = self._step.update(TrainState(state), batch)

@@ -21,6 +21,7 @@ import numpy as np
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.errors import FitWarning, NonFiniteLossError
+from aimz_lab.inference.compiling import compiling
 from aimz_lab.inference.feeds.feed import BEGINNING, Chunk, Feed, Position
 from aimz_lab.inference.feeds.first_pass import FirstPass, contradiction
 from aimz_lab.inference.run.control import Control, StopRequest
@@ -228,7 +229,6 @@ class Trainer(RunLoop):
         self._meetings.agree(self._steps_by_clock)
         self.preparation.activity = "gathering the first batches"
         first = self._next_chunk()
-        self.preparation.activity = "compiling the training steps"
         if first is not None:
             self._call(self._engine.compile, self._put(self.state), first, len(first))
         self.preparation.activity = "computing the first steps"
@@ -272,7 +272,8 @@ class Trainer(RunLoop):
         self.state = self._rate.set(self.state, rate)
         # The first rate that is set is an argument of the steps, which compile anew with it.
         preparation = preparation_for(self.run.info.model, self.callbacks.active)
-        preparation.activity = self.run.activity = "compiling the steps for the new learning rate"
+        preparation.activity = compiling("the steps for the new learning rate")
+        self.run.activity = preparation.activity
         try:
             with preparation.under_way():
                 self._ahead = self._dispatch(self._put(self.state), ahead.chunk)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH = 640
+
+_TEXT_WIDTH, _LABEL_WIDTH, _CELL_WIDTH = 80, 30, 23
+"""Characters of a line of text; and of a label and a cell, where a table is too wide for it."""
 
 _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "method": ("method", str),
@@ -115,9 +120,7 @@ class Comparison(pd.DataFrame):
         return comparison_figure(self._runs, self._differences(), list(map(str, self.columns)))
 
     def __repr__(self) -> str:
-        header, *rows = self._cells()
-        table = pd.DataFrame(rows, columns=header).set_index("").rename_axis(None).to_string()
-        return "\n".join([table, *self._sentences()])
+        return "\n".join([_text_table(self._cells()), *self._sentences()])
 
     def _repr_html_(self) -> str:
         header, *rows = self._cells()
@@ -167,6 +170,51 @@ class Comparison(pd.DataFrame):
         figure = self.figure()
         encoded = base64.b64encode(encoding.png(figure)).decode("ascii")
         return encoding.image_tag(encoded, figure.alt, _WIDTH)
+
+
+def _text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in lines of 80 characters: cells wrap, and columns go on below."""
+    lines = [[[cell] for cell in row] for row in rows]
+    if _width(lines) > _TEXT_WIDTH:
+        limits = [_LABEL_WIDTH, *[_CELL_WIDTH] * (len(rows[0]) - 1)]
+        lines = [[_wrapped(*pair) for pair in zip(row, limits, strict=True)] for row in rows]
+    parts, first, end = [], 1, len(rows[0])
+    while first < end:
+        last = end
+        while last > first + 1 and _width(_part(lines, first, last)) > _TEXT_WIDTH:
+            last -= 1
+        parts.append(_written(_part(lines, first, last)))
+        first = last
+    return "\n\n".join(parts)
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
+
+
+def _part(lines: Sequence[Sequence[list[str]]], first: int, last: int) -> list[list[list[str]]]:
+    """Return the labels, and the columns from one to before another."""
+    return [[row[0], *row[first:last]] for row in lines]
+
+
+def _widths(lines: Sequence[Sequence[list[str]]]) -> list[int]:
+    columns = zip(*lines, strict=True)
+    return [max(len(text) for cell in column for text in cell) for column in columns]
+
+
+def _width(lines: Sequence[Sequence[list[str]]]) -> int:
+    widths = _widths(lines)
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _written(lines: Sequence[Sequence[list[str]]]) -> str:
+    """Write rows of wrapped cells: labels to the left, the others to the right."""
+    width, *widths = _widths(lines)
+    return "\n".join(
+        "  ".join([label.ljust(width), *map(str.rjust, cells, widths)]).rstrip()
+        for row in lines
+        for label, *cells in itertools.zip_longest(*row, fillvalue="")
+    )
 
 
 def _with_error(value: Any, error: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from aimz_lab.cluster.call_log import CallLog, LoggedPart, LoggedWorker
 from aimz_lab.data.html import format_bytes, html_report
 from aimz_lab.lab import formatting
+from aimz_lab.progress import time_left
 
 MOST_CELLS = 240
 """Cells of the map; each is a part, or some that follow one another."""
@@ -66,8 +67,8 @@ def position(log: CallLog) -> str:
     if log.done:
         per_s = log.done / max(log.seconds, 1e-9)
         said.append(f"{formatting.rate(per_s)} {log.unit}s/s")
-        if log.status == "running" and log.left.seconds is not None:
-            said.append(f"{formatting.duration(log.left.seconds)} left")
+        if log.status == "running":
+            said += time_left(log.left.seconds)
     if log.repeats:
         said.append(f"{log.repeats:,} again after a worker was lost")
     if log.status != "running":

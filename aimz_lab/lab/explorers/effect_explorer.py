@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.effects.measures import NO_EFFECT, Contrast, check_contrast, name_of
 from aimz_lab.effects.row_groups import row_groups
 from aimz_lab.effects.sweep import Swept
-from aimz_lab.errors import ArgumentError
+from aimz_lab.errors import AimzLabError, ArgumentError
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.lab import environment
 from aimz_lab.lab.explorers.charts import View
@@ -50,8 +51,8 @@ _REFUSED = ("rng_key", "in_sample", "reduce", "progress", "output_dir", "store")
 class EffectExplorer(Explorer):
     """The explorer that :func:`explore_effect` makes; its curve may grow after the first answer.
 
-    On a page it grows by itself. Elsewhere the numbers may be read at once, and a picture or a
-    question waits for all of it.
+    On a page it grows by itself. Elsewhere the numbers may be read at once, and text, a picture or
+    a question waits for all of it.
     """
 
     def __init__(self, answers: EffectAnswers, *args: Any, **options: Any) -> None:
@@ -80,6 +81,13 @@ class EffectExplorer(Explorer):
         if not self._answers.is_whole:
             self.wait()
         return super().figure()
+
+    def __repr__(self) -> str:
+        if self._page is None and environment.place() != "page":
+            # What is refused is raised by wait(); text is of the latest answer.
+            with contextlib.suppress(AimzLabError):
+                self.wait()
+        return super().__repr__()
 
     def _ipython_display_(self) -> None:
         is_live = environment.place() == "page"

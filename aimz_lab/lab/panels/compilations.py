@@ -10,6 +10,7 @@ import functools
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,13 @@ _SPANS = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",
 )
+_LOADED = "/jax/compilation_cache/cache_retrieval_time_sec"
+"""A program that JAX reads from its folder is traced and lowered, and not compiled."""
+
 _KEPT = 512
+
+Span = tuple[float, float]
+"""Begin and end, in seconds of the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +41,7 @@ class Compilation:
     Attributes:
         number: Running number in this process, from 0.
         name: Name of the function.
-        seconds: Seconds of tracing, lowering and compiling.
-        ended: When it ended, in seconds of the monotonic clock.
+        spans: When it was traced, lowered and compiled.
         calls: Numbers of the calls that compiled it, the innermost first; see
             :func:`aimz_lab.preparing.calls`.
         thread: Identity of the thread that compiled it.
@@ -43,10 +49,30 @@ class Compilation:
 
     number: int
     name: str
-    seconds: float
-    ended: float
+    spans: tuple[Span, ...]
     calls: tuple[int, ...]
     thread: int
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of tracing, lowering and compiling."""
+        return sum(end - begin for begin, end in self.spans)
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """Join spans that overlap, as those of programs that compile side by side do.
+
+    Example:
+        >>> joined([(3.0, 4.0), (0.0, 2.0), (1.0, 2.5)])
+        [(0.0, 2.5), (3.0, 4.0)]
+    """
+    found: list[Span] = []
+    for begin, end in sorted(spans):
+        if found and begin <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((begin, end))
+    return found
 
 
 class CompilationLog:
@@ -55,24 +81,29 @@ class CompilationLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: deque[Compilation] = deque(maxlen=_KEPT)
-        self._open: dict[tuple[int, str], float] = {}
+        self._open: dict[tuple[int, str], tuple[Span, ...]] = {}
+        self._loading: set[int] = set()
         self._count = 0
 
     def record(self, event: str, seconds: float, **details: Any) -> None:
         """Add an event of :mod:`jax.monitoring`."""
+        thread = threading.get_ident()
+        if event == _LOADED:
+            self._loading.add(thread)
         if event not in _SPANS:
             return
-        name = _bare(str(details.get("fun_name", "?")))
-        thread = threading.get_ident()
+        name, now = _bare(str(details.get("fun_name", "?"))), time.monotonic()
         key = thread, name
         with self._lock:
-            total = self._open.pop(key, 0.0) + seconds
+            spans = *self._open.pop(key, ()), (now - seconds, now)
             if event == _SPANS[-1]:
-                now = time.monotonic()
-                self._kept.append(Compilation(self._count, name, total, now, calls(), thread))
+                if thread in self._loading:
+                    self._loading.remove(thread)
+                    return
+                self._kept.append(Compilation(self._count, name, spans, calls(), thread))
                 self._count += 1
             elif len(self._open) < _KEPT:  # some are traced and never compiled, as by `eval_shape`
-                self._open[key] = total
+                self._open[key] = spans
 
     @property
     def count(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from aimz_lab.inference.run.events import Run, Steps
 from aimz_lab.lab.panels.base import Frame, Panel
-from aimz_lab.lab.panels.compilations import Compilation, compilation_log
+from aimz_lab.lab.panels.compilations import Compilation, Span, compilation_log, joined
 
 MOST_COMPILATIONS = 6
 _SHORT_S = 0.05
@@ -22,7 +23,9 @@ class DevicesPanel(Panel):
     """Devices and their memory, and the compilations of the run.
 
     A run's own compilations are those of its call; of a loop of the user's, those of its thread
-    from the beginning on. A panel that joins a run later does not know them, and tells none.
+    from the beginning on. A panel that joins a run later does not know them, and tells none. The
+    seconds that passed count programs that compile at the same time once, and those that compile
+    beside the steps not at all.
     """
 
     name = "devices"
@@ -31,6 +34,7 @@ class DevicesPanel(Panel):
     def __init__(self) -> None:
         self._knows = False
         self._programs: dict[str, Frame] = {}
+        self._spans: list[Span] = []
         self._thread = 0
         self._looked_at: int | None = None
         self._batch_sizes: set[int] = set()
@@ -38,7 +42,7 @@ class DevicesPanel(Panel):
 
     def begin(self, run: Run) -> None:
         """Count batch sizes from here on, and compilations from the beginning of the call."""
-        self._knows, self._programs = run.step == run.resumed_at, {}
+        self._knows, self._programs, self._spans = run.step == run.resumed_at, {}, []
         self._thread = threading.get_ident()
         self._looked_at = compilation_log().count if run.call is None else None
         self._batch_sizes, self._new_sizes = set(), set()
@@ -57,7 +61,7 @@ class DevicesPanel(Panel):
             "process": process_memory(),
             "live_buffers": len(jax.live_arrays()),
             "bytes_per_step": run.transferred_bytes / max(run.step - run.resumed_at, 1),
-            "compiled": self._compiled(),
+            "compiled": self._compiled(run),
         }
 
     def _note_compilations(self, run: Run) -> None:
@@ -72,6 +76,7 @@ class DevicesPanel(Panel):
             self._looked_at = compilation.number + 1
             if self._is_own(compilation, run):
                 before = self._programs.get(compilation.name, {"count": 0, "seconds": 0.0})
+                self._spans = joined([*self._spans, *compilation.spans])
                 self._programs[compilation.name] = {
                     "name": compilation.name,
                     "count": before["count"] + 1,
@@ -85,16 +90,29 @@ class DevicesPanel(Panel):
             return run.call in compilation.calls
         return compilation.thread == self._thread and not compilation.calls
 
-    def _compiled(self) -> Frame | None:
-        if not self._knows:
+    def _compiled(self, run: Run) -> Frame | None:
+        # Before the first step, the first compilation may be under way.
+        if not self._knows or (run.is_preparing and not self._programs):
             return None
         rows = self._programs.values()
         worth_a_line = [row for row in rows if row["seconds"] >= _SHORT_S or row["count"] > 1]
         return {
             "count": sum(row["count"] for row in rows),
+            "passed": self._passed(run),
             "seconds": sum(row["seconds"] for row in rows),
             "longest": sorted(worth_a_line, key=lambda row: -row["seconds"])[:MOST_COMPILATIONS],
         }
+
+    def _passed(self, run: Run) -> list[float]:
+        """Seconds of compilation that passed before the first step began, and since then.
+
+        Of a call, those since then are the ones that its steps waited for.
+        """
+        first = math.inf if run.is_preparing else run.first_step_at
+        before = sum(max(min(end, first) - begin, 0.0) for begin, end in self._spans)
+        if run.call is not None:
+            return [before, run.seconds_in.get("compiling", 0.0)]
+        return [before, sum(end - begin for begin, end in self._spans) - before]
 
 
 def _different(sizes: np.ndarray) -> set[int]:

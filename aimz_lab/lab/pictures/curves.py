@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.inference.run.run_words import best_not_kept, of_outcomes, run_name, shown_best
+from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
 from aimz_lab.lab.record import loss_trace
@@ -154,7 +155,7 @@ def curve_of(
     smoothed = (
         trace.smooth(run.info.averaged_epoch) / rows if smooth and name != LEARNING_RATE else None
     )
-    unit = name.replace("_", " ")
+    unit = formatting.curve_words(name, is_sampling=run.info.is_sampling)
     if is_loss:
         unit = "loss per row (nats)" if per_row and run.info.n_obs else "loss (nats)"
     return Curve(

@@ -203,15 +203,16 @@ def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:
             coarse.steps, coarse.low, coarse.high, color=color, alpha=0.18, linewidth=0
         )
     style = {"linewidth": 1.4} if shown.smoothed is None else {"linewidth": 0.8, "alpha": 0.5}
-    label = "each step" if shown.smoothed is not None or shown.name == LOSS else shown.name
+    name = LOSS if shown.name == LOSS else shown.unit
+    label = "each step" if shown.smoothed is not None or shown.name == LOSS else name
     if shown.smoothed is None and coarse.width > 1:
-        label = f"{shown.name}, means of {coarse.width:,} steps"
+        label = f"{name}, means of {coarse.width:,} steps"
     # A line needs two neighbours; a finite value between others that are not is a dot.
     finite = np.r_[False, np.isfinite(coarse.mean), False]
     alone = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:])
     if len(alone):
         style |= {"marker": "o", "markersize": 4, "markevery": alone.tolist()}
-    axes.plot(coarse.steps, coarse.mean, color=color, label=label.replace("_", " "), **style)
+    axes.plot(coarse.steps, coarse.mean, color=color, label=label, **style)
     # Steps without a finite value are steps too.
     axes.update_datalim([(step, 0) for step in shown.steps[[0, -1]]], updatey=False)
     if not finite.any():

@@ -83,7 +83,7 @@ def test_no_time_of_training_goes_by_before_the_first_step():
     assert (run.trained_s, run.prepared_s) == (0.0, pytest.approx(9, abs=1))
     assert re.search(r"preparing, step 0.*, for 0\.0 s, and 9\.\d s to prepare", repr(run))
     run.begin_steps()  # of which none is done yet
-    run._began, run._steps_began = run._began - 0.5, run._steps_began - 0.5
+    run._began, run.first_step_at = run._began - 0.5, run.first_step_at - 0.5
     assert (run.trained_s, run.prepared_s) == (pytest.approx(0.5, abs=0.3), pytest.approx(9, abs=1))
     assert re.search(r"running, step 0.*, for 0\.\d s, and 9\.\d s to prepare", repr(run))
 
@@ -121,7 +121,7 @@ def test_the_clock_goes_on_while_a_run_compiles_or_waits_for_another_and_never_b
     assert clock == sorted(clock)
     assert run.trained_s >= clock[-1] > 0.1
     assert {each for _, each in seen} == {prepared}
-    assert run.seconds_in["waiting" if waits else "compiling"] > 0.1 > run.seconds_in["steps"]
+    assert run.seconds_in["waiting" if waits else "tracing"] > 0.1 > run.seconds_in["steps"]
 
 
 def test_rates_are_steps_over_the_time_of_training_as_the_summary_and_the_comparison_tell_it():

@@ -12,6 +12,7 @@ import pytest
 
 from aimz_lab import Callback
 from aimz_lab.errors import ArgumentError, CallbackWarning
+from aimz_lab.inference.compiling import compiling
 from aimz_lab.inference.run.getting_ready import preparation_for
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
 from aimz_lab.inference.svi.trainer import Trainer
@@ -264,7 +265,7 @@ def test_displays_are_told_that_steps_compile_for_a_new_rate(model, monkeypatch)
     display = callback("display", on_steps_end=change)
     fit(model, [display], epochs=9, batch_size=103, validation=None, num_samples=5)
     [(preparation, told)] = made
-    assert preparation.activity == "compiling the steps for the new learning rate"
+    assert preparation.activity == compiling("the steps for the new learning rate")
     assert display in told
     assert not preparation.is_told  # no longer
     # So is who asks the run meanwhile.

@@ -73,6 +73,17 @@ def test_scores_have_the_digits_that_their_errors_need():
     assert elpd[1:] == ["-12,345.60", "-12,346"]
 
 
+@pytest.mark.parametrize("n_runs", [1, 2, 5])
+def test_as_text_it_is_at_most_80_characters_wide(n_runs):
+    facts = {"method": "SVI with AutoLowRankMultivariateNormal", "loss": 3.25, "steps": 45_000}
+    facts |= {"learning_rate": 0.01, "last_learning_rate": 0.003}
+    text = repr(Comparison({f"hierarchical · run {i}": facts for i in range(n_runs)}, {}))
+    assert max(map(len, text.splitlines())) <= 80
+    for whole in ("learning rate at last", "(last_learning_rate)", f"· run {n_runs - 1}"):
+        assert whole in text
+    assert text.count("0.003") == text.count("45,000") == n_runs
+
+
 def test_a_legend_says_which_run_the_picture_does_not_reach():
     apart = finished(np.linspace(9_000, 8_000, 100), model="far")
     diverged = finished([np.nan, np.nan], model="diverged")

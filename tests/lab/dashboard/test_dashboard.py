@@ -251,7 +251,9 @@ def test_what_a_call_compiles_before_its_run_begins_is_counted():
         run.call = current().number
     dashboard.on_fit_begin(run)
     assert screen.frames[0]["devices"]["compiled"]["count"] >= 1
-    dashboard.on_fit_begin(begun())  # of a loop, which is no call
+    loop = begun()  # which is no call
+    loop.begin_steps()
+    dashboard.on_fit_begin(loop)
     assert screen.frames[0]["devices"]["compiled"]["count"] == 0
 
 

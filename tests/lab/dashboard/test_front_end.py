@@ -228,6 +228,47 @@ class TestSameAsPython:
     def test_times_that_are_no_training(self, node, prepared, paused):
         assert node("noTraining", prepared, paused) == no_training(prepared, paused)
 
+    def test_the_words_for_smoothing_have_the_steps_of_the_numbers_beside_them(self, node):
+        for step, epoch in [(450, 15), (100_000, None), (9, 3)]:
+            n = int(averaged_steps(step, epoch))
+            told = f"Mean of the last {n:,} steps; at earlier steps, of {n:,} or fewer"
+            assert node("smoothing", step, epoch) == (told if n > 1 else node("smoothing", 0, None))
+        run, panel = begun(n_obs=1, steps_per_epoch=15), LossPanel()
+        panel.begin(run)
+        losses = np.linspace(9, 1, 450)
+        feed(run, losses)
+        frame = panel.frame(run)
+        assert frame["now"] == pytest.approx(losses[-45:].mean(), rel=1e-6)
+        words = node("smoothing", frame["traces"]["loss"]["steps"], frame["averaged_epoch"])
+        assert words.startswith("Mean of the last 45 steps;")
+
+    @given(st.none() | st.floats(0, 1e5))
+    @example(0.0)
+    @example(0.04)
+    def test_time_that_is_used_up_is_not_left(self, node, seconds):
+        assert node("timeLeft", seconds) == formatting.time_left(seconds)
+        progress = {"status": "running", "words": "running", "epoch": 2, "eta_s": seconds}
+        assert node("position", {}, progress, None, None).endswith(" left") == bool(
+            formatting.time_left(seconds)
+        )
+
+    def test_statistics_of_chains_have_the_field_s_names(self, node):
+        run, panel = begun(is_sampling=True), TracePanel()
+        run.chains = ChainRecord(ChainPlan(1, 0, 2), {}, lambda *chosen: None)
+        columns = {"diverging": [[0], [1]], "n_steps": [[7], [7]]}
+        run.chains.extend({name: np.array(values) for name, values in columns.items()}, 2)
+        feed(run, [1.0, 1.0], diverging=[0, 1], n_steps=[7, 7])
+        panel.begin(run)
+        frame = panel.frame(run)
+        options = {"smooth": True, "perRow": True}
+        shown = {n: node("series", frame, [], options | {"curve": n}) for n in frame["traces"]}
+        assert [one["unit"] for one in shown.values()] == ["divergences", "leapfrog steps"]
+        found = node("readout", shown["n_steps"], 1)
+        assert node("readoutLines", shown["n_steps"], found)[1] == "leapfrog steps 7"
+        for is_chains, words in [(True, "leapfrog steps"), (False, "n steps")]:
+            assert node("curveWords", "n_steps", is_chains) == words
+            assert formatting.curve_words("n_steps", is_sampling=is_chains) == words
+
     def test_the_readout_is_of_its_steps_alone(self, node):
         losses = np.random.default_rng(0).normal(1e4, 1e3, 5_000).astype(np.float32)
         run, panel = begun(n_obs=1000), LossPanel()

@@ -312,6 +312,10 @@ def test_the_effect_comes_first_and_the_rest_of_the_curve_when_it_is_asked_for(i
     assert "The curve has 1 of 4 values so far." in explorer.view.sentences
     explorer.figure()
     assert explorer.view.sentences == at_once.view.sentences
+    in_text = lab.explore_effect(im, DOSE, **given)
+    assert "values so far" in in_text.view.text()
+    assert "values so far" not in repr(in_text)
+    assert repr(in_text) == repr(at_once)
     curves = [one.view.charts[1].layers[1].y for one in (explorer, at_once)]
     np.testing.assert_array_equal(*curves)
 

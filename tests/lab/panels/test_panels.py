@@ -23,6 +23,7 @@ from aimz_lab.lab.panels import (
     ParametersPanel,
     ProgressPanel,
 )
+from aimz_lab.lab.panels.compilations import Compilation, CompilationLog
 from aimz_lab.lab.panels.padding import shards
 from aimz_lab.lab.panels.predictive_check import densities
 from aimz_lab.lab.pictures.curves import curve_of
@@ -326,6 +327,49 @@ class TestDevices:
         assert row["count"] == 2
         assert row["cause"] == "by step 2, first batch of 5 rows"
         assert 0 < row["seconds"] <= compiled["seconds"]
+
+    def test_programs_that_compile_side_by_side_take_the_run_no_longer_than_it_lives(
+        self, monkeypatch
+    ):
+        run = begun()
+        run.call = 9
+        began = run._began
+        spans = {"chain_setup": (0.0, 15.0), "chain_iterations": (2.0, 25.0), "later": (31.0, 39.0)}
+        kept = [
+            Compilation(i, name, ((began + begin, began + end),), (9,), 0)
+            for i, (name, (begin, end)) in enumerate(spans.items())
+        ]
+        log = SimpleNamespace(count=0, since=lambda number: kept[number:])
+        monkeypatch.setattr("aimz_lab.lab.panels.devices.compilation_log", lambda: log)
+        panel = DevicesPanel()
+        panel.begin(run)
+        run.begin_steps()
+        run.first_step_at = began + 29
+        run.spend("compiling", 0.5)  # the steps waited for no more of the last one
+        compiled = panel.frame(run)["compiled"]
+        assert (compiled["count"], compiled["seconds"]) == (3, pytest.approx(46.0))
+        assert compiled["passed"] == [pytest.approx(25.0), 0.5]
+        run.call, panel._looked_at = None, 3
+        assert panel.frame(run)["compiled"]["passed"] == pytest.approx([25.0, 8.0])
+
+    def test_before_the_first_compilation_has_ended_there_is_no_number(self):
+        run, panel = begun(), DevicesPanel()
+        run.call = Preparation("kernel").number
+        panel.begin(run)
+        assert panel.frame(run)["compiled"] is None
+        run.begin_steps()
+        assert panel.frame(run)["compiled"]["count"] == 0
+
+    def test_a_program_of_the_folder_is_read_and_not_compiled(self):
+        log = CompilationLog()
+        for loads in (True, False):
+            log.record("/jax/core/compile/jaxpr_trace_duration", 0.1, fun_name="steps")
+            if loads:
+                log.record("/jax/compilation_cache/cache_retrieval_time_sec", 0.1)
+            log.record("/jax/core/compile/backend_compile_duration", 0.2, fun_name="jit(steps)")
+        [compiled] = log.since(0)
+        assert (log.count, compiled.name) == (1, "steps")
+        assert compiled.seconds == pytest.approx(0.3)
 
     def test_a_panel_that_joins_a_run_later_tells_no_number_of_compilations(self):
         run = begun()

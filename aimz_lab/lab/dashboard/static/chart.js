@@ -21,6 +21,11 @@ const FEW_POINTS = 60;
 const RARE = 1; // times the height of the usual energies: so far the axis goes for rare ones
 const ABOVE = 0.05; // of the height, between the highest draw and the end of the axis
 
+const OF_CHAINS = { diverging: "divergences", n_steps: "leapfrog steps" }; // as formatting.py has them
+
+/** What a curve is called; the statistics of chains have names of their own. */
+export const curveWords = (name, isChains) => (isChains && OF_CHAINS[name]) || name.replaceAll("_", " ");
+
 /** Read one trace of a frame: buckets as arrays over the last step of each. */
 export function readTrace(trace) {
   const whole = trace.first !== undefined && trace.width > 1; // a first step beside the buckets
@@ -65,7 +70,7 @@ export function series(loss, previousRuns, { curve, smooth: smoothed, perRow }) 
     smoothed: smoothed && curve !== "learning_rate" ? smooth(mean, trace.width, trace.total, loss.averaged_epoch) : null,
     validation: isLoss ? validationOf(loss, isPerRow) : null,
     previous: isLoss ? previousRuns.slice(-MOST_PREVIOUS).map((run) => previousOf(run, isPerRow)) : [],
-    unit: isLoss ? (isPerRow ? "loss per row (nats)" : "loss (nats)") : curve.replaceAll("_", " "),
+    unit: isLoss ? (isPerRow ? "loss per row (nats)" : "loss (nats)") : curveWords(curve, false),
   };
   const hasBest = isLoss && loss.best_step;
   const scale = isPerRow ? 1 : loss.n_obs || 1;
@@ -97,7 +102,7 @@ function chainSeries(loss, curve, smoothed) {
     chains,
     warmup: loss.warmup,
     best: null,
-    unit: curve.replaceAll("_", " ") + (curve === "potential_energy" ? " (nats)" : ""),
+    unit: curveWords(curve, true) + (curve === "potential_energy" ? " (nats)" : ""),
   };
 }
 
@@ -253,7 +258,7 @@ export function readoutLines(shown, found) {
   const lines = [several ? `${unit}s ${count(first)} to ${count(step)}` : `${unit} ${count(step)}`];
   const name = shown.chains?.length > 1 ? "mean of the chains"
     : several ? `mean of ${count(step - first + 1)} ${unit}s`
-      : shown.curve === "loss" ? `this ${unit}` : shown.curve.replaceAll("_", " ");
+      : shown.curve === "loss" ? `this ${unit}` : curveWords(shown.curve, Boolean(shown.chains));
   lines.push(`${name} ${number(raw)}`);
   // Extremes of a mean of chains would pass for those of a chain.
   if (several && !(shown.chains?.length > 1)) lines.push(`from ${number(low)} to ${number(high)}`);

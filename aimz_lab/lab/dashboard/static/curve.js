@@ -1,14 +1,12 @@
 // The figure of the curve: its canvas, its legend, and the readout of its values.
 
-import { chainItems, DASHES, describe, labelRoom, paint, readout, readoutLines, scene } from "./chart.js";
+import { chainItems, curveWords, DASHES, describe, labelRoom, paint, readout, readoutLines, scene } from "./chart.js";
 import { h, setAttribute, setFlag, setText, svg } from "./elements.js";
 import { axisWords, shows } from "./view.js";
 
 const CANVAS_HEIGHT = 280;
 const TIP_WIDTH = 210;
 const STRIDES = { ArrowLeft: -1, ArrowRight: 1, PageDown: -20, PageUp: 20, Home: -Infinity, End: Infinity };
-
-const spoken = (name) => name.replaceAll("_", " ");
 
 /** A canvas with a curve; `redraw` is called when the reader points at another step. */
 export class Curve {
@@ -89,7 +87,7 @@ export class Curve {
     const chains = shown.chains ?? [];
     const items = chains.length ? chainItems(chains) : [
       shown.smoothed ? ["smoothed", "line", []] : null,
-      shown.smoothed ? ["each step", "raw", []] : [spoken(shown.curve), "line", []],
+      shown.smoothed ? ["each step", "raw", []] : [curveWords(shown.curve, Boolean(shown.chains)), "line", []],
       shown.validation ? [shown.validation.legend, "validation", DASHES.validation] : null,
       ...shown.previous.map((run, i) => [
         shows(shown.view, run.values) ? run.label : `${run.label}, outside of this picture`, "previous", DASHES.previous[i]]),

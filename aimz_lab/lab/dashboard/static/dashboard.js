@@ -5,11 +5,11 @@
 // Clicks are messages `{kind, value}`. They may not reach the kernel while a cell runs: the page sends
 // `hello`, and enables its buttons when a `welcome` comes back.
 
-import { bestName, bestWords, series } from "./chart.js";
+import { bestName, bestWords, curveWords, series } from "./chart.js";
 import { Curve } from "./curve.js";
 import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
-import { count, duration, noTraining, number, rate, ratio, restAfter, usual } from "./math.js";
+import { count, duration, noTraining, number, rate, ratio, restAfter, smoothing, usual } from "./math.js";
 import { done, isOver, later, position } from "./position.js";
 import { hideBelow, recordElement, recordOf, settle } from "./record.js";
 import {
@@ -109,7 +109,7 @@ class View {
     const option = (key, text, title) =>
       toggle(text, this.options[key], title, (on) => this.change({ [key]: on }));
     this.toggles = {
-      smooth: option("smooth", "smooth", "Mean of the last fiftieth of the steps, at each step"),
+      smooth: option("smooth", "smooth", ""),
       log: option("log", "log", "Logarithmic axis of the distance to the lowest value"),
       whole: option("whole", "whole", "The whole range, with what lies far above the rest"),
       perRow: option("perRow", "per row", "Loss divided by the number of rows"),
@@ -544,8 +544,9 @@ class View {
     // A rate is neither smoothed nor divided by the rows.
     const isChains = Boolean(this.model.get("meta").is_sampling);
     setFlag(this.toggles.smooth, "hidden", isChains || this.options.curve === "learning_rate");
+    if (loss.traces?.loss) setAttribute(this.toggles.smooth, "title", smoothing(loss.traces.loss.steps, loss.averaged_epoch));
     setFlag(this.toggles.perRow, "hidden", isChains || !loss.n_obs || this.options.curve !== "loss");
-    this.curves.show(names.map((name) => [name, name.replaceAll("_", " ")]), this.options.curve);
+    this.curves.show(names.map((name) => [name, curveWords(name, isChains)]), this.options.curve);
     const curves = series(loss, this.model.get("previous_runs").runs ?? [], this.options);
     const perRow = loss.n_obs && this.options.perRow;
     const scaled = (value) => number(value === null || perRow ? value : value * (loss.n_obs || 1));

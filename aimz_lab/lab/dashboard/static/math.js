@@ -25,6 +25,13 @@ export function averagedSteps(step, epoch) {
   return epoch && steps >= epoch ? steps - (steps % epoch) : steps;
 }
 
+/** What the smoothed curve is, for a run of `step` steps; `epoch` is its steps, or null. */
+export function smoothing(step, epoch) {
+  const n = averagedSteps(step, epoch);
+  return n > 1 ? `Mean of the last ${count(n)} steps; at earlier steps, of ${count(n)} or fewer`
+    : "Mean of the last steps, of one so far";
+}
+
 /**
  * Mean of the last steps up to each value, the mean of `width` steps; gaps weigh nothing. Later
  * values do not change it. Of `total` steps in all, the last value may stand for fewer.
@@ -254,12 +261,16 @@ export function duration(seconds) {
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
-const SEEN_S = 0.05; // what is shorter would be written as 0.0 s
+export const SEEN_S = 0.05; // what is shorter would be written as 0.0 s
 
 /** Write the time that a run was prepared and paused. */
 export const noTraining = (prepared, paused) =>
   [[prepared, "to prepare"], [paused, "paused"]].filter(([seconds]) => seconds >= SEEN_S)
     .map(([seconds, what]) => `${duration(seconds)} ${what}`).join(", ");
+
+/** Write the time that is left; nothing where it is unknown, or used up while the run goes on. */
+export const timeLeft = (seconds) =>
+  seconds === null || seconds < SEEN_S ? [] : [`${duration(seconds)} left`];
 
 /** Write a number of bytes. */
 export function size(bytes) {

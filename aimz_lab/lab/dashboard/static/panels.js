@@ -1,8 +1,8 @@
 // The parts that fold out below the curve: padding, devices, parameters, predictive check.
 
-import { sparkline } from "./chart.js";
+import { curveWords, sparkline } from "./chart.js";
 import { codeName, fold, h, setFlag, setText, svg, table } from "./elements.js";
-import { count, duration, number, ratio, share, size, unpack } from "./math.js";
+import { count, duration, number, ratio, SEEN_S, share, size, unpack } from "./math.js";
 import { shares } from "./position.js";
 
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
@@ -86,7 +86,10 @@ function facts(pairs) {
     pairs.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
 }
 
-const ACTIVITY_NAMES = { validation: "held-out loss", waiting: "waiting for other runs" };
+const ACTIVITY_NAMES = {
+  preparing: "preparing, up to the first step", validation: "held-out loss", waiting: "waiting for other runs",
+  compiling: "compiling since the first step", tracing: "tracing and loading since the first step",
+};
 
 /** Devices and memory, compilations, and time by activity, which is drawn with the clock. */
 export function devicesPanel() {
@@ -109,7 +112,7 @@ export function devicesPanel() {
         ...(first.in_use === null ? [["devices", `${plural(frame.n_devices, first.kind)}`]] : []),
       ]),
       first.in_use === null ? "" : deviceTable(frame),
-      compiled?.count ? compilationTable(compiled) : "",
+      ...(compiled?.count ? [compilationTable(compiled), sideBySide(compiled)] : []),
     );
   });
   return {
@@ -125,8 +128,11 @@ export function devicesPanel() {
   };
 }
 
-function compilations({ count: n, seconds }) {
-  return n ? `${plural(n, "compilation")}, ${duration(seconds)}` : "no compilation";
+/** How many programs were compiled, and the time that passed for it. */
+export function compilations({ count: n, passed: [before, since] }) {
+  const waits = [[before, "before the first step"], [since, "since the first step"]]
+    .filter(([seconds]) => seconds >= SEEN_S).map(([seconds, when]) => `${duration(seconds)} ${when}`);
+  return n ? [plural(n, "compilation"), ...waits].join(", ") : "no compilation";
 }
 
 function timeBar(parts) {
@@ -153,6 +159,11 @@ function compilationTable({ count: n, seconds, longest }) {
   const others = n - sum("count");
   if (others > 0) rows.push(["others", `${others}×`, number(Math.max(seconds - sum("seconds"), 0), 2), ""]);
   return table("Compilations", ["program", "times compiled", "seconds", "last compiled"], rows);
+}
+
+function sideBySide({ seconds, passed: [before, since] }) {
+  return h("p", { class: "aimz-note" }, seconds - before - since < SEEN_S ? ""
+    : `Some compiled side by side, or beside the steps: ${duration(seconds)} of compiling took the run ${duration(before + since)}.`);
 }
 
 /** The parameters of the guide that moved most. */
@@ -188,7 +199,7 @@ export const samplingPanel = () => panel("Chains", false, (frame, { headline, ex
     ["acceptance_rate", (v) => number(v, 3)], ["n_steps", (v) => number(v, 3)]]
     .filter(([name]) => name in (frame.by_chain[0] ?? {}));
   body.replaceChildren(columns.length
-    ? table("Chains", ["chain", ...columns.map(([name]) => name.replaceAll("_", " "))],
+    ? table("Chains", ["chain", ...columns.map(([name]) => curveWords(name, true))],
       frame.by_chain.map((chain, i) => [count(i + 1), ...columns.map(([name, write]) => write(chain[name]))]))
     : "");
 });

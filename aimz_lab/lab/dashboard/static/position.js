@@ -1,14 +1,14 @@
 // The position of a run: steps or draws done, its time and what it went to, and the same some
 // seconds later.
 
-import { count, duration, noTraining } from "./math.js";
+import { count, duration, noTraining, timeLeft } from "./math.js";
 
 const OVER = ["completed", "stopped", "early_stopped", "interrupted", "diverged", "failed", "snapshot"];
 
 const SILENT_S = 2; // from then on a report is late, and the page says of when its numbers are
 
 const ACTIVITIES = [
-  "preparing", "data", "steps", "validation", "callbacks", "display", "compiling", "waiting", "paused",
+  "preparing", "data", "steps", "validation", "callbacks", "display", "compiling", "tracing", "waiting", "paused",
 ];
 
 /** Whether the run has ended. */
@@ -35,7 +35,7 @@ export function position(meta, progress, sampling, preparing) {
   const { trained_s: trained, prepared_s: prepared, paused_s: paused } = progress;
   if (isOver(progress)) parts.push(...[`in ${duration(trained)}`, noTraining(prepared, paused)].filter(Boolean));
   else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(trained)}`);
-  else if (progress.eta_s !== null) parts.push(`${duration(progress.eta_s)} left`);
+  else parts.push(...timeLeft(progress.eta_s));
   if (progress.silent_s > SILENT_S) parts.push(`last report ${ago(progress.silent_s)}`);
   return parts.join(" · ");
 }
