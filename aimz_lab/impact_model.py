@@ -87,10 +87,10 @@ from aimz_lab.inference.run.endings import ended_by_interrupt, tell_end
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.getting_ready import Display, getting_ready
 from aimz_lab.inference.run.handle import RunHandle
-from aimz_lab.inference.run.skipped_steps import StepsByHand
 from aimz_lab.inference.running_fit import (
     Moment,
     RunningFit,
+    draws_of_before,
     held_moment,
     one_moment,
     way_to_draws,
@@ -98,6 +98,7 @@ from aimz_lab.inference.running_fit import (
 )
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
+from aimz_lab.inference.svi.loop_result import LoopResult
 from aimz_lab.inference.trained import Trained
 from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.arguments import ArgumentRoles
@@ -310,9 +311,17 @@ class ImpactModel:
 
         A fit in the background sets them at its end; until then, :attr:`posterior_tree` has the
         draws of its present state.
+
+        Raises:
+            NotFittedError: If they are of before steps of :meth:`train_on_batch`, or of before
+                :attr:`vi_result` was set. Draws that you set stay yours.
         """
-        posterior = self._trained.posterior
-        return dict(posterior.draws) if posterior else None
+        fitted = self._trained.fitted
+        if fitted is None:
+            return None
+        if fitted.is_outdated:
+            raise NotFittedError(draws_of_before(fitted))
+        return dict(fitted.posterior.draws)
 
     @property
     def posterior_tree(self) -> xr.DataTree:
@@ -353,7 +362,9 @@ class ImpactModel:
     def vi_result(self) -> ViResult | None:
         """Result of the last training: ``.params``, ``.state`` and ``.losses``.
 
-        The losses are those of every step, however many; see also :attr:`last_run`.
+        The losses are those of every step, however many; see also :attr:`last_run`. After
+        :meth:`train_on_batch`, parameters and state are those after its last step, and there are no
+        losses: your loop has them.
 
         Set it to the result of another run, such as NumPyro's ``SVIRunResult``; :meth:`sample` then
         draws with its parameters. If it has a state, training goes on from there.
@@ -727,6 +738,10 @@ class ImpactModel:
     ) -> tuple[SVIState, Float[Array, ""]]:
         """Run one SVI step on a batch, for loops written by hand.
 
+        The draws of a fit of before are then no longer those of the model, and calls that need them
+        raise ``NotFittedError``; ``im.set_posterior_sample(im.sample(return_datatree=False))``
+        draws from the guide after the loop. Draws that you set before it stay, with a warning.
+
         Args:
             X: Input of the batch, rows first.
             y: Output of the batch.
@@ -796,16 +811,8 @@ class ImpactModel:
                     warn(_UNKNOWN_N_OBS, FitWarning)
             self._warned_of_n_obs |= size is None
             self._n_obs = size
-            self._trained = replace(
-                trained,
-                state=step.state,
-                spec=step.spec,
-                schema=step.schema,
-                ending="",
-                by_hand=(trained.by_hand or StepsByHand()).then(step.ok),
-                trainings=None,
-                row_labels=None,
-            )
+            result = LoopResult(step.state, learner.params)
+            self._trained = trained.after_step(result, step.spec, step.schema, step.ok)
             return step.state, step.loss
 
     def sample(
@@ -859,7 +866,8 @@ class ImpactModel:
         with self._one_change.begin("sample"), self._keys.for_call(given) as keys:
             trained = self._trained.settled
             if trained.is_wrecked:
-                why_not = why_not_used(trained.ending, has_draws=trained.fitted is not None)
+                has_draws = trained.fitted is not None and not trained.fitted.is_outdated
+                why_not = why_not_used(trained.ending, has_draws=has_draws)
                 raise NotFittedError(f"sample needs a guide, and {why_not}")
             request = SampleRequest(
                 num_samples=num_samples,
@@ -2389,6 +2397,7 @@ class ImpactModel:
         """
         with self._one_change.begin("save"):
             trained = self._trained.settled
+            is_outdated = trained.fitted is not None and trained.fitted.is_outdated
             state = ModelState(
                 rng_key=self.rng_key,
                 n_obs=self._n_obs,
@@ -2403,6 +2412,8 @@ class ImpactModel:
                 posterior=trained.posterior,
                 table=None if self._table is None else self._table.as_plain(),
                 fingerprint=trained.fingerprint,
+                steps_since=trained.fitted.steps_since if is_outdated else 0,
+                result_since=is_outdated and trained.fitted.result_since,
             )
             return save_model(path, self._kernel, self._inference, state)
 
@@ -2520,16 +2531,24 @@ class ImpactModel:
     def _standing(self) -> Standing:
         fitted = self._trained.fitted
         loaded_from = "" if self._last_run else self._loaded_from
-        run = self._last_run
+        run = self._run_of_state
         return Standing(
             run,
             loaded_from,
+            draws_of_before="" if fitted is None else fitted.since,
             has_given_draws=fitted is not None and fitted.is_given,
             has_diverged=self._trained.is_wrecked or (run is not None and run.status == "diverged"),
             divergent=0 if fitted is None else fitted.posterior.num_divergent,
             reads_tables=self._table is not None,
             steps_by_hand=self._trained.by_hand.done if self._trained.by_hand else 0,
         )
+
+    @property
+    def _run_of_state(self) -> Run | None:
+        """The last run, unless a hand-written loop went on from its end."""
+        trained, run = self._trained, self._last_run
+        is_by_hand = trained.by_hand is not None and not trained.ending
+        return None if run is not None and run.finished and is_by_hand else run
 
     # Shared by the public methods. Only these assign the results of a training.
 
@@ -2734,7 +2753,13 @@ class ImpactModel:
         )
         if state.posterior is not None:
             known = known.with_posterior(state.posterior, state.fingerprint)
-            known = replace(known, fitted=replace(known.fitted, why_not=state.why_not))
+            fitted = replace(
+                known.fitted,
+                why_not=state.why_not,
+                steps_since=state.steps_since,
+                result_since=state.result_since,
+            )
+            known = replace(known, fitted=fitted)
         self._trained = known
 
     @contextlib.contextmanager
@@ -2869,7 +2894,7 @@ class ImpactModel:
             given = {**kwargs, **(kernel_kwargs or {})}
             inputs, left_out, _ = moment.table.complete_rows(inputs, given)
         # A fit in the background that has no draws yet says nothing of the posterior of before.
-        run = self._last_run if self._running is None or moment.attrs else None
+        run = self._run_of_state if self._running is None or moment.attrs else None
 
         def request(
             posterior: Posterior, group: Group, reduce: Mapping[str, Reducer] | None

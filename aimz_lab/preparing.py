@@ -173,14 +173,19 @@ class Preparation:
 
     @contextlib.contextmanager
     def under_way(self) -> Iterator[Preparation]:
-        """Begin, and be the one that :func:`doing` speaks to; an error ends it."""
+        """Begin, and be the one that :func:`doing` speaks to; an error ends it.
+
+        An interrupt without words, as Python raises it, gets those of the activity.
+        """
         self._outer = _current.get()
         try:
             with self.as_current():
                 self.begin()
                 yield self
-        except BaseException:
+        except BaseException as error:
             self.end()
+            if isinstance(error, KeyboardInterrupt) and not error.args:
+                error.args = (f"Interrupted while {self.activity}; the model is as it was.",)
             raise
 
     @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import sysconfig
 import types
 import warnings
 from collections.abc import Collection, Iterable, Iterator
@@ -25,6 +26,11 @@ _BETWEEN = _INSIDE | {
     *("csv", "json", "os", "pathlib", "shutil", "tempfile", "zipfile"),
 }
 """What else may stand between a user's line and an error of this package."""
+
+_INSTALLED = tuple(
+    {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+"""Folders of code that is no user's."""
 
 _given: ContextVar[set[tuple[str, type[Warning]]] | None] = ContextVar("given", default=None)
 
@@ -116,6 +122,8 @@ def warn(message: str, category: type[Warning]) -> None:
 def _shorten_one(error: BaseException, *, is_spoken: bool) -> None:
     steps = list(_steps(error.__traceback__))
     users = _of(steps, _BETWEEN if is_spoken else _INSIDE)
+    if isinstance(error, KeyboardInterrupt):  # it comes at any line, also of other libraries
+        users = [step for step in users if not _is_installed(step.tb_frame)]
     if not users and not is_spoken:
         return
     rest = [] if is_spoken else steps[steps.index(users[-1]) + 1 :]
@@ -147,6 +155,11 @@ def _joined(steps: Iterable[types.TracebackType]) -> types.TracebackType | None:
 
 def _module(frame: types.FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _is_installed(frame: types.FrameType) -> bool:
+    """Whether code is of Python or of an installed package."""
+    return frame.f_code.co_filename.startswith(("<frozen", *_INSTALLED))
 
 
 def _of(

@@ -151,6 +151,7 @@ def test_a_refused_call_changes_nothing(im, calls, tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["file"], what
     state, _ = im.train_on_batch(X, Y, n_obs=60)  # and all goes on
     assert np.isfinite(jax.tree.leaves(state.optim_state)[-1]).all()
+    im.set_posterior_sample(im.sample(num_samples=5, return_datatree=False))
 
 
 @pytest.mark.slow

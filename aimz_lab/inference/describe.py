@@ -120,6 +120,7 @@ class Standing:
     Attributes:
         run: Its last training in this process, or ``None``.
         loaded_from: The folder that it was loaded from, if nothing was trained since.
+        draws_of_before: What changed its state since its draws; empty if nothing did.
         has_given_draws: Whether its draws were set by the user.
         has_diverged: Whether its last training diverged.
         reads_tables: Whether its rows come as tables.
@@ -129,6 +130,7 @@ class Standing:
 
     run: Run | None = None
     loaded_from: str = ""
+    draws_of_before: str = ""
     has_given_draws: bool = False
     has_diverged: bool = False
     reads_tables: bool = False
@@ -167,7 +169,7 @@ def describe_html(described: JsonObject, standing: Standing) -> str:
 def _next(described: JsonObject, standing: Standing) -> str:
     """Say what gives a model draws."""
     data = "df" if standing.reads_tables else "X, y"
-    if standing.steps_by_hand:
+    if standing.steps_by_hand or standing.draws_of_before:
         return f"{DRAWS_OF_GUIDE} draws from its guide"
     if described["inference"] == "MCMC":
         return f"fit_on_batch({data}) runs its chains"
@@ -192,7 +194,8 @@ def _facts(described: JsonObject, standing: Standing) -> dict[str, str]:
     if described["num_samples"]:
         chains = described["num_chains"]
         several = f" in {chains} chains" if chains > 1 else ""
-        origin = " set by hand" if standing.has_given_draws else ""
+        before = f" before {standing.draws_of_before}" if standing.draws_of_before else ""
+        origin = f" set by hand{before}" if standing.has_given_draws else before and f" of{before}"
         found["posterior"] = f"{count(described['num_samples'])} posterior draws{several}{origin}"
         if words := _trouble(standing):
             found["chains"] = words

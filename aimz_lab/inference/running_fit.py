@@ -9,10 +9,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aimz_lab.errors import NotFittedError
+from aimz_lab.errors import FitWarning, NotFittedError
 from aimz_lab.inference.posterior import DRAWS_OF_GUIDE
 from aimz_lab.inference.request import StartedFit
 from aimz_lab.inference.trained import Fitted, Trained
+from aimz_lab.tracebacks import warn
 
 if TYPE_CHECKING:
     from aimz_lab.inference.run.run import Run
@@ -48,8 +49,8 @@ class Moment:
     ) -> Fitted:
         """Return the posterior, with what belongs to it.
 
-        Numbers from a wrecked state look like any others. So they are refused, until the user says
-        that they are wanted, by setting the draws.
+        Numbers from a wrecked state, or from one of before more training, look like any others. So
+        they are refused, until the user says that they are wanted, by setting the draws.
 
         Args:
             method: Name of the call, for the message.
@@ -58,13 +59,20 @@ class Moment:
 
         Raises:
             NotFittedError: If there is none, or it is not to be used.
+
+        Warns:
+            FitWarning: If the user has set the draws and trained the model since.
         """
         fitted = self.trained.fitted
-        if fitted is not None and (even_wrecked or not fitted.why_not):
+        if fitted is not None and not fitted.is_outdated and (even_wrecked or not fitted.why_not):
+            if fitted.steps_since:
+                warn(draws_of_before(fitted), FitWarning)
             return fitted
         msg = f"{method} needs a posterior; {self.way_to_draws}"
         if running is not None and not self.attrs:
             msg = f"{method} needs a posterior; {running.why_not_yet}"
+        elif fitted is not None and fitted.is_outdated:
+            msg = f"{method} needs a posterior of the present state. {draws_of_before(fitted)}"
         elif fitted is not None:
             msg = f"{method} needs a posterior, and {why_not_used(fitted.why_not)}"
         raise NotFittedError(msg)
@@ -89,6 +97,19 @@ def way_to_draws(run: Run | None, *, are_chains: bool, is_by_hand: bool) -> str:
         f"its chains were {run.status} in their warm-up, after {chains.iterations:,} of "
         f"{chains.plan.warmup:,} iterations. Call fit_on_batch again; a stop after the warm-up "
         "keeps the draws so far."
+    )
+
+
+def draws_of_before(fitted: Fitted) -> str:
+    """Write that draws are of a state before the present one, and how to draw from that.
+
+    Args:
+        fitted: The draws.
+    """
+    made = "were set" if fitted.is_given else "are of"
+    return (
+        f"The model's draws {made} before {fitted.since}; {DRAWS_OF_GUIDE} draws from the guide "
+        "as it is now."
     )
 
 

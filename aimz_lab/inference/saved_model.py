@@ -76,6 +76,8 @@ class ModelState:
         posterior: The draws, or ``None``.
         table: How tables are read, as JSON values, or ``None``.
         fingerprint: Checksums that recognise the training rows, or ``None``.
+        steps_since: Steps of ``train_on_batch`` since the draws, if these are outdated by them.
+        result_since: Whether the draws are of before ``vi_result`` was set.
     """
 
     rng_key: jax.Array
@@ -91,6 +93,8 @@ class ModelState:
     posterior: Posterior | None = None
     table: JsonObject | None = None
     fingerprint: TrainingFingerprint | None = None
+    steps_since: int = 0
+    result_since: bool = False
 
 
 def identity(signature: KernelSignature, inference: SVI | MCMC) -> JsonObject:
@@ -125,6 +129,8 @@ def save_model(
         "ending": state.ending,
         "wrecked": state.is_wrecked,
         "why_not": state.why_not,
+        "steps_since": state.steps_since,
+        "result_since": state.result_since,
         "schema": state.schema.as_plain() if state.schema else None,
         "sites": describe_sites(state.spec) if state.spec and state.schema else None,
         "posterior": None,
@@ -181,6 +187,8 @@ class SavedModel:
             self._ending = self._fields["ending"].text()
             self._is_wrecked = self._fields["wrecked"].flag()
             self._why_not = self._fields["why_not"].text()
+            self._steps_since = self._fields["steps_since"].whole()
+            self._result_since = self._fields["result_since"].flag()
 
     def read_table(self, read: Callable[[JsonObject], _T]) -> _T | None:
         """Return how the model reads tables, or ``None`` if it reads none.
@@ -305,6 +313,8 @@ class SavedModel:
             vi_result=result,
             posterior=posterior,
             fingerprint=fingerprint,
+            steps_since=self._steps_since,
+            result_since=self._result_since,
         )
 
     def _reading(self) -> AbstractContextManager[None]:
@@ -357,6 +367,8 @@ _FIELDS = (
     "ending",
     "wrecked",
     "why_not",
+    "steps_since",
+    "result_since",
     "schema",
     "sites",
     "posterior",

@@ -13,8 +13,10 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import FitResult, ViResult
 from aimz_lab.inference.run.skipped_steps import StepsByHand
+from aimz_lab.inference.svi.loop_result import LoopResult
 from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.progress import count
 from aimz_lab.types import Params
 
 
@@ -30,6 +32,8 @@ class Fitted:
         is_given: Whether the user has set the draws.
         why_not: How the training ended if the draws are not to be used; else empty.
         row_labels: Labels of the rows of draws by row; ``None`` if they are not known.
+        steps_since: Steps of ``train_on_batch`` since the draws.
+        result_since: Whether ``vi_result`` was set since the draws.
     """
 
     posterior: Posterior
@@ -39,6 +43,25 @@ class Fitted:
     is_given: bool = False
     why_not: str = ""
     row_labels: AxisLabels | None = None
+    steps_since: int = 0
+    result_since: bool = False
+
+    @property
+    def since(self) -> str:
+        """What changed the state since the draws, for ``before ...``; empty if nothing did."""
+        if self.steps_since:
+            return f"{count(self.steps_since)} step{'s' * (self.steps_since > 1)} of train_on_batch"
+        return "vi_result was set" if self.result_since else ""
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the draws are of another state than the model's; a user's draws are his own."""
+        return bool(self.since) and not self.is_given
+
+    @property
+    def may_be_used(self) -> bool:
+        """Whether numbers may be made of the draws."""
+        return not (self.why_not or self.is_outdated)
 
 
 @dataclass(frozen=True)
@@ -49,7 +72,7 @@ class Trained:
         spec: The kernel's structure as last trained, or ``None``.
         schema: Schema of the last training data, or ``None``.
         state: The SVI state, or ``None``.
-        vi_result: Parameters and losses of the last training, or ``None``.
+        vi_result: Parameters and losses of ``state``, or those that were set; or ``None``.
         epochs_done: Epochs of the loader so far.
         ending: How the last training ended, if it was interrupted or diverged.
         is_wrecked: Whether it left a state that is not to be used. What is trained next begins
@@ -90,20 +113,19 @@ class Trained:
     @property
     def has_draws(self) -> bool:
         """Whether there are draws that may be used."""
-        return self.fitted is not None and not self.fitted.why_not
+        return self.fitted is not None and self.fitted.may_be_used
 
     @property
     def settled(self) -> Trained:
         """The same with the ending of a hand-written loop, whose steps are waited for."""
-        if self.vi_result is not None or self.by_hand is None or not self.by_hand.ending:
+        if self.by_hand is None or not self.by_hand.ending:
             return self
         return replace(self, ending=self.by_hand.ending, is_wrecked=True)
 
     @property
     def state_to_draw(self) -> SVIState | None:
         """The SVI state, unless it is that of before a fit of which no step was taken."""
-        is_trained = self.vi_result is not None or self.by_hand is not None or not self.ending
-        return self.state if is_trained else None
+        return self.state if self.vi_result is not None or not self.ending else None
 
     @property
     def to_train_on(self) -> Trained:
@@ -181,19 +203,45 @@ class Trained:
         goes_on = rows is not None and rows.is_same_as(self.last_rows)
         return labels if goes_on and labels.same_as(self.row_labels) else None
 
+    def after_step(
+        self, vi_result: LoopResult, spec: KernelSpec, schema: InputSchema, ok: jax.Array | None
+    ) -> Trained:
+        """Return what is known after a step of a hand-written loop.
+
+        Args:
+            vi_result: The state after it.
+            spec: The kernel's structure.
+            schema: Names, shapes and types of the batch.
+            ok: Whether it was taken, on the device; ``None`` if that is known.
+        """
+        fitted = self.fitted
+        return replace(
+            self,
+            spec=spec,
+            schema=schema,
+            state=vi_result.state,
+            vi_result=vi_result,
+            ending="",
+            fitted=fitted and replace(fitted, steps_since=fitted.steps_since + 1),
+            by_hand=(self.by_hand or StepsByHand()).then(ok),
+            trainings=None,
+            row_labels=None,
+        )
+
     def with_vi_result(self, vi_result: ViResult) -> Trained:
-        """Return the same with other parameters, for predictions as well."""
+        """Return the same with other parameters; for predictions with a user's draws as well."""
         new = replace(
             self,
             vi_result=vi_result,
             ending="",
             is_wrecked=False,
+            by_hand=None,
             trainings=None,
             row_labels=None,
         )
         if new.fitted is None:
             return new
-        return replace(new, fitted=replace(new.fitted, params=new.params))
+        return replace(new, fitted=replace(new.fitted, params=new.params, result_since=True))
 
     def with_posterior(
         self,

@@ -1,13 +1,15 @@
 """End the running cell of IPython after its statement, without losing what that assigns.
 
 What the statement assigns is assigned: ``im = ImpactModel(...).fit(...)``. The statements after it
-do not run. The cell then counts as one that raised, so that a notebook aborts the queued cells.
+do not run. The cell then counts as one that raised, so that a notebook aborts the queued cells,
+unless it was told that this cell may raise (the tag ``raises-exception``).
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 _ended: list[KeyboardInterrupt] = []
@@ -15,7 +17,7 @@ _ended: list[KeyboardInterrupt] = []
 
 
 def end_cell(why: str) -> bool:
-    """Let nothing run after the present statement of the cell, nor the queued cells.
+    """Let nothing run after the present statement of the cell.
 
     Args:
         why: What a program that runs the notebook reads as the cell's error.
@@ -33,6 +35,19 @@ def end_cell(why: str) -> bool:
         shell.events.register("post_run_cell", _conclude)
         shell.events.register("pre_execute", _forget)
     return True
+
+
+def aborts_queued_cells() -> bool | None:
+    """Whether the cells queued behind one that raises are left out.
+
+    Returns:
+        What the front end has asked for; ``None`` where cells are not queued, as in a terminal.
+    """
+    request = getattr(_shell(), "parent_header", None)
+    if not isinstance(request, Mapping):
+        return None
+    # A kernel's default is that of Jupyter's protocol.
+    return bool((request.get("content") or {}).get("stop_on_error", True))
 
 
 def check_cell_goes_on() -> None:

@@ -156,10 +156,12 @@ def _judged(
             if posterior.num_chains > 1:
                 text = "the draws are those of chains, and are judged as such"
                 return GuideExamination(None, (Finding("k-hat", "unjudged", text),))
-            is_given = trained.fitted.is_given
-            since = "set by hand" if is_given else "drawn before more training"
-            why = f"the posterior's draws of {other} are not the guide's ({since})"
-            return GuideExamination(None, (_unknown(why, _GIVEN if is_given else _ANEW),))
+            is_given, since = trained.fitted.is_given, trained.fitted.since
+            origin = "set by hand" if is_given else "drawn before more training"
+            origin += f" before {since}" if is_given and since else ""
+            why = f"the posterior's draws of {other} are not the guide's ({origin})"
+            advice = _GIVEN if is_given and not since else _ANEW
+            return GuideExamination(None, (_unknown(why, advice),))
     return GuideExamination(
         drawn, (), by_row, needs_likelihood=discrete, sites=frozenset(spec.sites)
     )

@@ -24,6 +24,7 @@ A held-out loss is that of the state itself, and the lowest one is the best.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -245,7 +246,7 @@ class BestSoFar:
                 averaged = _averaged(run, one)
                 has_better = self._best is None and was_lower(run, one.value, one.step, averaged)
                 if not has_better and _is_confirmed_at_end(run, one, averaged):
-                    return one
+                    return self._after_lower(one)
             return None
 
     @staticmethod
@@ -258,7 +259,16 @@ class BestSoFar:
 
     def _keep(self, found: Best, bound: float) -> None:
         if np.isfinite(bound) and bound < self._bound:
-            self._best, self._bound = found, bound
+            self._best, self._bound = self._after_lower(found), bound
+
+    def _after_lower(self, found: Best) -> Best:
+        """Return a new best state with the lower value that an earlier one had, if one had."""
+        kept = (self._best, self._best.lower) if self._best is not None else ()
+        lower = [one for one in kept if one is not None and one.value < found.value]
+        if not lower:
+            return found
+        lowest = min(lower, key=lambda one: one.value)
+        return replace(found, lower=replace(lowest, state=None, lower=None))
 
 
 def _averaged(run: ReadRun, state: Best) -> int:

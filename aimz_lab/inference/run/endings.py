@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from aimz_lab.errors import FitWarning
 from aimz_lab.inference.run.run import Run
 from aimz_lab.notices import tell
-from aimz_lab.system.running_cell import end_cell
+from aimz_lab.system.running_cell import aborts_queued_cells, end_cell
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import OnInterrupt
 
-CELLS_LEFT_OUT = (
-    "The rest of this cell and the queued cells were left out; "
-    'on_interrupt="continue" lets them run.'
-)
+_LEFT_OUT = {
+    True: 'The rest of this cell and the queued cells were left out; on_interrupt="continue" lets '
+    "them run.",
+    False: "The rest of this cell was left out, and the queued cells run on, as the cell has the "
+    'tag raises-exception; on_interrupt="continue" lets all run.',
+    None: 'The rest of this cell was left out; on_interrupt="continue" lets it run.',
+}
+"""What an interrupt left out, by :func:`aborts_queued_cells`."""
 
 _is_part: contextvars.ContextVar[bool] = contextvars.ContextVar("aimz_lab_is_part", default=False)
 """Whether fits are parts of another call, which ends with them."""
@@ -88,5 +92,5 @@ def _cell_ends(message: str) -> bool:
     """End the cell that runs and say so; return whether there is one."""
     ends = end_cell(message)
     if ends:
-        tell(f"{message} {CELLS_LEFT_OUT}")
+        tell(f"{message} {_LEFT_OUT[aborts_queued_cells()]}")
     return ends

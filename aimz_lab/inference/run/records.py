@@ -115,12 +115,15 @@ class Best:
             nobody has it: in a hand-written loop, and in a run read from a file.
         monitor: ``"validation"`` for the held-out loss, ``"loss"`` for the loss of the run as it
             is shown, or ``"loss over 640 steps"`` for the mean over the window of a callback.
+        lower: The lowest one of those that were the best before, without its state, if its value is
+            lower: a mean over fewer steps, whose noise is larger; else ``None``.
     """
 
     value: float
     step: int
     state: TrainerState | None = field(repr=False)  # arrays, by the page
     monitor: str
+    lower: Best | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_held_out(self) -> bool:

@@ -184,7 +184,7 @@ def loss_of_model(run: Run, *, total: bool = False) -> str:
 
 
 def best_not_kept(run: Run) -> str:
-    """Say why a run that has ended has no best state, or one above a loss that it had before.
+    """Say why a run that has ended has no best state, or one above a loss that was shown before.
 
     Args:
         run: The run.
@@ -195,7 +195,17 @@ def best_not_kept(run: Run) -> str:
     if run.info.is_sampling or not run.finished or run.info.validation_every:
         return ""
     best = run.restored or run.best_so_far
-    return not_kept(run, best) if best is None or best.monitor == TRAINING else ""
+    if best is not None and best.monitor != TRAINING:
+        return ""
+    lower = None if best is None else best.lower
+    if (words := not_kept(run, best)) or lower is None:
+        return words
+    if number(lower.value) == number(best.value):
+        return ""
+    return (
+        f"{number(lower.value)} at step {count(lower.step)} was a mean over fewer steps: noise "
+        "leaves open which is lower"
+    )
 
 
 def best_words(run: Run) -> str:

@@ -262,9 +262,8 @@ def _of_losses(runs: Mapping[str, Run]) -> dict[str, list[str]]:
 
 def _settings(run: Run | None, model: ImpactModel | None) -> dict[str, Any]:
     """Return the settings of a run; of a model without one, those that it knows itself."""
-    posterior = None if model is None else model.posterior
-    draws = len(next(iter(posterior.values()))) if posterior else None
-    of_model = {} if model is None else {"posterior_draws": draws}
+    draws = 0 if model is None else model.describe()["num_samples"]
+    of_model = {} if model is None else {"posterior_draws": draws or None}
     if run is None:
         table = model._table
         return {

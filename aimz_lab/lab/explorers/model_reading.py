@@ -12,7 +12,7 @@ from numpyro.infer import MCMC
 
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.run.run import AxisLabels
-from aimz_lab.inference.running_fit import why_not_used
+from aimz_lab.inference.running_fit import draws_of_before, why_not_used
 from aimz_lab.lab.explorers.graph_svg import model_layout
 from aimz_lab.lab.explorers.guide_parameters import guide_parameters
 from aimz_lab.lab.explorers.model_graph import KernelCall, ModelGraph
@@ -57,8 +57,8 @@ class ModelReading:
         self.guide = getattr(im.inference, "guide", None)
         own = None if im._table is None else im._table.output_label("model")
         self._labels_of = {} if own is None else {im.param_output: own}
-        why_not = im._trained.why_not
-        posterior = None if why_not else im._trained.posterior
+        fitted, is_usable = im._trained.fitted, im._trained.has_draws
+        posterior = fitted.posterior if is_usable else None
         self.is_sampled = posterior is not None and isinstance(im.inference, MCMC)
         self.chains = posterior.num_chains if posterior else 0
         self._draws = dict(posterior.draws) if posterior else {}
@@ -66,8 +66,10 @@ class ModelReading:
         self._why_none = "The model has no posterior yet."
         if im.last_run is not None and not im.last_run.finished:
             self._why_none = "The model is being trained; open the explorer again after the fit."
-        elif why_not:
-            self._why_none = f"Not shown, as {why_not_used(why_not)}"
+        elif fitted is not None and fitted.is_outdated:
+            self._why_none = f"Not shown. {draws_of_before(fitted)}"
+        elif fitted is not None:
+            self._why_none = f"Not shown, as {why_not_used(fitted.why_not)}"
         self._num_samples, self._key = num_samples, key
         self._parameters: dict[str, pd.DataFrame] = {}
 

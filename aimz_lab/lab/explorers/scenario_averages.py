@@ -15,7 +15,7 @@ from aimz_lab.effects.measures import expected_for
 from aimz_lab.effects.row_groups import RowGroups, row_groups
 from aimz_lab.effects.sweep import averages_over
 from aimz_lab.errors import AimzLabWarning, ArgumentError
-from aimz_lab.inference.running_fit import why_not_used
+from aimz_lab.inference.running_fit import draws_of_before, why_not_used
 from aimz_lab.lab.explorers.moved_inputs import Given, MovedInput
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.tracebacks import warning_once
@@ -69,19 +69,23 @@ class ScenarioAverages:
         Raises:
             ArgumentError: If it has no draws that may be used, or is trained now.
         """
-        run, draws = self._im.last_run, self._im.posterior
+        run, fitted = self._im.last_run, self._im._trained.fitted
         if run is not None and not run.finished:
             msg = (
                 "The model is being trained, and all effects of an explorer are of one posterior. "
                 "Wait for the end of the fit, by wait() of its handle, or stop() it."
             )
             raise ArgumentError(msg)
-        if draws is None:
+        if fitted is None:
             msg = "The model has no posterior yet; an effect needs its draws. Train it first."
             raise ArgumentError(msg)
-        if why_not := self._im._trained.why_not:
-            msg = f"An effect needs a posterior, and {why_not_used(why_not)}"
+        if fitted.is_outdated:
+            msg = f"An effect needs a posterior of the present state. {draws_of_before(fitted)}"
             raise ArgumentError(msg)
+        if fitted.why_not:
+            msg = f"An effect needs a posterior, and {why_not_used(fitted.why_not)}"
+            raise ArgumentError(msg)
+        draws = dict(fitted.posterior.draws)
         if draws.keys() != self._draws.keys() or any(draws[n] is not self._draws[n] for n in draws):
             self._kept.clear()
             self._together.clear()

@@ -103,6 +103,21 @@ def test_a_best_state_above_an_earlier_loss_says_so(rng):
     assert "before" not in best_words(often)
 
 
+def test_a_best_value_above_that_of_before_says_so(rng):
+    """The mean over more steps has less noise, so that it may be the best with a higher value."""
+    losses = 3.0 + 0.1 * rng.normal(size=40_000)
+    losses[1_000:1_064] -= 0.03
+    run, shown = told_run(steps_per_epoch=1), []
+    for start in range(0, len(losses), 160):
+        tell([], losses[start : start + 160], run, chunk=16)
+        shown.append(run.best_so_far)
+    best, lower = run.best_so_far, min(filter(None, shown), key=lambda one: one.value)
+    assert lower.value < best.value
+    assert (best.lower.value, best.lower.step, best.lower.state) == (lower.value, lower.step, None)
+    said = f" at step {lower.step:,} was a mean over fewer steps: noise leaves open which is lower"
+    assert said in best_words(run)
+
+
 def test_a_run_whose_last_state_is_not_confirmed_says_that_it_has_no_best(rng):
     losses = 3.0 + 0.1 * rng.normal(size=800)
     run = tell([], losses, told_run(steps_per_epoch=1), chunk=800)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,12 +156,23 @@ def test_an_interrupt_while_a_run_is_prepared_leaves_no_run_that_never_began(mon
     im, other = regression_model(), regression_model()
     with monkeypatch.context() as patched:
         patched.setattr(StepEngine, "start", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        said = "Interrupted while gathering .*; the model is as it was"
+        with pytest.raises(KeyboardInterrupt, match=said):
             im.fit(X, Y, batch_size=20, progress=False)
     assert im.last_run is None
     for each in (im, other):
         each.fit(X, Y, batch_size=20, num_samples=4, progress=False)
     np.testing.assert_array_equal(im.last_run.losses, other.last_run.losses)
+
+
+def test_an_interrupt_within_another_library_shows_the_users_line_alone(monkeypatch):
+    library = {"__name__": "inspect"}
+    code = "def interrupted(*_):\n    raise KeyboardInterrupt"
+    exec(compile(code, inspect.__file__, "exec"), library)
+    monkeypatch.setattr(StepEngine, "start", library["interrupted"])
+    with pytest.raises(KeyboardInterrupt) as caught:
+        regression_model().fit(X, Y, batch_size=20, progress=False)
+    assert [Path(step.path) for step in caught.traceback] == [Path(__file__)]
 
 
 def test_a_programs_own_handler_is_left_alone(model):

@@ -214,7 +214,7 @@ def test_what_is_trained_after_a_wreck_begins_anew(wrecked):
     assert again.last_run.losses[0] < 1e4
     _, loss = by_hand.train_on_batch(X, Y, n_obs=100)
     assert loss < 1e4
-    with pytest.raises(NotFittedError, match="from the guide that train_on_batch trained"):
+    with pytest.raises(NotFittedError, match="draws one from the guide that train_on_batch"):
         by_hand.predict(X)
     # What is set from elsewhere is no wreck either.
     given.vi_result = again.vi_result

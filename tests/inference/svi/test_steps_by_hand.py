@@ -10,7 +10,13 @@ import numpyro.distributions as dist
 import pytest
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import ArgumentError, DataError, NonFiniteLossError, NotFittedError
+from aimz_lab.errors import (
+    ArgumentError,
+    DataError,
+    FitWarning,
+    NonFiniteLossError,
+    NotFittedError,
+)
 from aimz_lab.inference.run.skipped_steps import StepsByHand
 from tests.kernels import regression, regression_data
 from tests.runs import mean_field_model, same_bits
@@ -60,6 +66,72 @@ def test_a_model_of_steps_says_how_many_and_how_its_draws_are_made(trained):
     way = r"im.set_posterior_sample\(im.sample\(return_datatree=False\)\)"
     with pytest.raises(NotFittedError, match=way):
         trained.predict(X)
+
+
+@pytest.mark.slow
+def test_the_draws_of_a_fit_are_not_those_of_the_loop_after_it(tmp_path):
+    im = mean_field_model(regression, numpyro.optim.SGD(1e-5))
+    im.fit_on_batch(X, Y, num_steps=2, num_samples=20, progress=False)
+    old = im.posterior
+    for _ in range(2):
+        im.train_on_batch(X, Y, n_obs=60)
+    im.save(tmp_path / "model")
+    loaded = ImpactModel.load(tmp_path / "model", regression, im.inference)
+    calls = {
+        "A tree of draws": lambda one: one.posterior_tree,
+        "predict": lambda one: one.predict(X),
+        "log_likelihood": lambda one: one.log_likelihood(X, Y),
+        "summary": lambda one: one.summary(),
+        "diagnose": lambda one: one.diagnose(X, Y),
+        "estimate_effect": lambda one: one.estimate_effect(
+            args_baseline={"X": X}, args_intervention={"X": X}
+        ),
+        "The model's draws": lambda one: one.posterior,
+    }
+    for one in (im, loaded):
+        assert not one.is_fitted()
+        assert "20 posterior draws of before 2 steps of train_on_batch" in repr(one)
+        for name, call in calls.items():
+            with pytest.raises(NotFittedError, match=f"{name} .*before 2 steps.*im.set_posterior_"):
+                call(one)
+    assert "loss" not in repr(im)  # the fit's, not the loop's
+    assert same_bits(im.vi_result.params, im.inference.get_params(im._vi_state))
+    im.set_posterior_sample(im.sample(num_samples=20, return_datatree=False))
+    assert im.is_fitted()
+    assert not np.array_equal(im.posterior["beta"], old["beta"])
+    im.train_on_batch(X, Y)
+    assert "20 posterior draws set by hand before 1 step of train_on_batch" in repr(im)
+    with pytest.warns(FitWarning, match="were set before 1 step of train_on_batch; im.set_post"):
+        im.predict(X, progress=False)
+    im.fit_on_batch(X, Y, num_steps=1, num_samples=20, progress=False)
+    assert im.is_fitted()
+
+
+@pytest.mark.slow
+def test_draws_are_not_those_of_a_result_set_after_them():
+    im = mean_field_model(regression, numpyro.optim.SGD(1e-5))
+    im.fit_on_batch(X, Y, num_steps=2, num_samples=20, progress=False)
+    im.vi_result = im.vi_result
+    with pytest.raises(NotFittedError, match="are of before vi_result was set; im.set_posterior_"):
+        im.predict(X)
+
+
+def with_parameter(X, y=None):
+    level = numpyro.param("level", jnp.zeros(()))
+    slope = numpyro.sample("slope", dist.Normal())
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + slope * X[:, 0], 1e-3), obs=y)
+
+
+@pytest.mark.slow
+def test_predictions_after_a_loop_have_its_parameters():
+    im = mean_field_model(with_parameter, numpyro.optim.SGD(1e-9))
+    im.train_on_batch(X, np.full(60, 9.0, np.float32), n_obs=60)
+    im.set_posterior_sample({"slope": np.zeros(4)})
+    level = float(im.inference.get_params(im._vi_state)["level"])
+    assert level > 0.1
+    drawn = im.predict_on_batch(X).posterior_predictive.y
+    np.testing.assert_allclose(drawn, level, atol=0.01)
 
 
 @pytest.mark.slow

@@ -49,13 +49,16 @@ class Kernel:
         root = Path(__file__).resolve().parents[3]
         self.manager, self.client = manager.start_new_kernel(kernel_name="python3", cwd=str(root))
 
-    def run(self, *cells, stop_after=None):
+    def run(self, *cells, stop_after=None, stop_on_error=True):
         """Run cells; press the stop button once the first has printed ``stop_after``.
+
+        A cell with the tag ``raises-exception`` is sent with ``stop_on_error=False``.
 
         Returns:
             What all of them printed, with names of errors, and the status of each.
         """
-        asked, printed, give_up = list(map(self.client.execute, cells)), "", time.monotonic() + 200
+        asked = [self.client.execute(cell, stop_on_error=stop_on_error) for cell in cells]
+        printed, give_up = "", time.monotonic() + 200
         idle = set()
         while idle < set(asked):
             assert time.monotonic() < give_up, printed
@@ -88,10 +91,10 @@ def kernel():
     kernel.close()
 
 
-def stopped(kernel, cell):
+def stopped(kernel, cell, **options):
     """Stop a cell with another one queued behind it; return what was printed."""
     cell += "\nprint('the rest')"
-    return kernel.run(cell, "print('the queued one')", stop_after="begun")
+    return kernel.run(cell, "print('the queued one')", stop_after="begun", **options)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,14 @@ def test_the_stop_button_keeps_the_model_and_leaves_the_rest_and_the_queued_cell
     assert "Warning" not in printed
     report, [status] = kernel.run("run = found.last_run; print(run.status, run.step > 0)")
     assert (report.split(), status) == (["interrupted", "True"], "ok")
+
+
+def test_queued_cells_run_on_behind_a_cell_that_may_raise(kernel):
+    printed, statuses = stopped(kernel, f"refit(im, X, y, {FIT}", stop_on_error=False)
+    assert statuses == ["error", "ok"]
+    assert "the queued one" in printed
+    [line] = [line for line in printed.splitlines() if "interrupted after step" in line]
+    assert "The rest of this cell was left out, and the queued cells run on" in line
 
 
 def test_a_loop_over_fits_ends_with_the_first(kernel):
