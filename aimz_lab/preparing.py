@@ -173,19 +173,28 @@ class Preparation:
 
     @contextlib.contextmanager
     def under_way(self) -> Iterator[Preparation]:
-        """Begin, and be the one that :func:`doing` speaks to; an error ends it.
-
-        An interrupt without words, as Python raises it, gets those of the activity.
-        """
+        """Begin, and be the one that :func:`doing` speaks to; an error ends it."""
         self._outer = _current.get()
         try:
             with self.as_current():
                 self.begin()
                 yield self
-        except BaseException as error:
+        except BaseException:
             self.end()
-            if isinstance(error, KeyboardInterrupt) and not error.args:
-                error.args = (f"Interrupted while {self.activity}; the model is as it was.",)
+            raise
+
+    @contextlib.contextmanager
+    def interrupted_in_words(self, outcome: str = "") -> Iterator[None]:
+        """Give an interrupt without words, as Python raises it, those of the activity.
+
+        Args:
+            outcome: What else to say of it.
+        """
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if not error.args:
+                error.args = (f"Interrupted while {self.activity}{outcome}.",)
             raise
 
     @contextlib.contextmanager
@@ -239,7 +248,7 @@ def preparing_line(name: str, *, enabled: bool, stage: str = "preparing") -> Ite
     is_alone = not any(one.is_told for one in _around())
     tell = told.tell if enabled and is_alone else None
     preparation = Preparation(name, tell, withdraw=told.withdraw, first_s=QUIET_S)
-    with preparation.under_way():
+    with preparation.under_way(), preparation.interrupted_in_words():
         try:
             yield
         finally:

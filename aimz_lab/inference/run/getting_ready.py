@@ -65,7 +65,9 @@ def getting_ready(name: str, callbacks: Iterable[Callback]) -> Iterator[None]:
     try:
         for display in displays:
             display.on_call_begin()
-        with preparation_for(name, displays).under_way():
+        preparation = preparation_for(name, displays)
+        outcome = ", before the first step; the model is as it was"
+        with preparation.under_way(), preparation.interrupted_in_words(outcome):
             yield
     except BaseException:
         take_back(displays)

@@ -156,7 +156,7 @@ def test_an_interrupt_while_a_run_is_prepared_leaves_no_run_that_never_began(mon
     im, other = regression_model(), regression_model()
     with monkeypatch.context() as patched:
         patched.setattr(StepEngine, "start", interrupted)
-        said = "Interrupted while gathering .*; the model is as it was"
+        said = "Interrupted while gathering the .*, before the first step; the model is as it was"
         with pytest.raises(KeyboardInterrupt, match=said):
             im.fit(X, Y, batch_size=20, progress=False)
     assert im.last_run is None
