@@ -783,9 +783,12 @@ class ImpactModel:
                 same short batch comes again: its rows weigh more than the others.
 
         Example:
-            >>> state, loss = im.train_on_batch(X[:20], y[:20], n_obs=40)
+            >>> import copy
+            >>> again = copy.deepcopy(im)
+            >>> state, loss = again.train_on_batch(X[:20], y[:20], n_obs=40)
             >>> loss.shape
             ()
+            >>> again = again.set_posterior_sample(again.sample(return_datatree=False))
         """
         self._own_keywords.check(type(self).train_on_batch, locals())
         learner = self._svi("train_on_batch")

@@ -266,7 +266,7 @@ def test_arguments_by_other_names_with_values_missing():
     assert im.predict_on_batch(X)["posterior_predictive"]["outcome"].shape == (1, 1000, N_ROWS)
 
 
-@pytest.mark.filterwarnings("ignore:.* rows in validation= are rows that the model is trained")
+@pytest.mark.filterwarnings("ignore:.* rows in validation= look like rows that the model")
 @pytest.mark.slow
 def test_validation_now_and_then_and_rows_weighted_as_written():
     im = regression_model()

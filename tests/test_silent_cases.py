@@ -289,7 +289,7 @@ def test_held_out_rows_that_are_trained_on_now_or_before_are_told(tmp_path):
     options = {"batch_size": 20, "epochs": 1, "num_samples": 5, **QUIET}
     im.fit(X, Y, validation=(new, 2 * new), **options)
     mixed = np.concatenate([X[:30], new])
-    with pytest.warns(FitWarning, match="30 of the 40 rows in validation= are rows that the model"):
+    with pytest.warns(FitWarning, match="30 of the 40 rows in validation= look like rows"):
         im.fit(X, Y, validation=(mixed, 2 * mixed), **options)
     with pytest.warns(FitWarning, match="40 of the 40 rows in validation="):
         im.fit(new, 2 * new, validation=(X, Y), **options)
@@ -298,5 +298,5 @@ def test_held_out_rows_that_are_trained_on_now_or_before_are_told(tmp_path):
     loaded = ImpactModel.load(im.save(tmp_path / "model"), linear, svi)
     with pytest.warns(FitWarning, match="40 of the 40 rows in validation="):
         loaded.fit(0.9 * X, 0.9 * Y, validation=(X, Y), **options)
-    with pytest.raises(DataError, match="40 of 40 held-out rows are rows that the model was"):
+    with pytest.raises(DataError, match="40 of 40 held-out rows look like rows that the model was"):
         lab.compare_runs({"loaded": loaded}, held_out=(X, Y))

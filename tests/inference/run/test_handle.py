@@ -57,7 +57,7 @@ def test_it_gives_what_the_foreground_gives():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.* rows in validation= are rows that the model is trained")
+@pytest.mark.filterwarnings("ignore:.* rows in validation= look like rows that the model")
 @pytest.mark.parametrize("batch_size", [20, 90])
 def test_arrays_may_be_changed_while_it_runs(batch_size):
     changed = threading.Event()

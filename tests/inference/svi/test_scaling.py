@@ -234,7 +234,7 @@ def test_the_same_short_batch_in_a_loop_by_hand_is_warned_about_once():
     im.train_on_batch(**EQUAL[-1], n_obs=N)
 
 
-@pytest.mark.filterwarnings("ignore:.* rows in validation= are rows that the model is trained")
+@pytest.mark.filterwarnings("ignore:.* rows in validation= look like rows that the model")
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"scale": "none"}, {"scale": 7.0}])
 def test_the_held_out_loss_of_the_training_rows_is_that_of_an_epoch(options):

@@ -49,7 +49,7 @@ class Spoil(Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.* rows in validation= are rows that the model is trained")
+@pytest.mark.filterwarnings("ignore:.* rows in validation= look like rows that the model")
 @pytest.mark.parametrize("validation", [None, (X, Y)])
 def test_the_model_ends_with_the_parameters_of_the_best_step(model, validation):
     screen = RecordingDisplay()
