@@ -286,12 +286,11 @@ def test_of_a_real_fit_too_the_first_frame_comes_with_the_first_chunk(screen):
         def on_steps_end(self, run, steps):
             seen.append((run.step, len(screen.frames)))
 
-    X, Y = regression_data(n=97)  # as no other test: what was compiled before is not compiled again
+    X, Y = regression_data(n=97)
     refit(regression_model(), X, Y, callbacks=[LiveDashboard(view=screen), After()])
     assert seen[:2] == [(0, 1), (seen[1][0], 2)]
     assert screen.frames[1]["progress"]["step"] == seen[1][0] > 0
     assert screen.frames[1]["loss"]["traces"]["loss"]["steps"] == seen[1][0]
-    assert screen.latest["devices"]["compiled"]["count"] > 0
 
 
 class TestFailures:
