@@ -379,7 +379,7 @@ class ImpactModel:
             state = learner.state_of(value, trained.state)
             if trained.is_wrecked and state is trained.state:
                 state = None  # the next training begins anew
-            self._trained = replace(trained, state=state).with_vi_result(value)
+            self._trained = trained.with_vi_result(value, state)
 
     @property
     def input_schema(self) -> InputSchema | None:
@@ -394,15 +394,7 @@ class ImpactModel:
     def _vi_state(self, state: SVIState | None) -> None:
         self._svi("_vi_state")
         with self._one_change.begin("setting the state"):
-            self._trained = replace(
-                self._trained,
-                state=state,
-                ending="",
-                is_wrecked=False,
-                by_hand=None,
-                trainings=None,
-                row_labels=None,
-            )
+            self._trained = self._trained.with_state(state)
 
     @property
     def temp_dir(self) -> str | None:

@@ -55,10 +55,10 @@ def describe(
         Names, numbers, lists and dicts only. Each site has its ``kind``, its ``shape`` at the rows
         of the training data (``None`` where their number is unknown), its ``dtype``, its
         ``plates``, ``dims`` (its named dimensions, or ``None``), and ``draw_shape`` where the
-        posterior holds it. ``trained_on`` has the number of
-        rows, the size of a batch, and by field the shape and type of a row and, of up to 64
-        columns, the smallest and largest value of each (``low``, ``high``); it is ``None`` before
-        training. ``ending`` says how the last training ended, if it was interrupted or diverged.
+        posterior holds it. ``trained_on`` has the number of rows, the size of a batch, and by field
+        the shape and type of a row and, of up to 64 columns, the smallest and largest value of each
+        (``low``, ``high``); it is ``None`` before training. ``ending`` says how the last training
+        ended, if it was interrupted or diverged.
     """
     sites = describe_sites(spec) if spec else {}
     for name in sites:  # the trace is that of a batch

@@ -228,17 +228,21 @@ class Trained:
             row_labels=None,
         )
 
-    def with_vi_result(self, vi_result: ViResult) -> Trained:
-        """Return the same with other parameters; for predictions with a user's draws as well."""
-        new = replace(
+    def with_state(self, state: SVIState | None) -> Trained:
+        """Return the same with a state from elsewhere."""
+        return replace(
             self,
-            vi_result=vi_result,
+            state=state,
             ending="",
             is_wrecked=False,
             by_hand=None,
             trainings=None,
             row_labels=None,
         )
+
+    def with_vi_result(self, vi_result: ViResult, state: SVIState | None) -> Trained:
+        """Return the same with other parameters; for predictions with a user's draws as well."""
+        new = replace(self.with_state(state), vi_result=vi_result)
         if new.fitted is None:
             return new
         return replace(new, fitted=replace(new.fitted, params=new.params, result_since=True))

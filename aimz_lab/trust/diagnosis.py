@@ -28,7 +28,7 @@ from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.chain_checks import WorstMixed, chain_findings, chain_table, worst_mixed
 from aimz_lab.trust.guide_advice import better_draws
-from aimz_lab.trust.guide_checks import GuideExamination, examine_guide, rows_finding
+from aimz_lab.trust.guide_checks import GIVEN, GuideExamination, examine_guide, rows_finding
 from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
 from aimz_lab.trust.posterior_checks import (
     beside,
@@ -391,8 +391,7 @@ def _of_chains(model: Examined, rows: ExaminedRows) -> ChainAdvice:
 
 def _unknown_origin() -> Finding:
     text = "nothing is known of where the draws come from, so that only predictions are judged"
-    advice = "If they are of chains, say of how many: im.set_posterior_sample(draws, num_chains=4)."
-    return Finding("posterior", "amber", text, advice)
+    return Finding("posterior", "amber", text, GIVEN)
 
 
 def _judge_predictions(

@@ -64,7 +64,7 @@ class GuideExamination:
 
 _RESTART = "Start anew, with a lower learning rate or scaled inputs."
 _ANEW = "Draw anew: im.set_posterior_sample(im.sample(return_datatree=False))."
-_GIVEN = "If they are of chains, say of how many: im.set_posterior_sample(draws, num_chains=4)."
+GIVEN = "If they are of chains, say of how many: im.set_posterior_sample(draws, num_chains=4)."
 _DISCRETE = "its discrete latent sites cannot be summed out row by row"
 
 
@@ -160,7 +160,7 @@ def _judged(
             origin = "set by hand" if is_given else "drawn before more training"
             origin += f" before {since}" if is_given and since else ""
             why = f"the posterior's draws of {other} are not the guide's ({origin})"
-            advice = _GIVEN if is_given and not since else _ANEW
+            advice = GIVEN if is_given and not since else _ANEW
             return GuideExamination(None, (_unknown(why, advice),))
     return GuideExamination(
         drawn, (), by_row, needs_likelihood=discrete, sites=frozenset(spec.sites)

@@ -10,6 +10,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
+from tests.lab.cells import GATED
+
 LOOP = """
 from aimz_lab import lab
 for epochs in (2, 3):
@@ -38,24 +40,8 @@ def test_each_run_leaves_a_picture_and_nothing_else(tmp_path, repository, monkey
     assert "widget-view" not in page
 
 
-BEHIND = """
-import jax, numpyro, numpy as np, time
-import numpyro.distributions as dist
-from numpyro.infer import SVI, Trace_ELBO, autoguide
-from aimz_lab import Callback, ImpactModel, lab
-
-def line(X, y=None):
-    slope = numpyro.sample("slope", dist.Normal(0, 1))
-    numpyro.sample("y", dist.Normal(slope * X, 1), obs=y)
-
-class Gate(Callback):
-    def on_epoch_end(self, run, epoch):
-        while epoch == 2 and not opened:
-            time.sleep(0.01)
-
-X, opened = np.linspace(-1, 1, 40), []
-svi = SVI(line, autoguide.AutoNormal(line), numpyro.optim.Adam(0.01), Trace_ELBO())
-im = ImpactModel(line, jax.random.key(0), svi=svi)
+BEHIND = f"""
+{GATED}
 handle = im.fit(X, X, batch_size=20, epochs=4, callbacks=[Gate()], blocking=False)
 handle
 """

@@ -10,29 +10,15 @@ pytest.importorskip("ipykernel", reason="needs the lab extra: pip install 'aimz_
 
 from jupyter_client.manager import start_new_kernel
 
+from tests.lab.cells import GATED
+
 pytestmark = pytest.mark.slow
 
-SETUP = """
+SETUP = f"""
 import os
 os.environ.pop("CI", None), os.environ.pop("PYTEST_CURRENT_TEST", None)
 os.environ.pop("PYTEST_VERSION", None), os.environ.pop("GITHUB_ACTIONS", None)
-import time, jax, numpyro, numpy as np
-import numpyro.distributions as dist
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, autoguide
-from aimz_lab import Callback, ImpactModel, lab
-
-def line(X, y=None):
-    slope = numpyro.sample("slope", dist.Normal(0, 1))
-    numpyro.sample("y", dist.Normal(slope * X, 1), obs=y)
-
-class Gate(Callback):
-    def on_epoch_end(self, run, epoch):
-        while epoch == 2 and not opened:
-            time.sleep(0.01)
-
-X = np.linspace(-1, 1, 40)
-svi = SVI(line, autoguide.AutoNormal(line), numpyro.optim.Adam(0.01), Trace_ELBO())
-im = ImpactModel(line, jax.random.key(0), svi=svi)
+{GATED}
 chains = ImpactModel(line, jax.random.key(0), inference=MCMC(NUTS(line), num_warmup=20,
                                                              num_samples=20))
 """

@@ -29,7 +29,6 @@ _REACH = 3 * 1.4826
 # Nats. Two posteriors this close cannot be distinguished in practice.
 _LEAST_FALL = 0.1
 
-
 # Parts of a run whose means are compared, and standard errors that a rise has to exceed.
 _RISE_SHARES = (64, 32, 16, 8)
 _RISE_ERRORS = 4.0

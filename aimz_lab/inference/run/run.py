@@ -147,6 +147,7 @@ class Run:
         self.in_background = False
         self.activity = ""
         self.call: int | None = None
+        self.first_step_at: float | None = None
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()
         self._best_so_far = BestSoFar()
@@ -158,7 +159,6 @@ class Run:
         self._get_provenance: Callable[[], JsonObject] | None = None
         self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._began: float | None = None
-        self.first_step_at: float | None = None
         self._paused_at: float | None = None
         self._epochs_over: tuple[int, int] | None = None  # and the steps in them
         self._ended: float | None = None
