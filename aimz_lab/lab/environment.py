@@ -25,8 +25,8 @@ def place(stream: IO[str] | None = None) -> Place:
     Returns:
         ``"page"``: a notebook whose cell was run from a page. ``"console"``: a kernel at whose
         console somebody types. ``"kernel"``: a kernel driven by a program, such as a notebook that
-        is being converted. ``"automation"``: continuous
-        integration or a test. ``"terminal"`` and ``"pipe"``: what ``stream`` is connected to.
+        is being converted. ``"automation"``: continuous integration or a test. ``"terminal"`` and
+        ``"pipe"``: what ``stream`` is connected to.
     """
     if kernel() is not None:
         if automated():

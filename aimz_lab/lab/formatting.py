@@ -33,6 +33,7 @@ from aimz_lab.progress import (
 __all__ = [
     "STATUS_WORDS",
     "count",
+    "curve_words",
     "draws",
     "duration",
     "first_lines",
@@ -54,6 +55,7 @@ __all__ = [
 
 _MOST_DIGITS = 12
 _LEAST_SHARE = 0.001
+_OF_CHAINS = {"diverging": "divergences", "n_steps": "leapfrog steps"}
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
@@ -161,17 +163,16 @@ def first_lines(run: Run) -> tuple[str, str]:
     """Return what a line says when a run begins: in the foreground, and in the background.
 
     Args:
-        run: The run; the second line is empty unless it goes on in the background.
+        run: The run.
+
+    Returns:
+        Both lines; the second is empty unless the run goes on in the background.
     """
-    behind = (
-        ""
-        if not run.in_background
-        else (
-            f"{run.info.model}: {'sampling' if run.info.is_sampling else 'training'} in the "
-            "background · lab.running() says how far it is"
-        )
-    )
-    return f"{run.info.model}: preparing · compiling the first step", behind
+    first = f"{run.info.model}: preparing · compiling the first step"
+    if not run.in_background:
+        return first, ""
+    doing = "sampling" if run.info.is_sampling else "training"
+    return first, f"{run.info.model}: {doing} in the background · lab.running() says how far it is"
 
 
 def why_ended(run: Run) -> str:
@@ -218,9 +219,6 @@ def spread(values: Iterable[float]) -> str:
     ordered = sorted(values)
     low, high = (number(float(end), 2) for end in (ordered[0], ordered[-1]))
     return low if low == high else f"{low} to {high}"
-
-
-_OF_CHAINS = {"diverging": "divergences", "n_steps": "leapfrog steps"}
 
 
 def curve_words(name: str, *, is_sampling: bool) -> str:

@@ -20,7 +20,9 @@ _SPANS = frozenset(
     for name in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
 )
 _COMPILED = "/jax/core/compile/backend_compile_duration"
-_LOADED = "/jax/compilation_cache/cache_retrieval_time_sec"
+LOADED = "/jax/compilation_cache/cache_retrieval_time_sec"
+"""A program that JAX reads from its folder is traced and lowered, and not compiled."""
+
 _KEPT = 64
 """Spans in which a later one may lie; those inside of one are joined in it."""
 
@@ -34,7 +36,7 @@ class _CompileTime:
     def record(self, event: str, seconds: float, **_: Any) -> None:
         """Add an event of :mod:`jax.monitoring`."""
         own = self._of_thread
-        if event in (_COMPILED, _LOADED):  # one that was loaded ends as if it were compiled
+        if event in (_COMPILED, LOADED):  # one that was loaded ends as if it were compiled
             own.programs = self.programs + (1 if event == _COMPILED else -1)
         if event not in _SPANS:
             return

@@ -155,7 +155,7 @@ def test_each_share_of_the_time_has_a_colour_of_its_own(page, surface, text):
     page.get_by_text("Devices", exact=True).click()
     devices = page.locator("details", has=page.get_by_text("Devices", exact=True)).inner_text()
     assert "2 compilations, 25 s before the first step, 0.5 s since the first step" in devices
-    assert "39 s of compiling took the run 26 s" in devices
+    assert "of 39 s of compiling, the run waited for 26 s" in devices
     assert "preparing, up to the first step 8.3%" in devices
     found = page.locator(".aimz-legend .aimz-swatch[class*=time]").evaluate_all(COLORS)
     theme = page.locator("section.aimz").get_attribute("data-theme")

@@ -156,8 +156,8 @@ class Comparison(pd.DataFrame):
             else:
                 cells = ["" if _is_missing(value) else write(value) for value in values]
             if name == "weight":
-                pairs = zip(self.columns, cells, strict=True)
-                cells = [cell + ", uncertain" * (run in self._uncertain()) for run, cell in pairs]
+                near, pairs = self._uncertain(), zip(self.columns, cells, strict=True)
+                cells = [cell + ", uncertain" * (run in near) for run, cell in pairs]
             if any(cells):
                 # The words are for people; the name is what `.loc` takes.
                 rows.append([words if words == name else f"{words} ({name})", *cells])

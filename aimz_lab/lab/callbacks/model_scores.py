@@ -310,9 +310,9 @@ def compared_loo(found: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
         }  # fmt: skip
         if rank and abs(less) < 2 * error:
             with_loo[name].notes.append(
-                f"elpd is {formatting.number(-less)} below that of {best}, with a standard error "
-                f"of {formatting.number(error)}: these rows do not tell the two models apart, and "
-                "a weight says little"
+                f"elpd is {formatting.number_beside(-less, error)} below that of {best}, with a "
+                f"standard error of {formatting.number(error)}: these rows do not tell the two "
+                "models apart, and a weight says little"
             )
         of_draws = float(np.hypot(with_loo[name].loo.draws_se, with_loo[best].loo.draws_se))
         if rank and abs(less) < 2 * of_draws:

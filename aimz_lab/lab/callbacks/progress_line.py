@@ -27,8 +27,8 @@ class ProgressLine(Display):
     For chains: draws, divergences, step size, the worst R-hat, the least effective sample size.
 
     On a terminal and in a notebook the line is written over itself; elsewhere a new one comes every
-    ten seconds. The last line stays, and says how the run ended. Of a fit in the background, a
-    terminal gets a line at the begin and that of the end.
+    ten seconds. The last line stays, and says how the run ended. For a fit in the
+    background, a terminal gets one line at the beginning and one at the end.
 
     Args:
         stream: Where to write; by default the output of a notebook's cell, or else standard error,

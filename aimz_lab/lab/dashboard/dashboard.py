@@ -53,8 +53,9 @@ class LiveDashboard(Display):
     the card keeps it until you close it, and :func:`~aimz_lab.lab.show` puts it into a cell.
     :func:`~aimz_lab.lab.running` lists every run of the process.
 
-    A terminal or a console gets one line, and of a fit in the background its begin and its end; a
-    notebook that a program executes gets the picture; continuous integration and tests get nothing.
+    A terminal or a console gets one line (for a fit in the background, one at its beginning and one
+    at its end); a notebook that a program executes gets the picture; continuous integration and
+    tests get nothing.
 
     Args:
         view: Where to show the run. ``"auto"`` chooses; ``"page"`` is the live page, ``"picture"``
@@ -144,7 +145,7 @@ class LiveDashboard(Display):
             if not is_open and self._next_view is None:
                 self._next_view = self._new_view()
             (self._next_view or self.view).prepare(preparing)
-            if is_open and not self.run.is_preparing:
+            if is_open and not self.run.is_preparing and not self.run.activity:
                 self._show_progress(self.run)
         finally:
             self._opening.release()

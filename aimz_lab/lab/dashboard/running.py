@@ -29,7 +29,7 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     from anywidget import AnyWidget
 
-_AGAIN = "lab.running() again says where they are then."
+_AGAIN = "Call lab.running() again to see where they are."
 
 
 @public

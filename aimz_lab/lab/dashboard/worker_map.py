@@ -13,12 +13,13 @@ from aimz_lab.lab.dashboard.call_frames import frame_of, position, record_of_cal
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.moving_text import MovingText
 from aimz_lab.lab.dashboard.static import module, style
-from aimz_lab.lab.dashboard.views import WIDGET_MIME
+from aimz_lab.lab.dashboard.views import widget_bundle
 from aimz_lab.lab.dashboard.widget import keep_for_pages
 from aimz_lab.lab.environment import kernel
 from aimz_lab.lab.throttle import Throttle
 from aimz_lab.progress import QUIET_S
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.notebook_output import show_output
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -78,8 +79,6 @@ class WorkerMap:
         keep_for_pages(self.widget)
 
     def _open(self, log: CallLog) -> None:
-        from IPython.display import display
-
         model_id = uuid.uuid4().hex
         meta = {"model_id": model_id, "kernel": log.kernel, "link": log.link}
         self.widget = _map_class()(model_id=model_id, meta=meta, call=frame_of(log))
@@ -87,9 +86,7 @@ class WorkerMap:
         answer_reloaded_pages(kernel())
         self.widget.on_msg(lambda _, message, __: self._take(message, log))
         self._text = MovingText(model_id)
-        model = {"version_major": 2, "version_minor": 0, "model_id": model_id}
-        bundle = {WIDGET_MIME: model, "text/plain": f"{log.kernel}: {position(log)}"}
-        self._output = display(bundle, raw=True, metadata={}, display_id=True)
+        self._output = show_output(widget_bundle(model_id, f"{log.kernel}: {position(log)}"))
 
     def _take(self, message: dict[str, Any], log: CallLog) -> None:
         # On a subshell's thread, while the cell runs on the main one.

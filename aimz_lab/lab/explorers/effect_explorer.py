@@ -124,11 +124,10 @@ def explore_effect(
     ``{name}_baseline``: a value for all rows, or ``"observed"`` (``"not set"`` for a site). Further
     controls are ``by`` (groups of rows), ``site``, ``contrast``, and ``curve``, the input that the
     average is drawn over: in a small chart for each of up to 12 groups, if there are more than
-    three. An odds ratio is offered for flags and probabilities, a ratio for
-    averages of one sign. If an input has the name of one of these controls, its own control has
-    ``_`` after the name. Scenarios that were computed are kept, and a pinned one stays to compare
-    with. With many draws and rows the effect comes first, and the curve grows; ``explorer.wait()``
-    waits for it.
+    three. An odds ratio is offered for flags and probabilities, a ratio for averages of one sign.
+    If an input has the name of one of these controls, its own control has ``_`` after the name.
+    Scenarios that were computed are kept, and a pinned one stays to compare with. With many draws
+    and rows the effect comes first, and the curve grows; ``explorer.wait()`` waits for it.
 
     The numbers are those of :meth:`aimz_lab.ImpactModel.estimate_effect` and
     :meth:`~aimz_lab.ImpactModel.sweep` with the same key, to the last bit; ``explorer.code()``

@@ -19,7 +19,7 @@ from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.moving_text import needs_kernel
-from aimz_lab.lab.dashboard.views import WIDGET_MIME
+from aimz_lab.lab.dashboard.views import widget_bundle
 from aimz_lab.lab.explorers.charts import Chart, Handle, Layer, View
 from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.explorers.static import module, style
@@ -146,13 +146,10 @@ class Page:
 
     def display(self) -> None:
         """Show the panel in the cell that asks, with the picture below."""
-        from IPython.display import display
-
         bundle, metadata = _still(self._explorer, self._id)
-        model = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
         text = needs_kernel(self._explorer.title or "Explorer")
-        display({WIDGET_MIME: model, "text/plain": text}, raw=True)
-        self._handles.append(display(bundle, raw=True, metadata=metadata, display_id=True))
+        show_output(widget_bundle(self.box.model_id, text))
+        self._handles.append(show_output(bundle, metadata))
 
     def tell(self, number: int, asked_at: float) -> None:
         """Send the answer of a question, or the problem with it.

@@ -101,8 +101,8 @@ class PredictionChecks:
         - ``"test statistics"``: of the observed values and of the draws, with the posterior
           predictive p-value ``P(T(y_rep) >= T(y))``, ties halved (Gelman, Meng and Stern 1996).
         - ``"PIT"``: the distribution of each value's rank among its predictions, minus a uniform
-        one, with the band that contains the whole curve of a calibrated model with 95% probability
-          (Säilynoja, Bürkner and Vehtari 2022).
+          one, with the band that contains the whole curve of a calibrated model with 95%
+          probability (Säilynoja, Bürkner and Vehtari 2022).
         - ``"coverage"``: the share of the values within central intervals, by level; with
           ``column`` at one ``level``, for rows with like values. The share of a calibrated model
           lies between ``low`` and ``high`` with 95% probability.

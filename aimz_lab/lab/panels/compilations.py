@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from aimz_lab.preparing import calls
+from aimz_lab.system.compile_time import LOADED
 
 # One compilation reports three spans under one name: tracing, lowering and XLA's own work. The last
 # one ends the compilation.
@@ -25,9 +26,6 @@ _SPANS = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",
 )
-_LOADED = "/jax/compilation_cache/cache_retrieval_time_sec"
-"""A program that JAX reads from its folder is traced and lowered, and not compiled."""
-
 _KEPT = 512
 
 Span = tuple[float, float]
@@ -88,7 +86,7 @@ class CompilationLog:
     def record(self, event: str, seconds: float, **details: Any) -> None:
         """Add an event of :mod:`jax.monitoring`."""
         thread = threading.get_ident()
-        if event == _LOADED:
+        if event == LOADED:
             self._loading.add(thread)
         if event not in _SPANS:
             return

@@ -70,19 +70,21 @@ class DevicesPanel(Panel):
         where = "before the first step" if run.step == 0 else f"by step {run.step:,}"
         if self._batch_sizes and new_sizes:
             where += f", first batch of {', '.join(f'{n:,}' for n in new_sizes)} rows"
+        new_spans: list[Span] = []
         for compilation in compilation_log().since(self._looked_at or 0):
             if self._looked_at not in (None, compilation.number):
                 self._knows = False  # the log has forgotten some
             self._looked_at = compilation.number + 1
             if self._is_own(compilation, run):
                 before = self._programs.get(compilation.name, {"count": 0, "seconds": 0.0})
-                self._spans = joined([*self._spans, *compilation.spans])
+                new_spans += compilation.spans
                 self._programs[compilation.name] = {
                     "name": compilation.name,
                     "count": before["count"] + 1,
                     "seconds": before["seconds"] + compilation.seconds,
                     "cause": where,
                 }
+        self._spans = joined([*self._spans, *new_spans])
         self._batch_sizes.update(new_sizes)
 
     def _is_own(self, compilation: Compilation, run: Run) -> bool:

@@ -291,7 +291,7 @@ def _with_group(source: ImpactModel | xr.DataTree, group: str) -> xr.DataTree:
     if not isinstance(tree, xr.DataTree) or group not in tree:
         msg = f"This picture is of a fitted model, or of a tree with the group {group!r}."
         raise ArgumentError(msg)
-    return tree.map_over_datasets(_with_numbers)
+    return tree.assign({group: xr.DataTree(_with_numbers(tree[group].to_dataset()))})
 
 
 def _with_numbers(group: xr.Dataset) -> xr.Dataset:

@@ -268,6 +268,10 @@ def test_once_the_first_step_has_begun_the_page_shows_the_clock_and_no_preparati
     progress = screen.latest["progress"]
     assert (progress["words"], progress["step"]) == ("running", 0)
     assert progress["trained_s"] > 0 == screen.frames[0]["progress"]["trained_s"]
+    run.activity = "compiling the steps for the new learning rate"
+    before = len(screen.frames)
+    dashboard.on_preparing(replace(told, activity=run.activity))
+    assert len(screen.frames) == before  # a frame of the clock would take these words away
 
 
 @pytest.mark.allow_rank_promotion

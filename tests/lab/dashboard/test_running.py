@@ -179,7 +179,7 @@ class TestTable:
         monkeypatch.setattr("IPython.display.display", outputs.display)
         lab.running()._ipython_display_()
         assert len(outputs) == 1 + has_widgets
-        assert outputs[-1]["text/plain"].endswith("lab.running() again says where they are then.")
+        assert outputs[-1]["text/plain"].endswith("Call lab.running() again to see where they are.")
         for lifecycle in two:
             lifecycle.finish("stopped", "enough")
         words = outputs[-1]

@@ -13,7 +13,7 @@ import {
   tickLabels,
   unpack,
 } from "./math.js";
-import { lastChange, rateLabels, rateMarks, rateWords } from "./marks.js";
+import { lastChange, plate, rateLabels, rateMarks, rateWords } from "./marks.js";
 import { axisWords, linearView, verticalView } from "./view.js";
 
 const MOST_PREVIOUS = 4;
@@ -383,14 +383,6 @@ function warmupName(ctx, { box, x, warmup: last, total }, colors) {
   ctx.textAlign = "left";
   ctx.textBaseline = "middle";
   ctx.fillText("warm-up", box.left + 9, 19);
-}
-
-// Below a name: a line that shows between the letters reads as one of them.
-function plate(ctx, left, top, width, colors) {
-  ctx.fillStyle = colors.surface;
-  ctx.globalAlpha = 0.8;
-  ctx.fillRect(left, top, width, 16);
-  ctx.globalAlpha = 1;
 }
 
 function raw(ctx, shown, colors) {

@@ -25,6 +25,14 @@ export function rateMarks(ctx, shown, colors) {
   ctx.setLineDash([]);
 }
 
+/** A ground below a name: a line that shows between the letters reads as one of them. */
+export function plate(ctx, left, top, width, colors) {
+  ctx.fillStyle = colors.surface;
+  ctx.globalAlpha = 0.8;
+  ctx.fillRect(left, top, width, 16);
+  ctx.globalAlpha = 1;
+}
+
 /** Write the new rate above each line where it has room, on a ground of its own; the last one has it. */
 export function rateLabels(ctx, shown, colors) {
   ctx.textBaseline = "top";
@@ -36,10 +44,7 @@ export function rateLabels(ctx, shown, colors) {
     const fits = left + width < free;
     if (!fits && i > 0) return;
     const from = fits ? left : left - width;
-    ctx.fillStyle = colors.surface; // a curve that shows between the letters reads as one of them
-    ctx.globalAlpha = 0.8;
-    ctx.fillRect(from - 2, TOP - 2, width + 4, LINES - TOP);
-    ctx.globalAlpha = 1;
+    plate(ctx, from - 2, TOP - 2, width + 4, colors);
     ctx.fillStyle = colors.rate;
     ctx.fillText(text, from, TOP);
     free = from - GAP;

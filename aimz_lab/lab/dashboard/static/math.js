@@ -29,7 +29,7 @@ export function averagedSteps(step, epoch) {
 export function smoothing(step, epoch) {
   const n = averagedSteps(step, epoch);
   return n > 1 ? `Mean of the last ${count(n)} steps; at earlier steps, of ${count(n)} or fewer`
-    : "Mean of the last steps, of one so far";
+    : "Mean of the last steps; so far, of a single one";
 }
 
 /**

@@ -129,7 +129,7 @@ export function devicesPanel() {
 }
 
 /** How many programs were compiled, and the time that passed for it. */
-export function compilations({ count: n, passed: [before, since] }) {
+function compilations({ count: n, passed: [before, since] }) {
   const waits = [[before, "before the first step"], [since, "since the first step"]]
     .filter(([seconds]) => seconds >= SEEN_S).map(([seconds, when]) => `${duration(seconds)} ${when}`);
   return n ? [plural(n, "compilation"), ...waits].join(", ") : "no compilation";
@@ -163,7 +163,7 @@ function compilationTable({ count: n, seconds, longest }) {
 
 function sideBySide({ seconds, passed: [before, since] }) {
   return h("p", { class: "aimz-note" }, seconds - before - since < SEEN_S ? ""
-    : `Some compiled side by side, or beside the steps: ${duration(seconds)} of compiling took the run ${duration(before + since)}.`);
+    : `Some compiled side by side, or beside the steps: of ${duration(seconds)} of compiling, the run waited for ${duration(before + since)}.`);
 }
 
 /** The parameters of the guide that moved most. */
