@@ -55,6 +55,7 @@ from aimz_lab.errors import (
     AimzLabError,
     AimzLabWarning,
     ArgumentError,
+    ArtifactError,
     CallError,
     FitWarning,
     InferenceError,
@@ -2375,7 +2376,8 @@ class ImpactModel:
 
         Raises:
             ArgumentError: If ``path`` is no path of this machine, such as a URL.
-            ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts.
+            ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts; or
+                if draws that you set are of before more training.
             ArtifactWriteError: If it cannot be written.
             BusyError: If another call changes the model, such as a fit on another thread.
 
@@ -2392,7 +2394,13 @@ class ImpactModel:
         """
         with self._one_change.begin("save"):
             trained = self._trained.settled
-            is_outdated = trained.fitted is not None and trained.fitted.is_outdated
+            fitted = trained.fitted
+            if fitted is not None and fitted.is_given and fitted.since:
+                msg = (
+                    f"A saved model has one state. {draws_of_before(fitted)} "
+                    "im.set_posterior_sample(im.posterior) keeps your draws with the present state."
+                )
+                raise ArtifactError(msg)
             state = ModelState(
                 rng_key=self.rng_key,
                 n_obs=self._n_obs,
@@ -2407,8 +2415,9 @@ class ImpactModel:
                 posterior=trained.posterior,
                 table=None if self._table is None else self._table.as_plain(),
                 fingerprint=trained.fingerprint,
-                steps_since=trained.fitted.steps_since if is_outdated else 0,
-                result_since=is_outdated and trained.fitted.result_since,
+                has_given_draws=fitted is not None and fitted.is_given,
+                steps_since=0 if fitted is None else fitted.steps_since,
+                result_since=fitted is not None and fitted.result_since,
             )
             return save_model(path, self._kernel, self._inference, state)
 
@@ -2750,6 +2759,7 @@ class ImpactModel:
             known = known.with_posterior(state.posterior, state.fingerprint)
             fitted = replace(
                 known.fitted,
+                is_given=state.has_given_draws,
                 why_not=state.why_not,
                 steps_since=state.steps_since,
                 result_since=state.result_since,

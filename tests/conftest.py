@@ -32,6 +32,7 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from nbmake.pytest_items import NotebookItem
 
 # Tracing makes garbage by the million; a tenth of a run went into looking for it so often.
@@ -73,6 +74,16 @@ def pytest_collection_finish() -> None:
     """Leave modules and tests out of later garbage collections: a tenth of a run's time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def compiled_anew() -> Iterator[None]:
+    """Compile without the cache on disk: what it has is loaded, and not compiled."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)

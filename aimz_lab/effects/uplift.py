@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _FRACTIONS = np.linspace(0, 1, 51)
 _RESAMPLES = 200
 _BEYOND = 1.645  # standard errors that chance exceeds once in 20
+_ROUNDING = 1e-12  # of the outcomes, which an area of nothing may keep
+_LEAST_ROWS = 5  # of each arm; fewer outcomes have no standard error to speak of
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Uplift:
             ends of the band of rankings by each draw; and ``random``, that of no ranking.
         qini: The area between gain and random, of the ranking by mean effects (Radcliffe, 2007).
         qini_draws: The same for the ranking by each draw.
-        qini_se: Standard error of the area over other rows, by 200 bootstrap samples of the rows.
+        qini_se: Standard error of the area over other rows, by 200 bootstrap samples of the rows;
+            NaN with fewer than 5 treated or untreated rows.
         auuc: The area below the gain.
         calibration: For each bin of rows by mean effect, the effect that was predicted, with its
             interval, and the one observed, with its standard error.
@@ -72,11 +75,13 @@ class Uplift:
         left = f" ({few} others have too few treated or untreated rows to tell)" if few else ""
         is_better = self.qini > _BEYOND * self.qini_se
         said = "the ranking is better than chance" if is_better else "it may be chance"
-        error = number_beside(self.qini_se, spread, 3)
+        error = f"Over other rows its standard error is {number_beside(self.qini_se, spread, 3)}"
+        if np.isnan(self.qini_se):
+            error, said = f"An arm has fewer than {_LEAST_ROWS} rows", "too few to tell from chance"
         return (
             f"Rows ranked by their mean effect gain {mean} more per row than at "
             f"random (the Qini area; {self.prob:.0%} of the draws' own rankings: "
-            f"{low} to {high}). Over other rows its standard error is {error}: {said}. "
+            f"{low} to {high}). {error}: {said}. "
             f"In {int(off.sum())} of "
             f"{judged} bins the observed effect is more than two standard errors from the "
             f"predicted one{left}. Observed "
@@ -177,6 +182,8 @@ def uplift(
     )
     table = _calibration(np.concatenate(predicted), codes, data, prob)
     qini, by_draw = _area(gain - line), _area(each - line)
+    if abs(qini) < _ROUNDING * np.abs(y).max():
+        qini = 0.0
     return Uplift(curve, qini, by_draw, _error(mean, *data), _area(gain), table, prob, of_drawn)
 
 
@@ -243,6 +250,9 @@ def _gain(effect: np.ndarray, y: np.ndarray, flags: np.ndarray, weight: np.ndarr
 
 def _error(effect: np.ndarray, *data: np.ndarray) -> float:
     """Standard error of the Qini area of a ranking, by the bootstrap over rows."""
+    flags = data[1]
+    if min(flags.sum(), (~flags).sum()) < _LEAST_ROWS:
+        return np.nan
     rng, areas = np.random.default_rng(0), []
     for _ in range(_RESAMPLES):
         rows = rng.integers(len(effect), size=len(effect))

@@ -18,7 +18,7 @@ from aimz_lab.system.leftovers import make_folder, remove_folder, remove_leftove
 from aimz_lab.system.paths import local_path, remedy_of
 from aimz_lab.types import JsonObject, shown
 
-FORMAT = 5
+FORMAT = 6
 _KIND = "aimz_lab model"
 _MANIFEST = "model.json"
 _ARRAYS = "arrays.npz"

@@ -76,7 +76,8 @@ class ModelState:
         posterior: The draws, or ``None``.
         table: How tables are read, as JSON values, or ``None``.
         fingerprint: Checksums that recognise the training rows, or ``None``.
-        steps_since: Steps of ``train_on_batch`` since the draws, if these are outdated by them.
+        has_given_draws: Whether the user has set the draws.
+        steps_since: Steps of ``train_on_batch`` since the draws.
         result_since: Whether the draws are of before ``vi_result`` was set.
     """
 
@@ -93,6 +94,7 @@ class ModelState:
     posterior: Posterior | None = None
     table: JsonObject | None = None
     fingerprint: TrainingFingerprint | None = None
+    has_given_draws: bool = False
     steps_since: int = 0
     result_since: bool = False
 
@@ -129,6 +131,7 @@ def save_model(
         "ending": state.ending,
         "wrecked": state.is_wrecked,
         "why_not": state.why_not,
+        "given": state.has_given_draws,
         "steps_since": state.steps_since,
         "result_since": state.result_since,
         "schema": state.schema.as_plain() if state.schema else None,
@@ -187,6 +190,7 @@ class SavedModel:
             self._ending = self._fields["ending"].text()
             self._is_wrecked = self._fields["wrecked"].flag()
             self._why_not = self._fields["why_not"].text()
+            self._has_given_draws = self._fields["given"].flag()
             self._steps_since = self._fields["steps_since"].whole()
             self._result_since = self._fields["result_since"].flag()
 
@@ -313,6 +317,7 @@ class SavedModel:
             vi_result=result,
             posterior=posterior,
             fingerprint=fingerprint,
+            has_given_draws=self._has_given_draws,
             steps_since=self._steps_since,
             result_since=self._result_since,
         )
@@ -367,6 +372,7 @@ _FIELDS = (
     "ending",
     "wrecked",
     "why_not",
+    "given",
     "steps_since",
     "result_since",
     "schema",

@@ -184,6 +184,7 @@ def predict_request(
         fitted, data, inputs, extra, coords, intervention=intervention, condition=condition
     )
     known, note = _known_data(fitted, inputs, data, observed), ""
+    labels = replace(labels, are_moved=_are_moved(fitted, data, known))
     if group is None:
         if isinstance(data.rows, Mapping):
             note = known.why_predictions(len(next(iter(data.rows.values()))))
@@ -300,6 +301,21 @@ def _known_data(
     if observed is None:
         return known
     return known.beside(observed, data.rows, signature.output, trained)
+
+
+def _are_moved(fitted: FittedKernel, data: PredictiveData, known: ObservedData) -> bool:
+    """Whether these are training rows in another order, or some of them; told where it matters."""
+    trained, draws = fitted.fingerprint, fitted.posterior.draws if fitted.posterior else {}
+    if trained is None or not any(trained.n_rows in values.shape[1:] for values in draws.values()):
+        return False
+    if known.are_trained:
+        return not known.are_in_order
+    output = fitted.signature.output
+    if not isinstance(data.rows, Mapping) or output not in data.rows:
+        return False
+    if trained.is_of(data.rows, output) and trained.has_outputs(data.rows[output]):
+        return False
+    return trained.likeness(data.rows).are_trained
 
 
 def _posterior_rows(

@@ -33,6 +33,7 @@ class CallLabels:
         shuffled: Whether a loader reads the rows in a shuffled order.
         trained: Labels of the rows that the posterior was trained on.
         values: Labels along each axis of the values set for sites, by argument and site.
+        are_moved: Whether these are training rows in another order, or some of them.
     """
 
     rows: AxisLabels | None = None
@@ -40,6 +41,7 @@ class CallLabels:
     shuffled: bool = False
     trained: AxisLabels | None = None
     values: Mapping[tuple[str, str], tuple[AxisLabels | None, ...]] = field(default_factory=dict)
+    are_moved: bool = False
 
 
 def set_values(argument: str, values: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
@@ -125,7 +127,7 @@ def check_value_labels(
     Raises:
         DataError: If a value labels the same rows or columns in another order, has the rows on
             another axis, or has no labels where a loader shuffles the rows; or if draws with one
-            value per row were trained on other rows.
+            value per row were trained on other rows, or on these in another order.
     """
     by_row = [site for site in latents if spec.sites[site].row_axes]
     row = (
@@ -136,6 +138,13 @@ def check_value_labels(
             f"The posterior has one value per row of {', '.join(map(repr, by_row))}, and row {row} "
             f"was {labels.trained.text(row)} in training and is {labels.rows.text(row)} here. Pass "
             "the rows in the order of the training."
+        )
+        raise DataError(msg)
+    if by_row and labels.are_moved:
+        msg = (
+            f"The posterior has one value per row of {', '.join(map(repr, by_row))}, and these are "
+            "training rows in another order, or some of them. Pass all rows in the order of the "
+            "training."
         )
         raise DataError(msg)
     labelled = {site for argument, site in labels.values if argument != DRAWS}

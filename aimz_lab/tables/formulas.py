@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Literal
@@ -82,6 +82,13 @@ class Part:
         return is_formula and any(len(term.factors) > 1 for term in self.formula)
 
     @property
+    def takes_out(self) -> bool:
+        """Whether it takes out terms, as ``x - 1`` does outside of a function."""
+        if self.kind != "formula":
+            return False
+        return any(node.operator.symbol == "-" for node in _nodes(_tree(self.code)))
+
+    @property
     def has_intercept(self) -> bool:
         """Whether the user asked for a column of ones."""
         return _has_intercept(self.code)
@@ -108,7 +115,9 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
     """
     is_list = not isinstance(text, str)
     if is_list:
-        text = _joined(argument, text)
+        terms, text = text, _joined(argument, text)
+        for term in terms:  # one that takes out a term would reach into the others
+            _parsed(argument, term, _QUOTED.sub(partial(_stand_in, {}, term), term))
     if match := _CODED.fullmatch(text.strip()):
         column = match[2].strip("`")
         return Part(argument, text.strip(), match[1], (column,), frozenset({column}))
@@ -176,7 +185,7 @@ def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
             arithmetic outside of a function.
     """
     try:
-        tree = DefaultFormulaParser().get_ast(code)
+        tree = _tree(code)
         count = _terms(tree)
         if count > _MOST_TERMS:
             msg = (
@@ -214,12 +223,7 @@ def _arithmetic(tree: ASTNode | Token) -> str:
     Operators there are those of terms: ``x**2`` is the interactions of ``x`` with itself, which is
     ``x``; and ``x - z`` is the terms but ``z``, which is ``x`` too.
     """
-    nodes = [tree]
-    while nodes:  # a formula may be nested deeper than Python calls
-        node = nodes.pop()
-        if not isinstance(node, ASTNode):
-            continue
-        nodes += node.args
+    for node in _nodes(tree):
         symbol = node.operator.symbol
         if symbol == "~":
             return "has a ~ in front; leave it out, and write I(won == 0) for the opposite of won."
@@ -237,6 +241,20 @@ def _arithmetic(tree: ASTNode | Token) -> str:
         elif symbol == ":" and any(map(_is_number, node.args)):
             return "multiplies a term by a number; write it in a function, as in I(3 * x)."
     return ""
+
+
+def _tree(code: str) -> ASTNode | Token:
+    return DefaultFormulaParser().get_ast(code)
+
+
+def _nodes(tree: ASTNode | Token) -> Iterator[ASTNode]:
+    """Yield the operators of a formula, each with what it is applied to."""
+    nodes = [tree]
+    while nodes:  # a formula may be nested deeper than Python calls
+        node = nodes.pop()
+        if isinstance(node, ASTNode):
+            nodes += node.args
+            yield node
 
 
 def _is_number(part: ASTNode | Token) -> bool:

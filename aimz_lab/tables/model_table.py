@@ -72,7 +72,7 @@ class ModelTable:
 
         Raises:
             ArgumentError: If it names no argument of the kernel, or not its input; or if the
-                output is made of interactions.
+                output is made of interactions, or takes out terms.
         """
         if not isinstance(self.spec, TableSpec):
             msg = f"table= takes a TableSpec; got {type(self.spec).__name__}."
@@ -94,6 +94,12 @@ class ModelTable:
                 f"The formula {output.text!r} of the output {output.argument!r} has interactions "
                 "of columns, which are terms of a model. For one number a row write I(a * b) or "
                 "I(a / b)."
+            )
+            raise ArgumentError(msg)
+        if output is not None and output.takes_out:
+            msg = (
+                f"The formula {output.text!r} of the output {output.argument!r} takes out a term, "
+                "and subtracts nothing. For a difference write I(a - 1)."
             )
             raise ArgumentError(msg)
 

@@ -62,6 +62,19 @@ def test_equal_effects_have_no_order_and_a_wrong_ranking_none_of_the_gain():
     assert ": it may be chance." in reverse.text
 
 
+def test_few_rows_of_an_arm_and_a_constant_outcome_tell_nothing_from_chance():
+    few = effect(TRUE).isel(row=slice(0, 300))
+    two = np.arange(300) < 2
+    found = uplift(few, Y[:300], two)
+    assert np.isnan(found.qini_se)
+    assert "An arm has fewer than 5 rows: too few to tell from chance." in found.text
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        same = uplift(few, np.full(300, 0.1), rng.random(300) < 0.5, weights=rng.random(300) + 0.1)
+        assert same.qini == 0
+        assert "it may be chance" in same.text
+
+
 def test_bins_without_both_arms_are_not_judged():
     few = effect(TRUE).isel(row=slice(0, 3))
     said = uplift(few, Y[:3], [True, False, True], bins=3).text

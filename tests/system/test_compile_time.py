@@ -7,6 +7,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.system.compile_time import compiled_programs, compiled_s, waited_s
@@ -27,6 +28,7 @@ def test_functions_within_a_function_count_once_and_a_compiled_one_not_at_all():
     assert compiled_s() == before
 
 
+@pytest.mark.usefixtures("compiled_anew")
 def test_a_program_counts_once_it_is_compiled_and_not_as_it_is_traced():
     lowered = jax.jit(lambda x: x * 5 - 2).lower(1.0)
     before, seconds = compiled_programs(), compiled_s()

@@ -78,6 +78,12 @@ def test_arithmetic_outside_of_functions_is_refused(formula, instead):
         TableSpec(y=formula)
 
 
+@pytest.mark.parametrize("terms", [["x", "z - x"], ["x", "z", "x - z"], ["`x`", "z - `x`"]])
+def test_a_term_of_a_list_takes_nothing_out_of_the_others(terms):
+    with pytest.raises(ArgumentError, match=r"takes out a term that it does not have"):
+        TableSpec(X=terms)
+
+
 @pytest.mark.parametrize(
     ("formula", "columns"),
     [

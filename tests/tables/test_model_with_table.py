@@ -321,6 +321,7 @@ def test_refusals_change_nothing(im, table):
         (TableSpec(X="age", price="age"), "makes 'price', and the kernel's arguments are X"),
         ({"X": "age"}, "takes a TableSpec; got dict"),
         (TableSpec(X="age", y="age:pay"), r"has interactions of columns.*write I\(a \* b\)"),
+        (TableSpec(X="age", y="pay - 1"), r"subtracts nothing. For a difference write I\(a - 1\)"),
     ],
 )
 def test_a_description_that_does_not_fit_the_kernel(spec, said):

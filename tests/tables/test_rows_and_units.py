@@ -547,6 +547,22 @@ def test_a_fit_that_goes_on_with_other_rows_of_the_same_labels_keeps_none(table,
         assert rows_of(im.posterior_tree) == rows_of(im.sample()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+def test_draws_by_row_are_refused_for_training_rows_in_another_order(table, tmp_path):
+    """Also where nobody knows the labels of the training's rows."""
+    im = fitted_by_row(table)
+    moved = table.sample(frac=1, random_state=0).reset_index(drop=True)
+    loaded = ImpactModel.load(im.save(tmp_path / "model"), by_row, new_svi(by_row))
+    given = fitted_by_row(table)
+    given.set_posterior_sample(given.posterior)
+    for one in (im, loaded, given):
+        for call in (one.predict, one.log_likelihood):
+            with pytest.raises(DataError, match="one value per row of 'own', and these are trai"):
+                call(moved, shard_axis="draw", progress=False)
+        assert "posterior_predictive" in in_memory(one, table, shard_axis="draw")
+
+
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
 @pytest.mark.parametrize(
     ("index", "labels"),

@@ -12,6 +12,7 @@ import pytest
 from aimz_lab import ImpactModel
 from aimz_lab.errors import (
     ArgumentError,
+    ArtifactError,
     DataError,
     FitWarning,
     NonFiniteLossError,
@@ -132,6 +133,23 @@ def test_predictions_after_a_loop_have_its_parameters():
     assert level > 0.1
     drawn = im.predict_on_batch(X).posterior_predictive.y
     np.testing.assert_allclose(drawn, level, atol=0.01)
+
+
+@pytest.mark.slow
+def test_draws_set_by_hand_are_saved_with_their_own_state_alone(tmp_path):
+    im = mean_field_model(with_parameter, numpyro.optim.SGD(1e-9))
+    im.train_on_batch(X, np.full(60, 9.0, np.float32), n_obs=60)
+    im.set_posterior_sample({"slope": np.zeros(4)})
+    path = im.save(tmp_path / "model")
+    loaded = ImpactModel.load(path, with_parameter, im.inference)
+    for one in (im, loaded):
+        one.train_on_batch(X, np.full(60, -9.0, np.float32), n_obs=60)
+        with pytest.warns(FitWarning, match="were set before 1 step of train_on_batch"):
+            one.predict_on_batch(X)
+        with pytest.raises(ArtifactError, match="were set before 1 step .* keeps your draws"):
+            one.save(path)
+        one.set_posterior_sample(one.posterior)
+        assert one.save(path) == path
 
 
 @pytest.mark.slow

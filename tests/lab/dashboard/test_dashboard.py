@@ -241,6 +241,7 @@ class TestClicks:
         ]
 
 
+@pytest.mark.usefixtures("compiled_anew")
 def test_what_a_call_compiles_before_its_run_begins_is_counted():
     def set_up(x):
         return (x * 3.0).sum()

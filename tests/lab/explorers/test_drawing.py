@@ -67,13 +67,13 @@ def test_handles_at_one_place_stand_above_each_other_with_their_names():
 
 
 def test_no_line_runs_through_the_name_of_a_handle():
-    marks = {"loc": 1.0, "scale": 1.2}
+    marks = {"loc": 1.0, "scale": 1.08}
     handles = [Handle(name, at, mark=name, text=f"{at}") for name, at in marks.items()]
-    layers = [Line(X, X), Rule(1.4), Rule(0.02, axis="y")]
+    layers = [Line(X, X), Rule(1.16), Rule(0.02, axis="y")]
     (axes,) = draw_view(View([Chart(layers, handles=handles)])).axes
     names = {text.get_text(): text.get_window_extent() for text in axes.texts}
-    loc, scale = names["loc: 1.0"], names["scale: 1.2"]
-    for box, lines in ((loc, (1.2, 1.4)), (scale, (1.4,))):
+    loc, scale = names["loc: 1.0"], names["scale: 1.08"]
+    for box, lines in ((loc, (1.08, 1.16)), (scale, (1.16,))):
         at = axes.transData.transform([(place, 0.0) for place in lines])
         assert not any(box.x0 < x < box.x1 for x, _ in at)
         assert box.y1 < at[0, 1]  # the values, and lines across them, are above

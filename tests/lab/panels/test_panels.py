@@ -282,6 +282,7 @@ class TestDevices:
         run._history.resumed_at = 2  # an earlier process has sent the batches of these steps
         assert DevicesPanel().frame(run)["bytes_per_step"] == 400.0
 
+    @pytest.mark.usefixtures("compiled_anew")
     def test_it_lists_the_compilations_of_its_own_call(self):
         def compile_as(what, run):
             jax.jit(named(f"{what}_of_{run.call}", lambda x: x * 4.0))(np.ones(2))
@@ -305,6 +306,7 @@ class TestDevices:
             assert names == {f"{what}_of_{run.call}" for what in ("run", "ahead", "within")}
             assert compiled["count"] >= 3
 
+    @pytest.mark.usefixtures("compiled_anew")
     def test_it_counts_compilations_of_this_run_and_says_what_came_with_them(self):
         def freshly_compiled(x):
             return (x * 2.0).sum()
