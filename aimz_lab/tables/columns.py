@@ -87,7 +87,7 @@ def _of_polars(column: pl.Series) -> pd.Series:
         return pd.Series(column.to_numpy())
     values = column.to_list()
     if hasattr(dtype, "categories") and "Enum" in str(dtype):
-        return pd.Series(pd.Categorical(values, categories=dtype.categories.to_list()))
+        return pd.Series(pd.Categorical(values, dtype.categories.to_list(), ordered=True))
     if dtype.is_numeric():
         return pd.Series(values, dtype=np.float64)
     return pd.Series(values, dtype=object)
@@ -197,6 +197,56 @@ def refuse_other_texts(formula: str, name: str, column: pd.Series, text: str) ->
         why = "which is a category that no row has" if text in declared else "which no row has"
         msg = f"{what}, {why}.{did_you_mean(text, texts)} It has: {_quoted(texts)}."
         raise DataError(msg)
+
+
+def refuse_no_order(formula: str, name: str, column: pd.Series) -> None:
+    """Refuse the comparison of a column by order with a text if its levels have no order.
+
+    Args:
+        formula: The formula, as the beginning of a sentence.
+        name: Name of the column.
+        column: Its values in the training table; text is a category here.
+
+    Raises:
+        DataError: If they have none.
+    """
+    if column.cat.ordered:
+        return
+    msg = (
+        f"{formula} compares {name!r} by order, and its levels {_quoted(column.cat.categories)} "
+        "have none. List them from the lowest to the highest: "
+        f"df[{name!r}] = pd.Categorical(df[{name!r}], [...], ordered=True); in polars, cast it to "
+        "pl.Enum([...])."
+    )
+    raise DataError(msg)
+
+
+def refuse_other_order(name: str, column: pd.Series, levels: tuple[Level, ...]) -> None:
+    """Refuse an ordered category whose order is another than that of the training table.
+
+    Args:
+        name: Name of the column, which is compared by order.
+        column: Its values; without an order they have that of the training.
+        levels: The levels of the training table, lowest first.
+
+    Raises:
+        DataError: If two levels are in another order.
+    """
+    if not (isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered):
+        return
+    order = [level for level in column.cat.categories if level in levels]
+    if order != sorted(order, key=levels.index):
+        msg = (
+            f"Column {name!r} has the order {_in_order(order)}, and had {_in_order(levels)} in the "
+            "table that the model was trained on. Its formula compares by that order: give the "
+            "column the same."
+        )
+        raise DataError(msg)
+
+
+def _in_order(levels: Sequence[Level]) -> str:
+    more = " < ..." if len(levels) > _SHOWN * 2 else ""
+    return " < ".join(map(repr, levels[: _SHOWN * 2])) + more
 
 
 _PLURAL = {"number": "numbers", "boolean": "True and False", "text": "text"}

@@ -19,6 +19,8 @@ from aimz_lab.tables.columns import (
     check_kind,
     codes_of,
     refuse_codes,
+    refuse_no_order,
+    refuse_other_order,
     refuse_other_texts,
 )
 from aimz_lab.tables.formula_values import (
@@ -87,7 +89,7 @@ class TableEncoder:
 
         Raises:
             DataError: If a column is missing, has missing values, or does not fit its formula, such
-                as one that is compared with a text that no row has.
+                as one that is compared with a text that no row has, or by an order it has not.
             DataTypeError: If a column holds something else than numbers, booleans or text.
 
         Example:
@@ -110,7 +112,7 @@ class TableEncoder:
         columns = {
             name: learn_column(name, series[name], name in categories) for name in spec.columns
         }
-        frame = frame_of(series, columns)
+        frame = frame_of(series, columns, spec.by_order)
         _refuse_both_uses(spec, columns, frame)
         formulas, values = {}, {}
         for name, part in spec.parts.items():
@@ -152,7 +154,8 @@ class TableEncoder:
             The arguments.
 
         Raises:
-            DataError: If a column or level is missing or new, or a value is missing or not finite.
+            DataError: If a column or level is missing or new, or a value is missing or not finite;
+                or if levels that are compared by order are in another order.
             DataTypeError: If a column holds another kind of values than in training.
 
         Warns:
@@ -171,7 +174,10 @@ class TableEncoder:
             check_kind(name, column, self.columns[name])
             series[name] = as_category(name, column)
         _refuse_codes(parts.values(), series)
-        frame = frame_of(series, self.columns)
+        by_order = self.spec.by_order
+        for name in by_order & series.keys():
+            refuse_other_order(name, series[name], self.columns[name].levels or ())
+        frame = frame_of(series, self.columns, by_order)
         arguments: dict[str, pd.DataFrame | pd.Series | int] = {}
         for name, part in parts.items():
             if part.kind == "formula":
@@ -320,7 +326,7 @@ class TableEncoder:
             for name, c in plain["columns"].items()
         }
         _check_learned(spec, columns, plain["state"])
-        frame = made_up_rows(columns)
+        frame = made_up_rows(columns, spec.by_order)
         formulas = {
             name: evaluate(
                 spec.parts[name],
@@ -425,15 +431,17 @@ def _check_learned(
 def _refuse_texts(
     part: Part, columns: Mapping[str, Column], series: Mapping[str, pd.Series]
 ) -> None:
-    """Refuse a column of text that a formula computes with, or compares with a text it has not.
+    """Refuse a column of text that a formula computes with, or cannot compare with a text.
 
     Raises:
-        DataError: If no row has such a text.
+        DataError: If no row has such a text, or the column has no order to compare by.
         DataTypeError: If there is such a column, or one of numbers is compared with a text.
     """
     for name, text in sorted(part.compared):
         formula = f"The formula {part.text!r} of {part.argument!r}"
         refuse_other_texts(formula, name, series[name], text)
+        if name in part.by_order:
+            refuse_no_order(formula, name, series[name])
     texts = [
         name for name in part.columns if name in part.computed and columns[name].kind == "text"
     ]

@@ -70,6 +70,7 @@ class Expression:
         categories: Those of them inside ``C()``.
         values: Those of them outside of it.
         compared: Those of them that are compared with a text, each with that text.
+        by_order: Those of them that are compared by order with a text, as by ``>``.
         called: Names of functions and modules that it uses.
         event: What a 1 says, such as ``"bought = yes"``, of a comparison; empty of a number.
     """
@@ -81,6 +82,7 @@ class Expression:
         self.categories: set[str] = set()
         self.values: set[str] = set()
         self.compared: set[tuple[str, str]] = set()
+        self.by_order: set[str] = set()
         self.called: set[str] = set()
         self.event = ""
         try:
@@ -118,7 +120,10 @@ class Expression:
             sides = [node.left, *node.comparators]
             names = [side.id for side in sides if isinstance(side, ast.Name)]
             texts = [side.value for side in sides if _is_text(side)]
-            self.compared |= {(self._quoted.get(n, n), text) for n in names for text in texts}
+            compared = {(self._quoted.get(n, n), text) for n in names for text in texts}
+            self.compared |= compared
+            if not isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
+                self.by_order |= {column for column, _ in compared}
         if isinstance(node, ast.Name):
             self.columns.append(self._quoted.get(node.id, node.id))
             self.values.add(self.columns[-1])

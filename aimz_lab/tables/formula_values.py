@@ -108,25 +108,35 @@ def learn_column(name: str, column: pd.Series, is_category: bool) -> Column:
     return Column(kind, levels, float(numbers.min()), float(numbers.max()))
 
 
-def frame_of(series: Mapping[str, pd.Series], columns: Mapping[str, Column]) -> pd.DataFrame:
-    """Return the columns as formulaic needs them: numbers, or categoricals of learned levels."""
+def frame_of(
+    series: Mapping[str, pd.Series], columns: Mapping[str, Column], by_order: frozenset[str]
+) -> pd.DataFrame:
+    """Return the columns as formulaic needs them: numbers, or categoricals of learned levels.
+
+    Args:
+        series: The columns of a table, none missing a value.
+        columns: What they held in the training table.
+        by_order: Those of them whose levels are compared by order.
+    """
     made = {}
     for name, column in series.items():
         levels = columns[name].levels
-        if levels is not None and not _has_these(column, levels):
+        is_ordered = name in by_order
+        if levels is not None and not _has_these(column, levels, is_ordered):
             codes = codes_of(name, column, levels)
             if columns[name].kind == "text":
-                column = pd.Series(pd.Categorical.from_codes(codes, list(levels)), column.index)
+                values = pd.Categorical.from_codes(codes, list(levels), ordered=is_ordered)
+                column = pd.Series(values, column.index)
         made[name] = column if columns[name].kind == "text" else numbers_of(column)
     return pd.DataFrame(made, copy=False)
 
 
-def _has_these(column: pd.Series, levels: tuple[Level, ...]) -> bool:
+def _has_these(column: pd.Series, levels: tuple[Level, ...], is_ordered: bool) -> bool:
     """Whether a column is a category of these texts already, as that of the training table is."""
     dtype = column.dtype
     return (
         isinstance(dtype, pd.CategoricalDtype)
-        and not dtype.ordered
+        and bool(dtype.ordered) == is_ordered
         and isinstance(levels[0], str)
         and tuple(dtype.categories) == levels
     )
@@ -282,7 +292,7 @@ def _filled(into: np.ndarray, column: pd.Series) -> tuple[float, float]:
     return into.min(), into.max()
 
 
-def made_up_rows(columns: Mapping[str, Column]) -> pd.DataFrame:
+def made_up_rows(columns: Mapping[str, Column], by_order: frozenset[str]) -> pd.DataFrame:
     """Return a few rows that have all levels, and numbers within the range of the training."""
     count = max([3, *(len(c.levels) for c in columns.values() if c.levels is not None)])
     made: dict[str, Any] = {}
@@ -295,7 +305,7 @@ def made_up_rows(columns: Mapping[str, Column]) -> pd.DataFrame:
         else:
             levels = np.resize(np.asarray(column.levels, object), count)
             made[name] = (
-                pd.Categorical(levels, list(column.levels))
+                pd.Categorical(levels, list(column.levels), ordered=name in by_order)
                 if column.kind == "text"
                 else np.asarray(
                     levels.tolist(), dtype=np.int64 if column.kind == "boolean" else None

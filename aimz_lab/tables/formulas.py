@@ -48,6 +48,7 @@ class Part:
         values: Those of them that are also used outside of these.
         computed: Those of them that functions or arithmetic compute with, as numbers.
         compared: Those of them that are compared with a text, each with that text.
+        by_order: Those of them that are compared by order with a text, as in ``I(size > 'S')``.
         is_matrix: Whether the argument has an axis of columns.
     """
 
@@ -59,6 +60,7 @@ class Part:
     values: frozenset[str] = frozenset()
     computed: frozenset[str] = frozenset()
     compared: frozenset[tuple[str, str]] = frozenset()
+    by_order: frozenset[str] = frozenset()
     is_matrix: bool = False
     code: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
@@ -127,7 +129,8 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
     categories, values, called = set[str](), set[str](), set[str]()
-    computed, compared, events = set[str](), set[tuple[str, str]](), list[str]()
+    computed, compared, by_order = set[str](), set[tuple[str, str]](), set[str]()
+    events = list[str]()
     for expr, factor in factors.items():
         if factor.eval_method.value == "lookup":
             columns[quoted.get(expr, expr)] = None
@@ -139,6 +142,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
             values |= used.values
             computed |= used.values - {column for column, _ in used.compared}
             compared |= used.compared
+            by_order |= used.by_order
             called |= used.called
             events.append(used.event)
     _check_unquoted(argument, text, columns.keys() - quoted.values(), called)
@@ -154,6 +158,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         frozenset(values),
         frozenset(computed),
         frozenset(compared),
+        frozenset(by_order),
         is_matrix=is_list or _is_matrix(formula, asks_for_intercept=_has_intercept(code)),
         code=code,
         quoted=quoted,

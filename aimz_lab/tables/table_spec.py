@@ -24,7 +24,9 @@ class TableSpec:
       the terms give. An intercept is the kernel's; write ``"1 + ..."`` for a column of ones. A list
       of terms, ``["age"]``, is a matrix even with one column.
     - ``"I(bought == 'yes')"``: 1 where it holds, else 0; results call such an output
-      ``P(bought = yes)``. A text that no row of the training table has is refused.
+      ``P(bought = yes)``. A text that no row of the training table has is refused. ``"I(size >
+      'S')"`` compares by the order of an ordered category (``pd.Categorical(..., ordered=True)``,
+      or ``pl.Enum``) of the training table.
     - ``"index(region)"``: for each row the number of its level, from 0.
     - ``"levels(region)"``: the number of levels, a plain int.
 
@@ -79,6 +81,11 @@ class TableSpec:
     def columns(self) -> tuple[str, ...]:
         """The table's columns that it uses."""
         return tuple(dict.fromkeys(c for part in self.parts.values() for c in part.columns))
+
+    @property
+    def by_order(self) -> frozenset[str]:
+        """Those of them that formulas compare by order with a text, as in ``I(size > 'S')``."""
+        return frozenset[str]().union(*(part.by_order for part in self.parts.values()))
 
     def as_plain(self) -> JsonObject:
         """Return the description as JSON values."""

@@ -382,6 +382,54 @@ def test_a_category_that_no_row_of_the_training_has_is_refused_where_it_is_compa
     assert TableEncoder.learn(spec, left_out).encode(left_out).arguments["y"].tolist() == [0, 0, 1]
 
 
+SIZES = ["S", "M", "L"]
+
+
+def sizes(order):
+    return pd.Categorical(["S", "M", "L", "M"], order, ordered=True)
+
+
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        ("I(size > 'S')", [0, 1, 1, 1]),
+        ("I('M' <= `size`)", [0, 1, 1, 1]),
+        ("I((size > 'S') & (size < 'L'))", [0, 1, 0, 1]),
+        ("np.where(size >= 'L', 2, 0)", [0, 0, 2, 0]),
+    ],
+)
+@pytest.mark.parametrize("of", ["pandas", "polars"])
+def test_an_ordered_category_is_compared_in_its_order_on_later_tables_too(formula, expected, of):
+    frame = pd.DataFrame({"size": sizes(["XS", *SIZES])})
+    if of == "polars":
+        frame = pl.DataFrame({"size": pl.Series(frame["size"].tolist(), dtype=pl.Enum(SIZES))})
+    encoder = TableEncoder.learn(TableSpec(X=formula), frame)
+    as_text = pd.DataFrame({"size": ["S", "M", "L", "M"]})
+    part = pd.DataFrame({"size": sizes(["S", "M", "L"]).remove_categories("M")[[0, 2]]})
+    for each in (encoder, TableEncoder.of_plain(json.loads(json.dumps(encoder.as_plain())))):
+        for later in (frame, as_text, as_text.astype("category")):
+            assert each.encode(later).arguments["X"].tolist() == expected
+        assert each.encode(part).arguments["X"].tolist() == [expected[0], expected[2]]
+
+
+@pytest.mark.parametrize(
+    "column", [["S", "M", "L"], pd.Categorical(["S", "M", "L"]), pd.Categorical(SIZES, SIZES)]
+)
+def test_a_comparison_by_order_asks_for_the_order_of_texts_that_have_none(column):
+    said = r"by order, and its levels '.', '.', '.' have none\. List them .*ordered=True"
+    with pytest.raises(DataError, match=said):
+        TableEncoder.learn(TableSpec(X="I(size > 'S')"), pd.DataFrame({"size": column}))
+
+
+def test_another_order_is_refused_where_it_is_compared():
+    encoder = TableEncoder.learn(TableSpec(X="I(size > 'S')"), pd.DataFrame({"size": sizes(SIZES)}))
+    said = "has the order 'L' < 'M' < 'S', and had 'S' < 'M' < 'L' in the table that"
+    with pytest.raises(DataError, match=said):
+        encoder.encode(pd.DataFrame({"size": sizes(["L", "M", "S"])}))
+    with pytest.raises(DataError, match="'XL', which no row has"):
+        TableEncoder.learn(TableSpec(X="I(size < 'XL')"), pd.DataFrame({"size": sizes(SIZES)}))
+
+
 def test_later_rows_need_not_have_a_text_that_is_compared():
     frame = pd.DataFrame({"won": ["yes", "no"]})
     encoder = TableEncoder.learn(TableSpec(y="I(won == 'yes')"), frame)
