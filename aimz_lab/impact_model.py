@@ -569,7 +569,8 @@ class ImpactModel:
             FitWarning: If the run was interrupted, diverged or skipped steps. If the number of rows
                 is unknown, an epoch of a stream does not have ``n_obs`` rows, a weight or a plate
                 of the kernel may be meant otherwise, or all rows are trained on at once because the
-                default batches would not do. If rows in ``validation`` are trained on. If a table
+                default batches would not do. If rows in ``validation`` are trained on, or are
+                others than those of which the guide keeps a value per row. If a table
                 alone would be encoded otherwise than the first. If the learning rate is 0, or
                 1,000 or more. If a resumed run has other settings of optimizer or loss than before.
                 If a source is not at hand, so that a checkpoint's code cannot be compared.
@@ -1036,7 +1037,8 @@ class ImpactModel:
         Warns:
             OutputWarning: If a column is far outside of its range in training: farther than 5 times
                 the width of that range; or if there are no draws of a site without rows, which is
-                then drawn from its prior.
+                then drawn from its prior; or if the model has one value per row of a site, and
+                these are neither the rows of the training nor such with other inputs.
 
         Example:
             >>> tree = im.predict(X, intervention={"slope": 3.0}, reduce="mean", progress=False)
@@ -1567,8 +1569,8 @@ class ImpactModel:
             KernelError: If it depends on a discrete one that cannot be summed out row by row.
 
         Warns:
-            OutputWarning: If a column is far outside of its range in training, as in
-                :meth:`predict`.
+            OutputWarning: If a column is far outside of its range in training, or the model has one
+                value per row of a site and these seem to be other rows, as in :meth:`predict`.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Shaped
@@ -154,6 +154,8 @@ def check_shapes_of_draws(
                 f"fitted rows only, and a site sized by a count fits that count only."
                 f"{_advice(shape, expected)}"
             )
+            if spec.sites[name].row_axes and not _advice(shape, expected):
+                msg += to_draw_anew([name for name in spec.learned_by_row if name in draws])
             raise SiteError(msg)
 
 
@@ -191,6 +193,22 @@ def as_values_of(site: Site, draws: Shaped[Array, "draw ..."]) -> Shaped[np.ndar
     if not whole and site.dtype.kind != "b" and values.dtype.kind in "iub":
         return values.astype(site.dtype)
     return values
+
+
+def to_draw_anew(by_row: Collection[str]) -> str:
+    """Say how sites with one value per row are drawn anew; empty for none.
+
+    Args:
+        by_row: Their names.
+    """
+    if not by_row:
+        return ""
+    one = f"!= {next(iter(by_row))!r}" if len(by_row) == 1 else f"not in {(*by_row,)!r}"
+    return (
+        f" For new rows, draw {_listed(by_row)} anew, from a copy without these draws: "
+        "copy.copy(im).set_posterior_sample({site: draws for site, draws in im.posterior.items() "
+        f"if site {one}}})."
+    )
 
 
 def _needs_draws(site: Site) -> bool:

@@ -200,6 +200,12 @@ class KernelSpec:
         return tuple(name for name in self.of_kind("latent") if name != self.output)
 
     @property
+    def learned_by_row(self) -> tuple[str, ...]:
+        """Names of the latent sites and parameters with one value per row."""
+        learned = (*self.latent_sites, *self.of_kind("param"))
+        return tuple(name for name in learned if self.sites[name].row_axes)
+
+    @property
     def return_sites(self) -> tuple[str, ...]:
         """Sites that predictions return by default: the output, then deterministic sites."""
         computed = self.of_kind("deterministic")

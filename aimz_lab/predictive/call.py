@@ -36,6 +36,7 @@ from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.predictive.call_labels import (
     DRAWS,
     CallLabels,
+    RowsDiffer,
     check_set_finite,
     set_values,
     value_labels,
@@ -184,7 +185,7 @@ def predict_request(
         fitted, data, inputs, extra, coords, intervention=intervention, condition=condition
     )
     known, note = _known_data(fitted, inputs, data, observed), ""
-    labels = replace(labels, are_moved=_are_moved(fitted, data, known))
+    labels = replace(labels, differ=_how_rows_differ(fitted, data, known))
     if group is None:
         if isinstance(data.rows, Mapping):
             note = known.why_predictions(len(next(iter(data.rows.values()))))
@@ -303,19 +304,28 @@ def _known_data(
     return known.beside(observed, data.rows, signature.output, trained)
 
 
-def _are_moved(fitted: FittedKernel, data: PredictiveData, known: ObservedData) -> bool:
-    """Whether these are training rows in another order, or some of them; told where it matters."""
-    trained, draws = fitted.fingerprint, fitted.posterior.draws if fitted.posterior else {}
-    if trained is None or not any(trained.n_rows in values.shape[1:] for values in draws.values()):
-        return False
+def _how_rows_differ(
+    fitted: FittedKernel, data: PredictiveData, known: ObservedData
+) -> RowsDiffer | None:
+    """Return how these rows differ from those of the training, where values by row are known."""
+    trained, output = fitted.fingerprint, fitted.signature.output
+    if trained is None or not _may_have_values_by_row(fitted, trained.n_rows):
+        return None
     if known.are_trained:
-        return not known.are_in_order
-    output = fitted.signature.output
-    if not isinstance(data.rows, Mapping) or output not in data.rows:
-        return False
-    if trained.is_of(data.rows, output) and trained.has_outputs(data.rows[output]):
-        return False
-    return trained.likeness(data.rows).are_trained
+        return None if known.are_in_order else "moved"
+    if not isinstance(data.rows, Mapping) or trained.is_of(data.rows, output):
+        return None
+    if output in data.rows and trained.likeness(data.rows).are_trained:
+        return "moved"
+    outputs = {} if known.observed is None else {output: np.asarray(known.observed)}
+    return None if trained.is_of_changed({**data.rows, **outputs}) else "others"
+
+
+def _may_have_values_by_row(fitted: FittedKernel, n_rows: int) -> bool:
+    draws = fitted.posterior.draws if fitted.posterior else {}
+    shapes = [np.shape(values)[1:] for values in draws.values()]
+    shapes += [np.shape(values) for values in jax.tree.leaves(fitted.params)]
+    return any(n_rows in shape for shape in shapes)
 
 
 def _posterior_rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import jax
 import numpy as np
@@ -12,13 +13,18 @@ from jax.typing import ArrayLike
 from aimz_lab.data import AxisLabels, axis_labels, to_host
 from aimz_lab.data.checks import check_numeric
 from aimz_lab.data.options import check_mapping
-from aimz_lab.errors import CallError, DataError
+from aimz_lab.errors import CallError, DataError, OutputWarning
 from aimz_lab.inference.feeds.columns import check_order
+from aimz_lab.inference.posterior_sites import to_draw_anew
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import Columns, shown
 
 DRAWS = "posterior"
 """Stands for the posterior draws among the arguments that have labelled values."""
+
+RowsDiffer = Literal["moved", "others"]
+"""Rows of a call that are not those of the training: these in another order, or some; or others."""
 
 _SCALARS = (bool, int, float, complex, np.number, np.bool_)
 
@@ -33,7 +39,8 @@ class CallLabels:
         shuffled: Whether a loader reads the rows in a shuffled order.
         trained: Labels of the rows that the posterior was trained on.
         values: Labels along each axis of the values set for sites, by argument and site.
-        are_moved: Whether these are training rows in another order, or some of them.
+        differ: How the rows differ from those of the training, as far as that is known; ``None``
+            also for training rows of which some inputs were changed.
     """
 
     rows: AxisLabels | None = None
@@ -41,7 +48,7 @@ class CallLabels:
     shuffled: bool = False
     trained: AxisLabels | None = None
     values: Mapping[tuple[str, str], tuple[AxisLabels | None, ...]] = field(default_factory=dict)
-    are_moved: bool = False
+    differ: RowsDiffer | None = None
 
 
 def set_values(argument: str, values: Mapping[str, ArrayLike] | None) -> dict[str, ArrayLike]:
@@ -126,27 +133,27 @@ def check_value_labels(
 
     Raises:
         DataError: If a value labels the same rows or columns in another order, has the rows on
-            another axis, or has no labels where a loader shuffles the rows; or if draws with one
-            value per row were trained on other rows, or on these in another order.
+            another axis, or has no labels where a loader shuffles the rows; or if a site or
+            parameter with one value per row was trained on rows with other labels, or on these in
+            another order.
+
+    Warns:
+        OutputWarning: If it was trained on other rows.
     """
-    by_row = [site for site in latents if spec.sites[site].row_axes]
+    used = {*latents, *spec.of_kind("param")}
+    by_row = [site for site in spec.learned_by_row if site in used]
     row = (
         labels.trained.conflict(labels.rows) if by_row and labels.trained and labels.rows else None
     )
     if row is not None:
         msg = (
-            f"The posterior has one value per row of {', '.join(map(repr, by_row))}, and row {row} "
+            f"The model has one value per row of {', '.join(map(repr, by_row))}, and row {row} "
             f"was {labels.trained.text(row)} in training and is {labels.rows.text(row)} here. Pass "
             "the rows in the order of the training."
         )
         raise DataError(msg)
-    if by_row and labels.are_moved:
-        msg = (
-            f"The posterior has one value per row of {', '.join(map(repr, by_row))}, and these are "
-            "training rows in another order, or some of them. Pass all rows in the order of the "
-            "training."
-        )
-        raise DataError(msg)
+    if by_row and labels.differ is not None:
+        _tell_of_other_rows(by_row, labels.differ, [site for site in by_row if site in latents])
     labelled = {site for argument, site in labels.values if argument != DRAWS}
     for site in row_wise:
         if labels.shuffled and (site not in labelled or labels.rows is None):
@@ -161,6 +168,23 @@ def check_value_labels(
         elif site in latents:
             what = f"posterior draws of {site!r}"
             _check_axes(what, axes[1:], spec.row_axis(site), site, spec, labels)
+
+
+def _tell_of_other_rows(by_row: list[str], differ: RowsDiffer, latents: list[str]) -> None:
+    """Refuse training rows in another order, and warn of rows that seem to be no training rows."""
+    what = f"The model has one value per row of {', '.join(map(repr, by_row))}, and these are"
+    if differ == "moved":
+        msg = (
+            f"{what} training rows in another order, or some of them. Pass all rows in the order "
+            "of the training."
+        )
+        raise DataError(msg)
+    warn(
+        f"{what} not the rows of the training: each gets the value of the training row at its "
+        "position. That is right only if they are the same rows with other inputs."
+        f"{to_draw_anew(latents)}",
+        OutputWarning,
+    )
 
 
 def _check_axes(

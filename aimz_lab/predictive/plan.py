@@ -133,7 +133,9 @@ def make_plan(
             ("summed out", kind, missing, request.row_dependence),
             lambda: find_summed_sites(request, rows, spec, missing),
         )
-    check_value_labels(request.labels, spec, row_wise, latents)
+    # The draws of a site that is intervened on come back, and nothing is computed from them.
+    read = [name for name in latents if name not in request.intervention or name in wanted]
+    check_value_labels(request.labels, spec, row_wise, read)
     expected, noisy = frozenset[str](), frozenset[str]()
     if quantity == "values":
         given |= replaced.union(n for n in spec.sample_sites if not spec.sites[n].is_drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import traceback
 
@@ -24,6 +25,7 @@ from aimz_lab.errors import (
     DataError,
     DataTypeError,
     OutputWarning,
+    SiteError,
 )
 from aimz_lab.tables.encoder import TableEncoder
 
@@ -561,6 +563,32 @@ def test_draws_by_row_are_refused_for_training_rows_in_another_order(table, tmp_
             with pytest.raises(DataError, match="one value per row of 'own', and these are trai"):
                 call(moved, shard_axis="draw", progress=False)
         assert "posterior_predictive" in in_memory(one, table, shard_axis="draw")
+
+
+@pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+def test_other_rows_that_get_the_values_of_the_trainings_rows_are_told(table, tmp_path):
+    """Rows of the same number and labels, as those of any two tables that count from 0."""
+    im = fitted_by_row(table)
+    loaded = ImpactModel.load(im.save(tmp_path / "model"), by_row, new_svi(by_row))
+    new = table.assign(age=table.age[::-1].to_numpy() + 1, pay=table.pay[::-1].to_numpy() + 1)
+    what_if = table.assign(age=table.age + 1)
+    for one in (im, loaded):
+        for call in (one.predict, one.log_likelihood):
+            call(what_if, shard_axis="draw", progress=False)
+            with pytest.warns(OutputWarning, match="'own', and these are not the rows of the tra"):
+                call(new, shard_axis="draw", progress=False)
+        values = {"own": np.zeros(N)}
+        in_memory(one, new, intervention=values, return_sites="pay", shard_axis="draw")
+    options = {"shard_axis": "draw", "progress": False}
+    im.estimate_effect(
+        args_baseline={"X": table, **options}, args_intervention={"X": what_if, **options}
+    )
+    given = copy.copy(im)
+    given.set_posterior_sample({s: draws for s, draws in im.posterior.items() if s != "own"})
+    assert in_memory(given, new[:7])["predictions"].pay.shape == (1, 9, 7)
+    with pytest.raises(SiteError, match=r"fitted rows only.*draw 'own' anew.*if site != 'own'}\)"):
+        im.predict(new[:7], progress=False)
 
 
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape

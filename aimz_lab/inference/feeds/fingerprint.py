@@ -28,8 +28,8 @@ _MOST_EARLIER = 1 << 23
 _LEAST_DISTINCT = 0.95
 """Share of distinct training rows below which a new row may equal one of them by chance."""
 
-_ROW_SUMS, _EARLIER_SUMS = "row_sums", "earlier_sums"
-"""Names of the checksums of rows in a file."""
+_ROW_SUMS, _EARLIER_SUMS, _COLUMN_SUMS = "row_sums", "earlier_sums", "column_sums"
+"""Names of the checksums of rows and of columns in a file."""
 
 _HALF_A_STEP = np.uint32(2**10)
 """Rows are compared with 11 bits less than single precision: to 4 digits."""
@@ -82,6 +82,8 @@ class TrainingFingerprint:
             and in a model that was pickled.
         earlier_sums: Those of the rows of earlier trainings that went on, each once; ``None`` where
             there was none, and in a model that was pickled.
+        column_sums: A checksum of each column of inputs and output; ``None`` unless they were
+            asked for, and of more than 64 MiB of rows.
     """
 
     n_rows: int
@@ -92,6 +94,7 @@ class TrainingFingerprint:
     labels: AxisLabels | None = None
     row_sums: Shaped[np.ndarray, " row"] | None = None
     earlier_sums: Shaped[np.ndarray, " earlier"] | None = None
+    column_sums: Shaped[np.ndarray, " column"] | None = None
 
     @classmethod
     def of(
@@ -100,6 +103,8 @@ class TrainingFingerprint:
         output: str,
         labels: AxisLabels | None = None,
         shared: Mapping[str, object] = MappingProxyType({}),
+        *,
+        by_column: bool = False,
     ) -> TrainingFingerprint | None:
         """Return the fingerprint of rows, or ``None`` if they are too large for a checksum.
 
@@ -108,15 +113,26 @@ class TrainingFingerprint:
             output: Name of the output.
             labels: Labels of the rows, if a field has some.
             shared: The kernel's arguments that all rows share, arrays or not.
+            by_column: Whether to keep a checksum of each column, so that the training rows are
+                known again where some of their columns were changed.
         """
         size = sum(array.nbytes for array in rows.values())
         if output not in rows or size > _LARGEST:
             return None
         outputs = np.array(rows[output])
         inputs = {name: array for name, array in rows.items() if name != output}
-        sums = np.sort(_row_sums(rows)) if size <= _LARGEST_BY_ROW else None
+        is_small = size <= _LARGEST_BY_ROW
+        sums = np.sort(_row_sums(rows)) if is_small else None
+        columns = _column_sums(rows) if by_column and is_small else {}
         of_all = _checksum(inputs), _of_output(outputs), shared_checksum(shared)
-        return cls(len(outputs), *of_all, outputs, labels, sums)
+        return cls(
+            len(outputs),
+            *of_all,
+            outputs,
+            labels,
+            sums,
+            column_sums=np.concatenate([*columns.values()]) if columns else None,
+        )
 
     def is_of(self, rows: Rows, output: str, labels: AxisLabels | None = None) -> bool:
         """Return whether these are the training rows, by their inputs and labels.
@@ -135,6 +151,30 @@ class TrainingFingerprint:
         if sum(array.nbytes for array in inputs.values()) > _LARGEST:
             return False
         return _checksum(inputs) == self.inputs
+
+    def is_of_changed(self, rows: Rows) -> bool:
+        """Return whether these are the training rows with some columns changed, as in a what-if.
+
+        They are if the columns that are as in training tell the rows apart: those of new rows may
+        be equal in a constant, or in a treatment that alternates.
+
+        Args:
+            rows: Arrays by kernel argument, and the output if it is known.
+
+        Returns:
+            ``False`` where that cannot be told, without checksums of columns.
+        """
+        if self.column_sums is None or len(next(iter(rows.values()))) != self.n_rows:
+            return False
+        kept = {}
+        for name, sums in _column_sums(rows).items():
+            is_kept = np.isin(sums, self.column_sums)
+            if is_kept.any():
+                kept[name] = _by_column(rows[name], name)[:, is_kept]
+        if not kept:
+            return False
+        distinct = len(np.unique(_row_sums(kept, is_rounded=False)))
+        return distinct >= _LEAST_DISTINCT * self.n_rows
 
     def has_outputs(self, outputs: Shaped[np.ndarray, "row ..."]) -> bool:
         """Return whether these are the outputs of the training."""
@@ -274,14 +314,18 @@ class TrainingFingerprint:
         return replace(self, outputs=None, labels=None, row_sums=None, earlier_sums=None)
 
     def as_plain(self) -> JsonObject:
-        """Return all checksums but those of rows as JSON values."""
+        """Return all checksums but those of rows and columns as JSON values."""
         names = "n_rows", "inputs", "output", "shared"
         return {name: getattr(self, name) for name in names}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The checksums of rows by their names in a file."""
-        named = {_ROW_SUMS: self.row_sums, _EARLIER_SUMS: self.earlier_sums}
+        """The checksums of rows and of columns by their names in a file."""
+        named = {
+            _ROW_SUMS: self.row_sums,
+            _EARLIER_SUMS: self.earlier_sums,
+            _COLUMN_SUMS: self.column_sums,
+        }
         return {name: sums for name, sums in named.items() if sums is not None}
 
     @classmethod
@@ -303,40 +347,44 @@ class TrainingFingerprint:
             *(fields[name].whole(most=2**32 - 1) for name in names),
             row_sums=_sums_of(arrays, _ROW_SUMS, n_rows),
             earlier_sums=_sums_of(arrays, _EARLIER_SUMS),
+            column_sums=_sums_of(arrays, _COLUMN_SUMS, of="column"),
         )
 
 
 def _sums_of(
-    arrays: Mapping[str, np.ndarray], name: str, n_rows: int | None = None
+    arrays: Mapping[str, np.ndarray], name: str, n_rows: int | None = None, of: str = "row"
 ) -> np.ndarray | None:
-    """Return the checksums of rows of a file; ``None`` where it has none."""
+    """Return checksums of a file; ``None`` where it has none."""
     sums = arrays.get(name)
     if sums is None:
         return None
     if sums.dtype != np.uint64 or sums.ndim != 1 or n_rows not in (None, len(sums)):
         msg = (
             f"the array {name!r} is {sums.dtype}{list(sums.shape)}; expected a checksum of 64 bits "
-            "for each row"
+            f"for each {of}"
         )
         raise Malformed(msg)
     return sums
 
 
-def _row_sums(rows: Rows) -> Shaped[np.ndarray, " row"]:
+def _row_sums(rows: Rows, *, is_rounded: bool = True) -> Shaped[np.ndarray, " row"]:
     """Return a checksum of each row: its words of 64 bits, mixed, times random odd numbers.
 
     Numbers have one checksum in all types. Those that are not whole mostly have it with other last
     digits too, such as those of a table in single precision: ``scale`` magnifies their rounding by
     mean over standard deviation, and near 0 it is large beside the number itself.
+
+    Args:
+        rows: Arrays by kernel argument.
+        is_rounded: Whether other last digits count as the same.
     """
     total = np.zeros(len(next(iter(rows.values()))), np.uint64)
     for name in sorted(rows):
-        array = np.ascontiguousarray(canonical(np.asarray(rows[name]), name))
-        if array.dtype.kind in "biuf":
-            values = array.astype(np.float32) + np.float32(0)  # 0 for -0
-            bits = values.view(np.uint32)
+        array = _of_one_type(rows[name], name)
+        if array.dtype == np.float32 and is_rounded:
+            bits = array.view(np.uint32)
             rounded = (bits + _HALF_A_STEP) & ~np.uint32(2 * _HALF_A_STEP - 1)
-            array = np.where(values == np.round(values), bits, rounded)  # codes count in full
+            array = np.where(array == np.round(array), bits, rounded)  # codes count in full
         octets = array.reshape(len(array), -1).view(np.uint8)
         padded = np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8)))
         words = padded.view(np.uint64)
@@ -347,6 +395,33 @@ def _row_sums(rows: Rows) -> Shaped[np.ndarray, " row"]:
         mixed ^= mixed >> np.uint64(32)
         total += (mixed * (2 * factors + np.uint64(1))).sum(1, dtype=np.uint64)
     return total
+
+
+def _column_sums(rows: Rows) -> dict[str, Shaped[np.ndarray, " column"]]:
+    """Return a checksum of each column by argument: of its values, its name and its place."""
+    found = {}
+    for name, array in rows.items():
+        columns = _by_column(array, name)
+        sums = [
+            zlib.crc32(f"{name} {i}".encode()) << 32
+            | zlib.crc32(np.ascontiguousarray(columns[:, i]).view(np.uint8).data)
+            for i in range(columns.shape[1])
+        ]
+        found[name] = np.array(sums, np.uint64)
+    return found
+
+
+def _by_column(array: Shaped[np.ndarray, "row ..."], name: str) -> Shaped[np.ndarray, "row column"]:
+    array = _of_one_type(array, name)
+    return array.reshape(len(array), -1)
+
+
+def _of_one_type(array: Shaped[np.ndarray, "row ..."], name: str) -> Shaped[np.ndarray, "row ..."]:
+    """Return numbers of all types in single precision, and other values as they are."""
+    array = np.ascontiguousarray(canonical(np.asarray(array), name))
+    if array.dtype.kind not in "biuf":
+        return array
+    return array.astype(np.float32) + np.float32(0)  # 0 for -0
 
 
 def _exceeds(number: int, by_chance: float) -> bool:

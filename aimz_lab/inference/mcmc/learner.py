@@ -221,6 +221,7 @@ class ChainFit:
                     self.output,
                     self.data.row_labels,
                     {**self.data.shared, **self.data.static},
+                    by_column=bool(self.spec.learned_by_row),
                 ),
                 training=self.training,
                 row_labels=self.data.row_labels,

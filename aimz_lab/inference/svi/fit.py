@@ -334,7 +334,13 @@ class SviFit:
         data = self.data
         rows = data.rows if data.in_memory else {}
         shared = {**data.shared, **data.static}
-        return TrainingFingerprint.of(rows, self.learner.output, data.row_labels, shared)
+        return TrainingFingerprint.of(
+            rows,
+            self.learner.output,
+            data.row_labels,
+            shared,
+            by_column=bool(self.spec.learned_by_row),
+        )
 
     def warning(self) -> str | None:
         """Return what to warn of at the end; short if a display says why.

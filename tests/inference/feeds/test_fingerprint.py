@@ -119,6 +119,25 @@ def test_how_data_differs_from_that_of_the_training_is_said():
     )
 
 
+def test_training_rows_are_known_by_columns_that_tell_them_apart(rng):
+    """A constant and a treatment that alternates are the same in other rows too."""
+    first, other = rng.normal(size=(2, 300))
+    alternates = np.resize([0, 1], 300)
+
+    def rows(age, treat, pay):
+        return {"X": np.stack([np.ones(300), age, treat], 1), "y": pay}
+
+    made = rows(first, alternates, alternates)
+    trained = TrainingFingerprint.of(made, "y", by_column=True)
+    assert trained.is_of_changed(rows(first, np.ones(300), other))
+    assert not trained.is_of_changed(rows(other, alternates, alternates))
+    assert not trained.is_of_changed(rows(first[::-1], alternates, alternates))
+    assert not trained.is_of_changed(rows(other, first, alternates))  # in another place
+    by_outcome = TrainingFingerprint.of(rows(first, alternates, first), "y", by_column=True)
+    assert by_outcome.is_of_changed(rows(other, np.ones(300), first))
+    assert not TrainingFingerprint.of(made, "y").is_of_changed(made)
+
+
 def test_shared_values_are_compared_as_numbers_of_any_type():
     rows = rows_of(np.ones((4, 2), np.float32))
     given = {"price": 0.1, "knots": np.arange(3.0), "link": np.exp, "unit": "kg"}

@@ -15,7 +15,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoDAIS, AutoLaplaceApproximation, AutoNormal
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import GuideError
+from aimz_lab.errors import FitWarning, GuideError
 from tests import kernels
 from tests.runs import compilations
 
@@ -82,8 +82,10 @@ def test_held_out_rows_that_it_has_no_values_for_are_refused_before_the_first_st
     assert im.rng_key == key
     assert im.inference.guide.prototype_trace is None
     assert im.last_run is None
-    im.fit(X, Y, validation=(X + 1, Y + 1), num_samples=4, progress=False)
+    im.fit(X, Y, validation=(X, Y + 1), num_samples=4, progress=False)  # observed again
     assert len(im.last_run.validation) == 1
+    with pytest.warns(FitWarning, match="the held-out rows are others: each is judged with the"):
+        im.fit(X, Y, validation=(X + 1, Y + 1), num_samples=4, progress=False)
 
 
 @pytest.mark.slow
