@@ -110,9 +110,9 @@ class ChainLoop(RunLoop):
         chains = self._chains
         count = self._next_size()
         began = time.monotonic()
-        columns = chains.advance(count)
+        with self.run.spending("steps"):
+            columns = chains.advance(count)
         now = time.monotonic()
-        self.run.spend("steps", now - began)
         self._learn_size(count, now - began)
         means = {name: values.mean(axis=1, dtype=np.float64) for name, values in columns.items()}
         steps = Steps(

@@ -128,6 +128,7 @@ class Run:
         self.disabled: list[tuple[object, Exception]] = []
         self.checkpoints: list[tuple[int, str]] = []
         self.seconds_in: dict[str, float] = {}
+        self._steps_since: float | None = None  # of the wait for steps that is under way
         self.transferred_bytes = 0
         self.skipped = 0
         self.notes: list[str] = []
@@ -295,6 +296,19 @@ class Run:
         if self._began is None:
             return 0.0
         return (self._ended or time.monotonic()) - self._began
+
+    @property
+    def seconds_so_far(self) -> dict[str, float]:
+        """:attr:`seconds_in` with the present wait for steps, which may take seconds.
+
+        Other activities may compile or wait for another call, which is known once they end.
+        """
+        # In this order: on another thread the wait is left out for a moment, and never counted
+        # twice.
+        spent, since = dict(self.seconds_in), self._steps_since
+        if since is not None:
+            spent["steps"] = spent.get("steps", 0.0) + time.monotonic() - since
+        return spent
 
     @property
     def paused_s(self) -> float:
@@ -646,9 +660,12 @@ class Run:
         """
         began, traced, waited = time.monotonic(), compiled_s(), waited_s()
         count = compiled_programs()
+        if activity == "steps":
+            self._steps_since = began
         try:
             yield
         finally:
+            self._steps_since = None
             if not self.is_preparing:
                 took = time.monotonic() - began
                 traced = min(compiled_s() - traced, took)

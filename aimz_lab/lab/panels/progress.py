@@ -68,7 +68,7 @@ class ProgressPanel(Panel):
 
         Dispatch and steps are one activity: some devices compute during the dispatch of a call.
         """
-        spent = {**run.seconds_in, "display": self._display_s(), "paused": run.paused_s}
+        spent = {**run.seconds_so_far, "display": self._display_s(), "paused": run.paused_s}
         spent["steps"] = spent.pop("dispatch", 0.0) + spent.get("steps", 0.0)
         if "callbacks" in spent:
             spent["callbacks"] = max(spent["callbacks"] - spent["display"], 0.0)

@@ -213,6 +213,19 @@ class TestProgress:
             "preparing": 6, "steps": 3, "callbacks": 0.75, "display": 0.25, "paused": 2,
         }  # fmt: skip
 
+    def test_its_seconds_of_steps_have_those_that_are_under_way(self, monkeypatch):
+        """A display tells while the first steps of a large model take seconds."""
+        clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+        monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
+        run, panel = begun(), ProgressPanel()
+        run.begin_steps()
+        for activity, so_far in [("steps", 3), ("callbacks", 4), ("steps", 7)]:
+            with run.spending(activity):
+                clock.now += 3.0
+                assert panel.frame(run)["seconds_in"]["steps"] == so_far
+                clock.now += 1.0
+        assert panel.frame(run)["seconds_in"]["steps"] == 8
+
 
 class TestPadding:
     def test_the_last_batch_of_an_epoch_is_told_while_the_next_epoch_goes_on(self):
