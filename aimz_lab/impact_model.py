@@ -2780,10 +2780,12 @@ class ImpactModel:
 
     @property
     def _way_to_draws(self) -> str:
+        trained = self._trained
         return way_to_draws(
             self._last_run,
             are_chains=isinstance(self._inference, MCMC),
-            is_by_hand=self._trained.by_hand is not None,
+            has_guide=trained.by_hand is not None
+            or (trained.vi_result is not None and not trained.is_wrecked),
         )
 
     @property

@@ -78,16 +78,16 @@ class Moment:
         raise NotFittedError(msg)
 
 
-def way_to_draws(run: Run | None, *, are_chains: bool, is_by_hand: bool) -> str:
+def way_to_draws(run: Run | None, *, are_chains: bool, has_guide: bool) -> str:
     """Write what to do for a posterior, and why the last chains of the model left none.
 
     Args:
         run: The last run of the model, or ``None``.
         are_chains: Whether the model does MCMC.
-        is_by_hand: Whether a hand-written loop trained it last.
+        has_guide: Whether its guide is trained, as by a hand-written loop, also before a save.
     """
-    if is_by_hand:
-        return f"{DRAWS_OF_GUIDE} draws one from the guide that train_on_batch trained."
+    if has_guide:
+        return f"{DRAWS_OF_GUIDE} draws one from the trained guide."
     if not are_chains:
         return "call fit, fit_on_batch or set_posterior_sample first."
     chains = None if run is None else run.chains

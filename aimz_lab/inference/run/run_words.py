@@ -350,12 +350,14 @@ def ended_words(run: Run) -> str:
 
 
 def taken_at(run: Run) -> str:
-    """Write the local time, since what is written of a run that goes on does not move with it.
+    """Write date and local time, as what is written of a run that goes on does not move with it.
+
+    A notebook that is saved may be opened on another day.
 
     Args:
         run: The run; of one that has ended there is nothing to write.
     """
-    return "" if run.finished else f"as of {time.strftime('%H:%M:%S')}"
+    return "" if run.finished else f"as of {time.strftime('%Y-%m-%d %H:%M:%S')}"
 
 
 def time_words(run: Run) -> str:

@@ -137,9 +137,9 @@ def line_of(run: Run, loss: float | None = None) -> str:
 
 
 def as_of_now(text: str) -> str:
-    """Return a line with the local time: a notebook that is saved meanwhile keeps it.
+    """Return a line with date and local time: a notebook that is saved meanwhile keeps it.
 
     Args:
         text: What is done now.
     """
-    return f"{text} · as of {time.strftime('%H:%M:%S')}"
+    return f"{text} · as of {time.strftime('%Y-%m-%d %H:%M:%S')}"

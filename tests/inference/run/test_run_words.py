@@ -79,7 +79,7 @@ def test_the_loss_has_the_total_beside_it(losses, info, words, both):
 def test_a_run_in_a_line(status, losses, told):
     line = repr(run_with(losses, status=status))
     assert line.startswith(f"<Run sales (SVI with AutoNormal): {told}")
-    assert re.search(r" s(, as of [\d:]{8})?>$", line)
+    assert re.search(r" s(, as of [-\d]{10} [\d:]{8})?>$", line)
 
 
 def test_a_run_of_chains_tells_its_draws():
@@ -197,8 +197,8 @@ def test_a_handle_says_how_to_go_on():
 
 def test_what_is_written_of_a_run_that_goes_on_says_when():
     run = run_with(status="")
-    assert re.search(r"for .+, as of \d\d:\d\d:\d\d>", repr(run))
-    assert re.search(r"running, as of \d\d:\d\d:\d\d", run._repr_html_())
+    assert re.search(r"for .+, as of [-\d]{10} \d\d:\d\d:\d\d>", repr(run))
+    assert re.search(r"running, as of [-\d]{10} \d\d:\d\d:\d\d", run._repr_html_())
     run.finish("completed", "all done")
     assert "as of" not in repr(run) + run._repr_html_()
 
@@ -259,7 +259,7 @@ UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "num_samples": 0,
 )
 def test_a_model_says_what_it_has_been_through(described, standing, told):
     line = describe_in_a_line(described, standing)
-    line, taken = re.subn(r", as of [\d:]{8}", "", line)
+    line, taken = re.subn(r", as of [-\d]{10} [\d:]{8}", "", line)
     assert taken == told.startswith("training, ")
     assert line == f"<ImpactModel sales(X, y): SVI with AutoNormal, {told}>"
     html = describe_html(described, standing)

@@ -62,11 +62,15 @@ def assert_as_before(im, before):
     assert now[:4] + now[5:] == before[:4] + before[5:]
 
 
-def test_a_model_of_steps_says_how_many_and_how_its_draws_are_made(trained):
+def test_a_model_of_steps_says_how_many_and_how_its_draws_are_made(trained, tmp_path):
     assert "1 step of train_on_batch on 600 rows" in repr(trained)
     way = r"im.set_posterior_sample\(im.sample\(return_datatree=False\)\)"
-    with pytest.raises(NotFittedError, match=way):
-        trained.predict(X)
+    loaded = ImpactModel.load(trained.save(tmp_path / "model"), regression, trained.inference)
+    for one in (trained, loaded):
+        with pytest.raises(NotFittedError, match=way):
+            one.predict(X)
+    loaded.set_posterior_sample(loaded.sample(return_datatree=False))
+    assert loaded.is_fitted()
 
 
 @pytest.mark.slow
