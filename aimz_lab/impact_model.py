@@ -2651,7 +2651,8 @@ class ImpactModel:
         request = replace(request, callbacks=found)
         if request.checkpoint is None:
             request = replace(request, earlier=trained.fingerprint)
-            if trained.state is not None and run is not None and run.rate_changes:
+            goes_on = trained.state is not None and run is not None and not run.has_diverged
+            if goes_on and run.rate_changes:
                 request = replace(request, rate_before=run.learning_rate)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(request, trained.state)

@@ -75,6 +75,9 @@ class Moment:
             msg = f"{method} needs a posterior of the present state. {draws_of_before(fitted)}"
         elif fitted is not None:
             msg = f"{method} needs a posterior, and {why_not_used(fitted.why_not)}"
+        elif self.trained.is_wrecked:
+            why_not = why_not_used(self.trained.ending, has_draws=False)
+            msg = f"{method} needs a posterior, and {why_not}"
         raise NotFittedError(msg)
 
 

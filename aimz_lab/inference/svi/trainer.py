@@ -147,7 +147,7 @@ class Trainer(RunLoop):
         self._fall_back = FallBack(run, state if was_trained else None)
         self.position = start
         self._rate = rate or OptimizerRate(None)
-        self._rate_before = rate_before
+        self._rate_before, self._rate_note = rate_before, ""
         self.reported: tuple[TrainState, int] | None = None
         self._engine = engine
         self._feed: Feed | None = feed
@@ -182,11 +182,12 @@ class Trainer(RunLoop):
         if before is None or self.run.rate_changes:
             return
         if np.float32(rate) != np.float32(before):
-            self.run.notes.append(
+            self._rate_note = (
                 f"The learning rate begins at {number(rate)}, the optimizer's own: the run before "
                 f"ended at {number(before)}, as it was set there, and that holds for one run. Set "
                 "it again to go on with it."
             )
+            self.run.notes.append(self._rate_note)
 
     def run_to_end(self) -> None:
         """Run to the end, a stop, an interrupt or a failure.
@@ -280,6 +281,8 @@ class Trainer(RunLoop):
         finally:
             self.run.activity = ""
         preparation.end()
+        if self._rate_note in self.run.notes:
+            self.run.notes.remove(self._rate_note)
         if self._rate.has_schedule and _SCHEDULE_GOES_ON not in self.run.notes:
             self.run.notes.append(_SCHEDULE_GOES_ON)
         return ""

@@ -214,7 +214,7 @@ def test_what_is_trained_after_a_wreck_begins_anew(wrecked):
     assert again.last_run.losses[0] < 1e4
     _, loss = by_hand.train_on_batch(X, Y, n_obs=100)
     assert loss < 1e4
-    with pytest.raises(NotFittedError, match="draws one from the guide that train_on_batch"):
+    with pytest.raises(NotFittedError, match="draws one from the trained guide"):
         by_hand.predict(X)
     # What is set from elsewhere is no wreck either.
     given.vi_result = again.vi_result
@@ -303,6 +303,11 @@ def test_a_wrecked_state_without_a_posterior_is_told_by_what_wrecked_it():
     assert "which is not to be used" in str(raised.value)
     assert "Posterior draws are NaN or infinite" in str(raised.value)
     assert "lighter tails" not in str(raised.value)
+    for call in (im.predict, im.diagnose, lambda X: im.summary()):
+        with pytest.raises(
+            NotFittedError, match="and the training diverged after .* a lower learn"
+        ):
+            call(X)
 
 
 def test_an_interrupted_model_says_so(model):

@@ -174,6 +174,25 @@ def test_the_next_fit_says_that_its_rate_is_not_the_one_that_was_set():
 
 
 @pytest.mark.slow
+def test_it_is_silent_on_a_rate_that_is_set_again_or_made_the_run_before_diverge():
+    im = regression_model(numpyro.optim.Adam(RATE))
+    options = {**OPTIONS, "num_samples": 5, "progress": False}
+    im.fit(X, Y, callbacks=[At(_4=set_to(0.2))], **options)
+    seen = []
+
+    def set_again(run):
+        seen.extend(run.notes)
+        run.control.set_learning_rate(0.1)
+
+    assert im.fit(X, Y, callbacks=[At(_4=set_again)], **options).last_run.notes == []
+    assert "Set it again" in seen[0]
+    with pytest.warns(FitWarning, match="The fit ended early"):
+        im.fit(X, Y, callbacks=[At(_4=set_to(1e30))], **options)
+    assert im.last_run.rate_changes
+    assert im.fit(X, Y, **options).last_run.notes == []
+
+
+@pytest.mark.slow
 def test_no_rate_is_missed_where_the_next_fit_has_it_or_sets_one_itself():
     im = regression_model(settable_rate(numpyro.optim.Adam, RATE))
     refit(im, X, Y, callbacks=[At(_4=set_to(0.2))], **OPTIONS)
