@@ -9,7 +9,7 @@ import numpy as np
 from numpyro.infer import SVI
 
 from aimz_lab.inference.posterior import Posterior
-from aimz_lab.trust.diagnosis import Examined, latents_by_row, likelihood_or_why_not
+from aimz_lab.trust.diagnosis import Examined, likelihood_or_why_not
 from aimz_lab.trust.rows_to_examine import examined_rows
 
 
@@ -47,10 +47,6 @@ def held_out_elbo(
     if n_obs is None:
         return HeldOutElbo(np.nan, why_not="the number of trained rows is not known: set im.n_obs")
     posterior = model.fitted.posterior
-    if by_row := latents_by_row(model, posterior):
-        return HeldOutElbo(
-            np.nan, why_not=f"the guide has values of {by_row[0]!r} for trained rows alone"
-        )
     request = model.request(posterior, "log_likelihood", None)
     rows = examined_rows(request, None, model.signature.output)
     guide = model.guide(rows, key=key, num_draws=num_draws, row_dependence="auto")

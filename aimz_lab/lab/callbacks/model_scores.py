@@ -17,7 +17,7 @@ from aimz_lab.lab import formatting
 from aimz_lab.predictive.reducers.scores import density_of_all
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
-from aimz_lab.trust.diagnosis import Examined, TrustReport, likelihood_of
+from aimz_lab.trust.diagnosis import Examined, TrustReport, latents_by_row, likelihood_of
 from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.predictive_checks import MOST_ROWS, LeaveOneOut
 from aimz_lab.trust.scored_outcomes import (
@@ -173,9 +173,16 @@ def _score_held_out(
     found: Scores, scored: ScoredModel, n_obs: int | None, key: jax.Array, num_draws: int
 ) -> None:
     _check_held_out(found, scored.model)
+    posterior = scored.model.fitted.posterior
+    if by_row := latents_by_row(scored.model, posterior):
+        found.facts["held_out_lpd"] = np.nan
+        found.notes.append(
+            f"no held-out scores: the posterior has values of {by_row[0]!r} for trained rows alone"
+        )
+        return
     gained = float(scored.outcomes.log_jacobian.mean())
     n_rows = scored.outcomes.n_rows
-    likelihood = likelihood_of(scored.model, scored.model.fitted.posterior, n_rows)
+    likelihood = likelihood_of(scored.model, posterior, n_rows)
     of_rows = likelihood.of_rows
     if of_rows is None:
         found.notes.append(

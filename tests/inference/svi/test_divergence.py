@@ -304,9 +304,7 @@ def test_a_wrecked_state_without_a_posterior_is_told_by_what_wrecked_it():
     assert "Posterior draws are NaN or infinite" in str(raised.value)
     assert "lighter tails" not in str(raised.value)
     for call in (im.predict, im.diagnose, lambda X: im.summary()):
-        with pytest.raises(
-            NotFittedError, match="and the training diverged after .* a lower learn"
-        ):
+        with pytest.raises(NotFittedError, match="and the training diverged after .* a lower"):
             call(X)
 
 

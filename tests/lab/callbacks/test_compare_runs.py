@@ -330,6 +330,22 @@ def test_a_density_of_all_rows_together_is_compared_with_its_like():
     assert "no held_out_joint_lpd: the mean density of these rows together hangs" in repr(wide)
 
 
+def by_row(X, y=None):
+    with numpyro.plate("row", X.shape[0]):
+        own = numpyro.sample("own", dist.Normal(0, 2))
+        numpyro.sample("y", dist.Normal(own, 0.5), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+def test_other_rows_have_no_scores_by_the_values_of_the_training_rows():
+    im = mean_field_model(by_row).fit_on_batch(X[:90], Y[:90], num_steps=5)
+    table = lab.compare_runs({"own": im}, held_out=(NEW_X, NEW_Y))
+    assert np.isnan(table.loc["held_out_lpd", "own"])
+    assert "own: no held-out scores: the posterior has values of 'own' for trained" in repr(table)
+    assert not table.index.intersection(["held_out_elbo", "held_out_joint_lpd"]).size
+
+
 @pytest.mark.slow
 def test_a_loaded_model_has_the_scores_of_the_saved_one_and_no_run(models, tmp_path):
     saved = models["flat"]
