@@ -195,7 +195,7 @@ class Preparation:
         except KeyboardInterrupt as error:
             if not error.args:
                 error.args = (f"Interrupted while {self.activity}{outcome}.",)
-            raise
+            raise error from None  # JAX chains the frames of its trace to it
 
     @contextlib.contextmanager
     def as_current(self) -> Iterator[None]:

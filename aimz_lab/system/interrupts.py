@@ -35,6 +35,49 @@ def hold_interrupts() -> Iterator[None]:
         before(signal.SIGINT, held[-1])
 
 
+@contextmanager
+def noticed_interrupts() -> Iterator[Callable[[], None]]:
+    """Notice every Ctrl-C, also one that Python drops as it comes in a finalizer.
+
+    Only the main thread receives signals, so other threads are left alone. So are programs with
+    their own handler.
+
+    Returns:
+        A context manager of a function, which raises ``KeyboardInterrupt`` if there was one.
+    """
+    came: list[int] = []
+
+    def raise_noticed() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not is_python_s_own(before):
+        yield raise_noticed
+        return
+
+    def notice(signum: int, frame: FrameType | None) -> None:
+        came.append(signum)
+        before(signum, frame)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield raise_noticed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def is_python_s_own(handler: object) -> bool:
+    """Whether nobody but Python, or the kernel of a notebook, handles interrupts.
+
+    Args:
+        handler: The handler of the signal.
+    """
+    of_kernel = getattr(handler, "__module__", None) == "ipykernel.ipkernel"
+    return handler is signal.default_int_handler or of_kernel
+
+
 def in_finalizer(action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
     """Call a function from a finalizer, where Python prints a ``KeyboardInterrupt`` and drops it.
 

@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 from aimz_lab.system.imports import late_import
-from aimz_lab.system.interrupts import hold_interrupts, in_finalizer
+from aimz_lab.system.interrupts import hold_interrupts, in_finalizer, noticed_interrupts
 
 
 def interrupt() -> None:
@@ -82,6 +82,25 @@ def test_ctrl_c_in_a_finalizer_is_not_lost(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         work()
     assert not lost
+
+
+def test_ctrl_c_that_python_drops_in_a_finalizer_of_others_is_noticed(monkeypatch):
+    dropped, done = [], []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: dropped.append(lost.exc_type))
+
+    def work():
+        with noticed_interrupts() as raise_noticed:
+            thing = Thing()
+            weakref.finalize(thing, interrupt)
+            del thing
+            done.append("went on")
+            raise_noticed()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert dropped == [KeyboardInterrupt]
+    assert done == ["went on"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_interrupted_import_is_whole(tmp_path, monkeypatch):

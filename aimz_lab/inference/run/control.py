@@ -12,6 +12,7 @@ from typing import Any
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_text, real_number
 from aimz_lab.errors import ArgumentError
+from aimz_lab.system.interrupts import is_python_s_own
 from aimz_lab.types import RunStatus, check_choice, shown
 
 StopRequest = tuple[str, RunStatus]
@@ -235,7 +236,7 @@ def interrupt_stops(control: Control) -> Iterator[None]:
     """
     before = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or not _is_python_s_own(before):
+    if not is_main or not is_python_s_own(before):
         yield
         return
 
@@ -249,9 +250,3 @@ def interrupt_stops(control: Control) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _is_python_s_own(handler: object) -> bool:
-    """Whether nobody but Python, or the kernel of a notebook, handles interrupts."""
-    of_kernel = getattr(handler, "__module__", None) == "ipykernel.ipkernel"
-    return handler is signal.default_int_handler or of_kernel

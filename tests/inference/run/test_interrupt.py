@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import signal
@@ -146,6 +147,39 @@ def test_an_interrupt_before_the_first_step_leaves_the_model_as_it_was(model):
         model.fit(X, Y, batch_size=20, progress=False, callbacks=[Begin()])
     assert same_bits(model._vi_state, state)
     assert model.vi_result is result
+
+
+@pytest.mark.slow
+def test_an_interrupt_that_is_dropped_while_a_run_is_prepared_ends_it(monkeypatch):
+    """Python drops one that comes while a callback of its garbage collector runs."""
+
+    start = StepEngine.start
+
+    def dropped(*args):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return start(*args)
+
+    im, other = regression_model(), regression_model()
+    with monkeypatch.context() as patched:
+        patched.setattr(StepEngine, "start", dropped)
+        with pytest.raises(KeyboardInterrupt, match="Interrupted while .* the model is as it was"):
+            im.fit(X, Y, batch_size=20, progress=False)
+    assert im.last_run is None
+    for each in (im, other):
+        each.fit(X, Y, batch_size=20, num_samples=4, progress=False)
+    np.testing.assert_array_equal(im.last_run.losses, other.last_run.losses)
+
+
+def test_the_frames_that_jax_chains_to_an_interrupt_are_not_shown(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt from ValueError("the stack before the transformation")
+
+    monkeypatch.setattr(StepEngine, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        regression_model().fit(X, Y, batch_size=20, progress=False)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.slow
