@@ -17,13 +17,18 @@ def near_names(name: str, known: Iterable[str], most: int = 1) -> list[str]:
         most: At most so many are returned.
 
     Example:
+        >>> near_names("aeg", ["ago", "age"])
+        ['age']
         >>> near_names("batchSize", ["X", "batch_size"]), near_names("batch", ["batch_size"])
         (['batch_size'], ['batch_size'])
     """
     plain: dict[str, str] = {}
     for one in map(str, known):
         plain.setdefault(_plain(one), one)
-    near = [plain[one] for one in get_close_matches(_plain(name), plain, most, _LEAST_LIKENESS)]
+    typed = _plain(name)
+    swapped = [one for one in plain if _are_swapped(typed, one)]
+    near = [*swapped, *get_close_matches(typed, plain, most, _LEAST_LIKENESS)]
+    near = [plain[one] for one in near]
     return list(dict.fromkeys([*near, *with_words(name, plain.values())]))[:most]
 
 
@@ -55,6 +60,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = near_names(name, known)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _are_swapped(typed: str, known: str) -> bool:
+    """Whether the names differ by a swap of two neighbouring letters."""
+    if len(typed) != len(known):
+        return False
+    off = [i for i, (one, other) in enumerate(zip(typed, known, strict=True)) if one != other]
+    if len(off) != 2 or off[1] != off[0] + 1:
+        return False
+    return typed[off[0]] == known[off[1]] and typed[off[1]] == known[off[0]]
 
 
 def _plain(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from aimz_lab.inference.posterior_sites import check_shapes_of_draws, check_site
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.spelling import near_names
 from aimz_lab.tracebacks import warn
 
 
@@ -55,7 +55,7 @@ def _check_known(
             )
             raise SiteError(msg)
     if unknown:
-        near = {match: None for name in unknown for match in get_close_matches(name, known, 2)}
+        near = {match: None for name in unknown for match in near_names(name, known, 2)}
         hint = f"did you mean {' or '.join(map(repr, near))}? Its" if near else "its"
         msg = (
             f"{argument} names {', '.join(map(repr, unknown))}, which the kernel does not have; "

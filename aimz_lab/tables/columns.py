@@ -66,10 +66,9 @@ def read_columns(table: pd.DataFrame | pl.DataFrame, names: Sequence[str]) -> di
     have = [str(name) for name in table.columns]
     missing = [name for name in names if name not in have]
     if missing:
-        msg = (
-            f"The table has no column {_quoted(missing)}.{did_you_mean(missing[0], have)} It has: "
-            f"{', '.join(have[:20])}{', ...' if len(have) > 20 else ''}."
-        )
+        known = f": {', '.join(have[:20])}{', ...' if len(have) > 20 else ''}" if have else " none"
+        hint = did_you_mean(missing[0], have)
+        msg = f"The table has no column {_quoted(missing)}.{hint} It has{known}."
         raise DataError(msg)
     doubled = sorted({name for name in names if have.count(name) > 1})
     if doubled:

@@ -20,6 +20,7 @@ _DRAWS_EACH = 2
 """Draws for each coefficient of the quadratic, at least."""
 
 _NARROW, _NARROWER = 0.6, 0.4
+_LEAST_SHOWN = 0.01
 
 
 class Shape(NamedTuple):
@@ -81,7 +82,13 @@ def shape_finding(shape: Shape, advice: str) -> Finding:
     worst = min(narrow, wide)
     level = "green" if worst >= _NARROW else "amber" if worst >= _NARROWER else "red"
     text = (
-        f"in the directions of extremes, the guide is {shape.least:.2g} to {shape.largest:.2g} "
-        "times as wide as the posterior"
+        f"in the directions of extremes, the guide is {_times(shape.least)} to "
+        f"{_times(shape.largest)} times as wide as the posterior"
     )
     return Finding("shape", level, text, "" if level == "green" else advice)
+
+
+def _times(ratio: float) -> str:
+    if ratio < _LEAST_SHOWN:
+        return f"less than {_LEAST_SHOWN}"
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}"

@@ -275,3 +275,5 @@ def test_parameters_and_factors_take_no_value():
 def test_near_names_are_offered():
     with pytest.raises(SiteError, match="did you mean 'other'"):
         drawn(model(chain, DRAWS), intervention={"othr": 1.0})
+    with pytest.raises(SiteError, match="did you mean 'other'"):
+        drawn(model(chain, DRAWS), intervention={"ohter": 1.0})

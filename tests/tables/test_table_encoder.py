@@ -131,6 +131,8 @@ def test_another_kind_of_value_is_refused(table, encoder, change, error, said):
 def test_a_missing_column_and_a_doubled_one(table, encoder):
     with pytest.raises(DataError, match="no column 'age'. It has: income"):
         encoder.encode(table.drop(columns="age"))
+    with pytest.raises(DataError, match=r"no column .* It has none\.$"):
+        encoder.encode(table[[]])
     doubled = pd.concat([table, table[["age"]]], axis=1)
     with pytest.raises(DataError, match="several columns named 'age'"):
         encoder.encode(doubled)

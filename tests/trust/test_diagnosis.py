@@ -39,6 +39,7 @@ from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
 from aimz_lab.trust.predictive_checks import leave_one_out, p_value_finding
 from aimz_lab.trust.report import Finding, Report
+from aimz_lab.trust.shape import Shape, shape_finding
 from tests import kernels
 from tests.runs import compilations, tell, told_run
 
@@ -266,6 +267,11 @@ def test_a_guide_too_narrow_for_its_own_draws_to_show_is_red():
     assert report["shape"].level == report.level == "red"
     found = re.search(r"is (\S+) to (\S+) times as wide", report["shape"].text)
     assert list(map(float, found.groups())) == pytest.approx([least, largest], rel=0.1)
+
+
+def test_ratios_of_widths_are_told_with_digits_that_can_be():
+    said = shape_finding(Shape(0.0, 163.0), "").text
+    assert "is less than 0.01 to 163 times as wide" in said
 
 
 def lagged(X, y=None):

@@ -52,7 +52,8 @@ def draw_energies(axes: Axes, run: Run, *, last_half: bool = False) -> VerticalV
         color = ink.LINES[chain % len(ink.LINES)]
         if trace.width > 1:
             axes.fill_between(steps, low, high, color=color, alpha=_SHADE, linewidth=0)
-        axes.plot(steps, mean, color=color, linewidth=0.9, label=label)
+        marker = "o" if len(steps) == 1 else None
+        axes.plot(steps, mean, color=color, linewidth=0.9, label=label, marker=marker)
         # A bucket that begins earlier contains a part of the warm-up.
         counted = steps - trace.width >= first
         if not counted.any():

@@ -112,15 +112,23 @@ def _convergence(run: Run) -> dict[str, str]:
         return {}
     found = {}
     if judged["r_hat"] is not None:
-        most = f"{formatting.ratio(judged['r_hat'])} ({judged['r_hat_of']})"
-        is_bad = judged["r_hat"] > WELL_MIXED
-        unmixed = f"up to {most}, above {WELL_MIXED}: the chains have not mixed; run longer ones"
-        found["R-hat"] = unmixed if is_bad else f"at most {most}"
+        found["R-hat"] = _r_hat(judged["r_hat"], judged["r_hat_of"], run.chains.plan.chains)
     found["ESS"] = f"at least {formatting.count(judged['ess'])} ({judged['ess_of']})"
     if judged["judged"] < judged["total"]:
         why = judged["left_out"] and f": {judged['left_out']}"
         found["judged"] = f"{judged['judged']:,} of {judged['total']:,} values{why}"
     return found
+
+
+def _r_hat(value: float, entry: str, chains: int) -> str:
+    text = formatting.ratio(value)
+    if value <= WELL_MIXED:
+        return f"at most {text} ({entry})"
+    if float(text) <= WELL_MIXED:
+        text = f"{value:.4f}"
+    of_chains = ": the chains have not mixed; run longer ones"
+    of_halves = ", of the halves of one chain; run four chains, and longer ones"
+    return f"up to {text} ({entry}), above {WELL_MIXED}{of_chains if chains > 1 else of_halves}"
 
 
 def _rates(run: Run) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BLUE, _ORANGE, _GREY = ink.BLUE, ink.ORANGE, ink.OTHER
 _SHADE = 0.35  # how opaque a band is, on light paper and on dark
+_BELOW_LEGEND = 0.8  # of the height of the axes
 _COLOURS = {"green": "#208a40", "amber": "#a47000", "red": "#db3b45"}
 _MOST_ENTRIES = 10
 
@@ -137,8 +138,10 @@ def _loss(axes: Axes, report: TrustReport) -> None:
     axes.plot(steps, trend.windows, color=_BLUE, linewidth=1.2)
     axes.set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.3 * (high - low) + 1e-9)
     if trend.waited:
-        label = {"label": "last progress"}
-        axes.axvline(steps[-1 - trend.waited], color=_GREY, linewidth=1, linestyle="--", **label)
+        axes.axvline(
+            steps[-1 - trend.waited], ymax=_BELOW_LEGEND, color=_GREY, linewidth=1,
+            linestyle="--", label="last progress",
+        )  # fmt: skip
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=8, frameon=False, loc="upper center", ncols=2)
     axes.set_xlabel("step")

@@ -303,6 +303,34 @@ def test_the_fall_of_chains_is_told_beside_the_numbers_of_their_axis(sd):
     assert 5 < left - axes.yaxis.label.get_window_extent(renderer).x1 < 15
 
 
+def test_a_single_iteration_of_chains_is_a_dot():
+    run = begun(is_sampling=True)
+    run.chains = ChainRecord(ChainPlan(2, 50, 150), {}, lambda *chosen: None)
+    run.chains.extend({"potential_energy": np.array([[3.0, 4.0]])}, 1)
+    feed(run, [3.5])
+    run.finish("stopped", "")
+    assert {line.get_marker() for line in loss_figure(run).axes[0].lines} == {"o"}
+
+
+@pytest.mark.parametrize(
+    ("value", "chains", "said"),
+    [
+        (1.004, 1, "at most 1.00 (a)"),
+        (1.0104, 4, "up to 1.0104 (a), above 1.01: the chains have not mixed; run longer ones"),
+        (1.03, 1, "up to 1.03 (a), above 1.01, of the halves of one chain; run four chains, and"),
+    ],
+)
+def test_r_hat_is_told_with_digits_that_show_it_and_of_one_chain_with_what_it_means(
+    value, chains, said, monkeypatch
+):
+    run = begun(is_sampling=True)
+    run.chains = ChainRecord(ChainPlan(chains, 1, 1), {}, lambda *chosen: None)
+    run.finish("completed", "")
+    judged = {"r_hat": value, "r_hat_of": "a", "ess": 9.0, "ess_of": "a", "judged": 1, "total": 1}
+    monkeypatch.setattr("aimz_lab.lab.pictures.summary.judged_at_the_end", lambda run: judged)
+    assert facts(run)["R-hat"].startswith(said)
+
+
 def test_the_words_of_compared_losses_fit_beside_their_axis():
     losses = [4e6, *np.full(20, 1e6), *np.linspace(100, 80, 2_000)]
     drawn = comparison_figure({"one": finished(losses, n_obs=10)}, {}, ["one"])
