@@ -181,7 +181,8 @@ class ModelTable:
         Raises:
             CallError: If an argument is made from the table and also passed.
             DataError: If the table cannot be encoded.
-            DataTypeError: If a column holds something else than in training.
+            DataTypeError: If a column holds something else than in training; or two texts of which
+                nothing says which is 1.
         """
         inputs = native_table(inputs)
         if not (is_table(inputs) or is_dask_table(inputs)):
@@ -209,6 +210,8 @@ class ModelTable:
         else:
             encoder = encoder or TableEncoder.learn(self.spec, inputs, quietly=True)
             made, kept = encoder.encode(inputs, leave_out=left_out)
+        if self.encoder is None:
+            _refuse_unsaid_ones(encoder, set(self.spec.parts) - {output})
         if kept is not None:
             _refuse_beside(given, len(inputs))
         X, y = made.pop(self.signature.input), made.pop(output, None)
@@ -554,6 +557,7 @@ class ModelTable:
         return self._known["names"]
 
 
+_NOES = frozenset({"0", "f", "false", "n", "no", "off"})
 _UNTAUGHT = (
     "This is a Dask table, and formulas learn their levels, means and scales from a table in "
     "memory. Train the model on a pandas DataFrame first, such as a sample of the rows; then "
@@ -619,6 +623,28 @@ class CompleteRows(NamedTuple):
     table: Any
     left_out: str = ""
     kept: np.ndarray | None = None
+
+
+def _refuse_unsaid_ones(encoder: TableEncoder, arguments: Iterable[str]) -> None:
+    """Refuse two texts as 0 and 1 if they do not say themselves which is which.
+
+    The later one in the alphabet would be 1, and the argument has no label that says so.
+
+    Raises:
+        DataTypeError: If an argument is made of such a column.
+    """
+    for argument in sorted(arguments):
+        part, levels = encoder.spec.parts[argument], encoder.levels_of(argument)
+        if part.kind != "formula" or len(levels) != 2 or str(levels[0]).lower() in _NOES:
+            continue
+        column, (zero, one) = part.text, levels
+        msg = (
+            f"Column {part.columns[0]!r} holds the texts {zero!r} and {one!r}, and nothing says "
+            f'which of them is 1. Write {argument}="I({column} == {one!r})" or '
+            f'{argument}="I({column} == {zero!r})"; or C({column}) for a matrix with a labelled '
+            f"column, or index({column})."
+        )
+        raise DataTypeError(msg)
 
 
 def _refuse_beside(given: Mapping[str, Any], n_rows: int) -> None:

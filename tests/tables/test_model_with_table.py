@@ -20,6 +20,7 @@ from aimz_lab.errors import (
     ArtifactError,
     CallError,
     DataError,
+    DataTypeError,
     FitWarning,
     OutputWarning,
 )
@@ -330,6 +331,26 @@ def test_a_description_that_does_not_fit_the_kernel(spec, said):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("zero", "one", "is_said"),
+    [("drug", "placebo", False), ("control", "treated", False), ("no", "yes", True)],
+)
+def test_two_texts_are_0_and_1_only_if_they_say_so(table, zero, one, is_said):
+    arms = table.assign(arm=np.where(table.treated == 1, one, zero))
+    for formula, is_fine in (("arm", is_said), (f"I(arm == '{one}')", True)):
+        spec = TableSpec(**{**FORMULAS, "treated": formula})
+        model = ImpactModel(kernel, jax.random.key(0), svi=new_svi(), table=spec)
+        if is_fine:
+            drawn = model.sample_prior_predictive(arms, num_samples=2, progress=False)
+            assert drawn.prior_predictive.y.sizes["draw"] == 2
+            continue
+        said = rf"the texts '{zero}' and '{one}'.*Write treated=\"I\(arm == '{one}'\)\""
+        for call in (model.fit, model.sample_prior_predictive):
+            with pytest.raises(DataTypeError, match=said):
+                call(arms, progress=False)
+
+
 def test_rows_that_are_left_out_keep_their_labels(table):
     holes = table.copy()
     holes.loc["2024-01-03", "age"] = np.nan
