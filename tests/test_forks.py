@@ -80,7 +80,7 @@ def test_after_jax_was_used():
 im = model()
 im.train_on_batch(X, Y, n_obs=300)
 folder = __import__("tempfile").mkdtemp()
-im.save(folder + "/model")
+im.set_posterior_sample(im.posterior).save(folder + "/model")
 tree = im.predict_on_batch(X)
 store.LOADED_BYTES = 0
 stored = im.predict(X, progress=False)

@@ -50,10 +50,10 @@ def changes(im, folder):
         "train_on_batch": lambda: im.train_on_batch(X, Y, n_obs=40),
         "sample": lambda: im.sample(num_samples=2),
         "set_posterior_sample": lambda: im.set_posterior_sample(DRAWS),
+        "save": lambda: im.save(folder / "model"),
         "vi_result=": lambda: setattr(im, "vi_result", done),
         "n_obs=": lambda: setattr(im, "n_obs", 7),
         "setting the state": lambda: setattr(im, "_vi_state", None),
-        "save": lambda: im.save(folder / "model"),
     }
 
 
