@@ -558,6 +558,8 @@ class ModelTable:
 
 
 _NOES = frozenset({"0", "f", "false", "n", "no", "off"})
+"""Texts that say themselves that they are 0, beside another one."""
+
 _UNTAUGHT = (
     "This is a Dask table, and formulas learn their levels, means and scales from a table in "
     "memory. Train the model on a pandas DataFrame first, such as a sample of the rows; then "
@@ -642,7 +644,7 @@ def _refuse_unsaid_ones(encoder: TableEncoder, arguments: Iterable[str]) -> None
             f"Column {part.columns[0]!r} holds the texts {zero!r} and {one!r}, and nothing says "
             f'which of them is 1. Write {argument}="I({column} == {one!r})" or '
             f'{argument}="I({column} == {zero!r})"; or C({column}) for a matrix with a labelled '
-            f"column, or index({column})."
+            "column."
         )
         raise DataTypeError(msg)
 

@@ -128,7 +128,6 @@ class Run:
         self.disabled: list[tuple[object, Exception]] = []
         self.checkpoints: list[tuple[int, str]] = []
         self.seconds_in: dict[str, float] = {}
-        self._steps_since: float | None = None  # of the wait for steps that is under way
         self.transferred_bytes = 0
         self.skipped = 0
         self.notes: list[str] = []
@@ -161,6 +160,7 @@ class Run:
         self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._began: float | None = None
         self._paused_at: float | None = None
+        self._steps_since: float | None = None  # of the wait for steps that is under way
         self._epochs_over: tuple[int, int] | None = None  # and the steps in them
         self._ended: float | None = None
         self._recording = threading.RLock()  # others read a run while its thread records steps
@@ -665,7 +665,8 @@ class Run:
         try:
             yield
         finally:
-            self._steps_since = None
+            if activity == "steps":
+                self._steps_since = None
             if not self.is_preparing:
                 took = time.monotonic() - began
                 traced = min(compiled_s() - traced, took)
