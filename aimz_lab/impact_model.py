@@ -100,6 +100,7 @@ from aimz_lab.inference.running_fit import (
 from aimz_lab.inference.saved_model import ModelState, SavedModel, save_model
 from aimz_lab.inference.svi.learner import SviLearner
 from aimz_lab.inference.svi.loop_result import LoopResult
+from aimz_lab.inference.svi.short_batches import short_batch_note
 from aimz_lab.inference.trained import Trained
 from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.arguments import ArgumentRoles
@@ -2665,8 +2666,10 @@ class ImpactModel:
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
             fit.run.info = replace(fit.run.info, outcome=learned.output_formula)
         if fit.data.in_memory:
-            notes = column_notes(fit.data.rows, fit.data.columns, self.param_output)
-            fit.run.notes.extend(notes)
+            fit.run.notes.extend(column_notes(fit.data.rows, fit.data.columns, self.param_output))
+            if fit.data.order is not None and request.step.scale == "auto":
+                note = short_batch_note(fit.data.n_rows, fit.data.batch_size)
+                fit.run.notes.extend([note] if note else [])
         fit.run.in_background = not blocking
         before, self._last_run = self._last_run, fit.run
 

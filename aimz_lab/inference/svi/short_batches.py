@@ -1,7 +1,8 @@
-"""Notice a hand-written loop whose batches come in a fixed order, the last one short."""
+"""Notice short batches: the same one in each pass of a loop by hand, and a very short last one."""
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from aimz_lab.errors import FitWarning
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Rows
+
+_MUCH_SHORTER = 16
+"""A batch so many times as short as the others has four times their noise."""
 
 
 class ShortBatches:
@@ -53,3 +57,30 @@ class ShortBatches:
             "same."
         )
         warn(msg, FitWarning)
+
+
+def short_batch_note(n_rows: int, batch_size: int) -> str | None:
+    """Return a sentence on a last batch that is much shorter than the others, or ``None``.
+
+    Rows in a random order weigh N over the rows of their batch, so that the noise of a gradient
+    is as 1 over the root of their number.
+
+    Args:
+        n_rows: Rows of an epoch.
+        batch_size: Rows of the other batches.
+
+    Example:
+        >>> print(short_batch_note(101, 20))
+        The last batch of each epoch has 1 row and the others 20, yet it stands for all rows as they
+        do: its step is 4.5 times as noisy. With batch_size=18 it has 11.
+    """
+    rest = n_rows % batch_size
+    if not 0 < rest * _MUCH_SHORTER <= batch_size or rest == n_rows:
+        return None
+    better = next(size for size in range(batch_size - 1, 0, -1) if -n_rows % size <= size / 2)
+    return (
+        f"The last batch of each epoch has {rest:,} row{'s' if rest > 1 else ''} and the others "
+        f"{batch_size:,}, yet it stands for all rows as they do: its step is "
+        f"{math.sqrt(batch_size / rest):.2g} times as noisy. With batch_size={better:,} it has "
+        f"{n_rows % better or better:,}."
+    )
