@@ -120,6 +120,13 @@ class Expression:
             sides = [node.left, *node.comparators]
             names = [side.id for side in sides if isinstance(side, ast.Name)]
             texts = [side.value for side in sides if _is_text(side)]
+            if texts and not names:
+                msg = (
+                    f"{self._what}: {ast.unparse(node)!r} is not allowed, as computed values "
+                    "are numbers and equal no text. Compare them with a number; a text is compared "
+                    "with a column by its name, as in I(size == 'S')."
+                )
+                raise ArgumentError(msg)
             compared = {(self._quoted.get(n, n), text) for n in names for text in texts}
             self.compared |= compared
             if not isinstance(node.ops[0], (ast.Eq, ast.NotEq)):

@@ -116,6 +116,7 @@ def test_the_kind_of_a_column_is_that_of_all_rows(last, first):
         ("I(~x)", r"Write \(1 - x\)"),
         ("I((x > 1) + (z > 1))", "True and not 2"),
         ("I(1 < x < 3)", "whole columns"),
+        ("I(x + 0 == '1')", "equal no text"),
         ("I(x @ z)", "not allowed"),
         ("I(x is 1)", "not allowed"),
         ("I(x * [1, 2, 3])", "not allowed"),
