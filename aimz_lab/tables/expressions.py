@@ -120,6 +120,12 @@ class Expression:
             sides = [node.left, *node.comparators]
             names = [side.id for side in sides if isinstance(side, ast.Name)]
             texts = [side.value for side in sides if _is_text(side)]
+            if texts and all(isinstance(side, ast.Constant) for side in sides):
+                msg = (
+                    f"{self._what} compares no column, as {texts[0]!r} is a text. Write the name "
+                    f"of a column without quotes, or in backticks: `{texts[0]}`."
+                )
+                raise ArgumentError(msg)
             compared = {(self._quoted.get(n, n), text) for n in names for text in texts}
             self.compared |= compared
             if not isinstance(node.ops[0], (ast.Eq, ast.NotEq)):

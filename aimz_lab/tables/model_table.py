@@ -559,8 +559,10 @@ class ModelTable:
         return self._known["names"]
 
 
-_NOES = frozenset({"0", "f", "false", "n", "no", "off"})
-"""Texts that say themselves that they are 0, beside another one."""
+_NO_AND_YES = frozenset(
+    {("0", "1"), ("f", "t"), ("false", "true"), ("n", "y"), ("no", "yes"), ("off", "on")}
+)
+"""Pairs of texts that say themselves which is 0 and which is 1, in any case."""
 
 _UNTAUGHT = (
     "This is a Dask table, and formulas learn their levels, means and scales from a table in "
@@ -639,7 +641,8 @@ def _refuse_unsaid_ones(encoder: TableEncoder, arguments: Iterable[str]) -> None
     """
     for argument in sorted(arguments):
         part, levels = encoder.spec.parts[argument], encoder.levels_of(argument)
-        if part.kind != "formula" or len(levels) != 2 or str(levels[0]).lower() in _NOES:
+        is_said = tuple(str(level).lower() for level in levels) in _NO_AND_YES
+        if part.kind != "formula" or len(levels) != 2 or is_said:
             continue
         column, (zero, one) = part.text, levels
         msg = (

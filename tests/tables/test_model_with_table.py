@@ -360,10 +360,17 @@ def test_a_description_that_does_not_fit_the_kernel(spec, said):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("zero", "one", "is_said"),
-    [("drug", "placebo", False), ("control", "treated", False), ("no", "yes", True)],
+    [
+        ("drug", "placebo", False),
+        ("control", "treated", False),
+        ("F", "M", False),
+        ("n", "s", False),
+        ("no", "off", False),
+        ("no", "yes", True),
+        ("N", "Y", True),
+    ],
 )
 def test_two_texts_are_0_and_1_only_if_they_say_so(table, zero, one, is_said):
     arms = table.assign(arm=np.where(table.treated == 1, one, zero))
