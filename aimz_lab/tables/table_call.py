@@ -71,6 +71,8 @@ def _of_no_numbers(values: Any) -> str:
     is_list = isinstance(values, (list, tuple)) and not is_batches(values)
     if not (is_column or is_list or isinstance(values, np.ndarray)):
         return ""
+    if is_list and any(map(is_table, values)):
+        return "a list of them; join them first, as by pandas.concat"
     try:
         array = read_table("", values) if is_column else np.asarray(values)
         check_numeric("", array.dtype)

@@ -340,6 +340,8 @@ def test_columns_that_are_no_data_frame_are_refused(im, table, values):
         with pytest.raises(DataTypeError, match=f"Pass a pandas or polars data frame.*{columns}"):
             call(given)
     assert "Pass a pandas or polars data frame" in str(im.check(given))
+    with pytest.raises(DataTypeError, match="a list of them; join them first"):
+        im.fit([table[:100], table[100:]], progress=False)
     with pytest.raises(ArgumentError, match="'age' is a column.*pass a data frame as X="):
         im.sweep("age", [30.0, 40.0], given)
 
