@@ -39,6 +39,9 @@ _FUNCTIONS = (
 _MOST_ARGUMENTS = {"maximum": 2, "minimum": 2, "clip": 3, "where": 3}
 """Values that a function takes where it is more than one; NumPy would write into a further one."""
 
+_OF_TRUTH = frozenset({"I", "np.abs", "np.maximum", "np.minimum", "np.where"})
+"""Functions whose values are True and False if those that they are given are."""
+
 _CONTRASTS = frozenset({"treatment", "SAS", "sum", "helmert", "diff", "poly", "custom"})
 _MOST_IN_POWER = 100
 _MOST_COLUMNS = 1_000
@@ -70,7 +73,8 @@ class Expression:
         categories: Those of them inside ``C()``.
         values: Those of them outside of it.
         compared: Those of them that are compared with a text, each with that text.
-        by_order: Those of them that are compared by order with a text, as by ``>``.
+        by_order: Those of them that are compared by order with a text, as by ``>``, or have a
+            polynomial contrast.
         called: Names of functions and modules that it uses.
         event: What a 1 says, such as ``"bought = yes"``, of a comparison; empty of a number.
     """
@@ -142,6 +146,13 @@ class Expression:
             msg = (
                 f"{self._what}: {ast.unparse(node)!r} is not allowed, as Python would compare "
                 "whole columns. Write (1 < x) & (x < 3)."
+            )
+            raise ArgumentError(msg)
+        is_negative = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+        if is_negative and _is_truth(node.operand):
+            msg = (
+                f"{self._what}: {ast.unparse(node)!r} is not allowed, as pandas takes it for the "
+                f"opposite. Write -1 * ({ast.unparse(node.operand)}), or ~ for the opposite."
             )
             raise ArgumentError(msg)
         is_inverse = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert)
@@ -228,6 +239,8 @@ class Expression:
                 text = ast.unparse(contrast)
                 msg = f"{self._what}: {text} is no contrast; write contr.sum, contr.helmert, ..."
                 raise ArgumentError(msg)
+            if "contr.poly" in ast.unparse(contrast):
+                self.by_order.add(self._quoted.get(call.args[0].id, call.args[0].id))
         column = self._quoted.get(call.args[0].id, call.args[0].id)
         self.columns.append(column)
         self.categories.add(column)
@@ -235,8 +248,10 @@ class Expression:
 
 def _is_truth(node: ast.AST) -> bool:
     """Whether an expression is True or False in each row, and not a number."""
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "I" and node.args:
-        return _is_truth(node.args[0])
+    if isinstance(node, ast.Call):
+        values = node.args[1:] if ast.unparse(node.func) == "np.where" else node.args
+        keeps_truth = ast.unparse(node.func) in _OF_TRUTH
+        return keeps_truth and bool(values) and all(map(_is_truth, values))
     if isinstance(node, ast.BinOp):
         return _is_truth(node.left) and _is_truth(node.right)
     if isinstance(node, ast.UnaryOp):
@@ -246,7 +261,7 @@ def _is_truth(node: ast.AST) -> bool:
 
 def _event(node: ast.AST) -> str:
     """Return what is true of a row where an expression is, in few words."""
-    if isinstance(node, ast.Call):
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "I":
         return _event(node.args[0])
     if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq):
         return " = ".join(map(_side, (node.left, *node.comparators)))

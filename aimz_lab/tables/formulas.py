@@ -48,7 +48,8 @@ class Part:
         values: Those of them that are also used outside of these.
         computed: Those of them that functions or arithmetic compute with, as numbers.
         compared: Those of them that are compared with a text, each with that text.
-        by_order: Those of them that are compared by order with a text, as in ``I(size > 'S')``.
+        by_order: Those of them that are compared by order with a text, as in ``I(size > 'S')``, or
+            have a polynomial contrast.
         is_matrix: Whether the argument has an axis of columns.
     """
 

@@ -84,7 +84,7 @@ class TableSpec:
 
     @property
     def by_order(self) -> frozenset[str]:
-        """Those of them that formulas compare by order with a text, as in ``I(size > 'S')``."""
+        """Those of them that formulas use by order, as in ``I(size > 'S')``."""
         return frozenset[str]().union(*(part.by_order for part in self.parts.values()))
 
     def as_plain(self) -> JsonObject:

@@ -97,6 +97,21 @@ def test_columns_come_in_the_order_of_their_list(terms, said):
     np.testing.assert_array_equal(in_order, [[2, 0, 10], [3, 1, 18], [4, 0, 32]])
 
 
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("I(-(x > 2))", r"opposite. Write -1 \* \(x > 2\)"),
+        ("I(x - (-(x > 2)))", "takes it for the opposite"),
+        ("I(np.maximum(x > 1, x > 2) + (x > 3))", "sum of two comparisons"),
+        ("I(np.where(x > 1, x > 2, x > 0) + np.abs(x > 3))", "sum of two comparisons"),
+    ],
+)
+def test_arithmetic_of_truth_values_that_pandas_does_otherwise_is_refused(formula, said):
+    with pytest.raises(ArgumentError, match=said):
+        TableSpec(X=formula)
+    np.testing.assert_array_equal(encoded("I(-1 * (x > 2))", x=[1, 3]), [0, -1])
+
+
 @pytest.mark.parametrize("compared", ["'size' == 'S'", "'size' > 1", "'S' != 'size'"])
 def test_a_comparison_without_a_column_is_refused(compared):
     """It would be the same in each row."""
