@@ -39,9 +39,6 @@ _FUNCTIONS = (
 _MOST_ARGUMENTS = {"maximum": 2, "minimum": 2, "clip": 3, "where": 3}
 """Values that a function takes where it is more than one; NumPy would write into a further one."""
 
-_OF_TRUTH = frozenset({"I", "np.abs", "np.maximum", "np.minimum", "np.where"})
-"""Functions whose values are True and False if those that they are given are."""
-
 _CONTRASTS = frozenset({"treatment", "SAS", "sum", "helmert", "diff", "poly", "custom"})
 _MOST_IN_POWER = 100
 _MOST_COLUMNS = 1_000
@@ -199,6 +196,12 @@ class Expression:
                 f"{_MOST_ARGUMENTS.get(function, 1)} value(s), and no option."
             )
             raise ArgumentError(msg)
+        elif name not in ("I", "np.where") and any(map(_is_truth, call.args)):
+            msg = (
+                f"{self._what}: {ast.unparse(call)!r} is not allowed, as NumPy computes it of True "
+                "and False with few digits. Write 1 * before the comparison, in brackets."
+            )
+            raise ArgumentError(msg)
         for child in call.args[:1] if name in STATEFUL else call.args:
             self._read(child)
 
@@ -249,9 +252,10 @@ class Expression:
 def _is_truth(node: ast.AST) -> bool:
     """Whether an expression is True or False in each row, and not a number."""
     if isinstance(node, ast.Call):
-        values = node.args[1:] if ast.unparse(node.func) == "np.where" else node.args
-        keeps_truth = ast.unparse(node.func) in _OF_TRUTH
-        return keeps_truth and bool(values) and all(map(_is_truth, values))
+        is_where = ast.unparse(node.func) == "np.where"
+        values = node.args[1:] if is_where else node.args
+        is_same = is_where or ast.unparse(node.func) == "I"
+        return is_same and bool(values) and all(map(_is_truth, values))
     if isinstance(node, ast.BinOp):
         return _is_truth(node.left) and _is_truth(node.right)
     if isinstance(node, ast.UnaryOp):

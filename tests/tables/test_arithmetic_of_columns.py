@@ -102,13 +102,16 @@ def test_columns_come_in_the_order_of_their_list(terms, said):
     [
         ("I(-(x > 2))", r"opposite. Write -1 \* \(x > 2\)"),
         ("I(x - (-(x > 2)))", "takes it for the opposite"),
-        ("I(np.maximum(x > 1, x > 2) + (x > 3))", "sum of two comparisons"),
-        ("I(np.where(x > 1, x > 2, x > 0) + np.abs(x > 3))", "sum of two comparisons"),
+        ("I(np.where(x > 1, x > 2, x > 0) + (x > 3))", "sum of two comparisons"),
+        ("I(np.maximum(x > 1, x > 2) + (x > 3))", "with few digits. Write 1"),
+        ("exp(x > 2)", "with few digits. Write 1"),
+        ("x + np.log1p(I(x > 2))", "with few digits. Write 1"),
     ],
 )
 def test_arithmetic_of_truth_values_that_pandas_does_otherwise_is_refused(formula, said):
     with pytest.raises(ArgumentError, match=said):
         TableSpec(X=formula)
+    np.testing.assert_allclose(encoded("exp(1 * (x > 2))", x=[1, 3]), [1, np.e], rtol=1e-6)
     np.testing.assert_array_equal(encoded("I(-1 * (x > 2))", x=[1, 3]), [0, -1])
 
 
