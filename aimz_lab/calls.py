@@ -31,8 +31,9 @@ def public(owner: Any) -> Any:
     """Decorate a function, or all public methods of a class, that users call.
 
     A keyword that it does not have becomes a :class:`~aimz_lab.errors.CallError` that names the
-    nearest one. Tracebacks of what it raises end at the user's line, see
-    :func:`~aimz_lab.tracebacks.shorten`. A call gives the same warning once.
+    nearest one; an argument that has to have a name, one that says so. Tracebacks of what it raises
+    end at the user's line, see :func:`~aimz_lab.tracebacks.shorten`. A call gives the same warning
+    once.
 
     Args:
         owner: The function or class.
@@ -87,6 +88,7 @@ def _wrapped(function: Callable) -> Callable:
         except BaseException as error:
             if isinstance(error, TypeError) and error.__traceback__.tb_next is None:
                 _explain_unknown(function, kwargs)
+                _explain_unnamed(function, len(args))
                 error.__traceback__ = None
             shorten(error, handled, _OURS)
             raise
@@ -110,9 +112,33 @@ def _explain_unknown(function: Callable, given: Mapping[str, Any]) -> None:
     unknown = [name for name in given if name not in known]
     if not unknown:
         return
-    owner = function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]
     msg = (
-        f"{owner} has no keyword {unknown[0]!r}.{did_you_mean(unknown[0], known)} "
+        f"{_name_of(function)} has no keyword {unknown[0]!r}.{did_you_mean(unknown[0], known)} "
         f"It takes {', '.join(known) or 'none'}."
     )
     raise CallError(msg) from None
+
+
+def _explain_unnamed(function: Callable, n_given: int) -> None:
+    """Raise an error for more arguments without a name than a function takes; else nothing."""
+    parameters = inspect.signature(function).parameters.values()
+    places = [p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    is_open = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if is_open or n_given <= len(places):
+        return
+    takes = ", ".join(name for name in places if name not in ("self", "cls"))
+    rest = next((p.name for p in parameters if p.kind is p.KEYWORD_ONLY), "")
+    any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    owner = _name_of(function)
+    if takes and rest:
+        advice = f"takes only {takes} without a name; give the others by name, such as {rest}=."
+    elif takes or not rest:
+        advice = f"takes {takes or 'no arguments'}{', and no more' * bool(takes)}."
+    else:
+        example = "X=..., y=..." if any_name else f"{rest}=..."
+        advice = f"takes its arguments by name: {owner}({example})."
+    raise CallError(f"{owner} {advice}") from None
+
+
+def _name_of(function: Callable) -> str:
+    return function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]

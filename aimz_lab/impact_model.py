@@ -557,8 +557,8 @@ class ImpactModel:
             KernelError: If the kernel computes across rows (lags, sums, statistics or numbers of
                 rows), and the batches are smaller than the data. If it does not observe its output,
                 a plate does not fit the rows, or a scale of its own depends on a batch's rows.
-            GuideError: If the guide cannot be trained on minibatches, or has no values for held-out
-                rows.
+            GuideError: If the guide cannot be trained on minibatches; or if the model has a value
+                per row of a site or parameter, and the rows in ``validation`` are others.
             CheckpointError: If there is no complete checkpoint, or it is another run's.
             NonFiniteLossError: With ``on_nonfinite="raise"``.
             KeyboardInterrupt: With ``on_interrupt="raise"``, or at a second interrupt.
@@ -570,8 +570,7 @@ class ImpactModel:
             FitWarning: If the run was interrupted, diverged or skipped steps. If the number of rows
                 is unknown, an epoch of a stream does not have ``n_obs`` rows, a weight or a plate
                 of the kernel may be meant otherwise, or all rows are trained on at once because the
-                default batches would not do. If rows in ``validation`` are trained on, or are
-                others than those of which the guide keeps a value per row. If a table
+                default batches would not do. If rows in ``validation`` are trained on. If a table
                 alone would be encoded otherwise than the first. If the learning rate is 0, or
                 1,000 or more. If a resumed run has other settings of optimizer or loss than before.
                 If a source is not at hand, so that a checkpoint's code cannot be compared.

@@ -18,7 +18,7 @@ import pytest
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, RunHandle, lab
+from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, RunHandle, TableSpec, lab
 from aimz_lab.errors import (
     AimzLabError,
     ArtifactWriteError,
@@ -214,6 +214,27 @@ def test_the_keyword_that_was_meant_is_named(function, name):
     is_method = next(iter(inspect.signature(function).parameters), "") in ("self", "cls")
     with pytest.raises(CallError, match=f"{name[:-1]!r}.*Did you mean '{name}'"):
         function(*[None] * is_method, **{name[:-1]: 1})
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda im: im.fit(X, Y, 10),
+            r"ImpactModel.fit takes only X, y without a name; .* name",
+        ),
+        (lambda im: im.describe(1), r"ImpactModel.describe takes no arguments\.$"),
+        (lambda im: lab.plot_effect(im, 1), r"plot_effect takes only effect .* such as by=\.$"),
+        (lambda im: lab.LiveDashboard("line"), r"takes its arguments by name: .*\(view=\.\.\.\)"),
+        (
+            lambda im: TableSpec("scale(age)", "pay"),
+            r"TableSpec takes its arguments by name: TableSpec\(X=\.\.\., y=\.\.\.\)\.$",
+        ),
+    ],
+)
+def test_an_argument_that_needs_a_name_is_asked_for_it(im, call, said):
+    with pytest.raises(CallError, match=said):
+        call(im)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,6 +49,13 @@ class EffectSummary(xr.Dataset):
     """
 
     __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a site, also by the name of its column; anything else as a dataset does."""
+        if isinstance(key, str) and key not in self.variables:
+            named = (name for name, one in self.variables.items() if one.attrs.get("column") == key)
+            key = next(named, key)
+        return super().__getitem__(key)
 
     def table(self) -> pd.DataFrame:
         """Return a data frame with a row for each entry and a column for each summary.

@@ -5,7 +5,7 @@ The mean of an outcome of two levels is a probability, and is called by the leve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,27 @@ def called(draws: xr.Dataset, site: str, *, has_odds: bool = False) -> str:
     if not event or not isinstance(output, str):
         return column_of(draws, site)
     return _named(site, output, event if has_odds else f"P({event})")
+
+
+def site_called(draws: xr.Dataset, name: object, sites: Iterable[str]) -> object:
+    """Return the site that a name is of: its own, or that of its column, if no site has the name.
+
+    Args:
+        draws: As in :func:`column_of`.
+        name: What the user calls it.
+        sites: The sites to look among.
+
+    Returns:
+        The site; or the name as it is, if it is none of these.
+
+    Example:
+        >>> draws = xr.Dataset(attrs={"output": "y", "output_column": "pay"})
+        >>> site_called(draws, "pay", ["mu", "y"]), site_called(draws, "age", ["mu", "y"])
+        ('y', 'age')
+    """
+    sites = list(sites)
+    names = {each: site for site in sites for each in (column_of(draws, site), called(draws, site))}
+    return name if name in sites or not isinstance(name, str) else names.get(name, name)
 
 
 def levels_of(draws: xr.Dataset, site: str) -> list[str]:

@@ -15,7 +15,13 @@ from aimz_lab.data.options import check_flag, real_number
 from aimz_lab.effects.asked import Asked, Direction
 from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
-from aimz_lab.effects.outcome_names import called, levels_of, reference_of, without_reference
+from aimz_lab.effects.outcome_names import (
+    called,
+    levels_of,
+    reference_of,
+    site_called,
+    without_reference,
+)
 from aimz_lab.effects.sentences import (
     FIT_STEP,
     INTERVAL_OF,
@@ -297,7 +303,7 @@ def site_of(effect: xr.Dataset, site: object) -> xr.DataArray:
 
     Args:
         effect: The effect.
-        site: Its site; ``None`` for the only one with draws.
+        site: Its site, or the column that it is of; ``None`` for the only one with draws.
 
     Raises:
         ArgumentError: If there is no such site, or there are several and none is named.
@@ -308,6 +314,7 @@ def site_of(effect: xr.Dataset, site: object) -> xr.DataArray:
     if site is None and names:
         msg = f"The effect has several sites with draws, {', '.join(names)}; pass one as site=."
         raise ArgumentError(msg)
+    site = site_called(effect, site, names)
     if not isinstance(site, str) or site not in names:
         msg = f"site={shown(site)} is not among the sites with draws: {', '.join(names) or 'none'}."
         raise ArgumentError(msg)

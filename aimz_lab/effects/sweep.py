@@ -177,6 +177,8 @@ def check_sweep(
     if len(found) > 1:
         msg = f"{name!r} is a {' and a '.join(found)}; say which one, as in of={found[0]!r}."
         raise ArgumentError(msg)
+    if not found and not columns and name in (used or ()):
+        raise ArgumentError(f"{name!r} is a column of the model's table; pass a data frame as X=.")
     if not found:
         known = "; ".join(
             f"{kind}s: {', '.join(each[:12])}" for kind, each in places.items() if each

@@ -199,7 +199,7 @@ def refuse_other_texts(formula: str, name: str, column: pd.Series, text: str) ->
 
 
 def refuse_no_order(formula: str, name: str, column: pd.Series) -> None:
-    """Refuse the comparison of a column by order with a text if its levels have no order.
+    """Refuse the use of a column by order if its levels have none.
 
     Args:
         formula: The formula, as the beginning of a sentence.
@@ -212,7 +212,7 @@ def refuse_no_order(formula: str, name: str, column: pd.Series) -> None:
     if column.cat.ordered:
         return
     msg = (
-        f"{formula} compares {name!r} by order, and its levels {_quoted(column.cat.categories)} "
+        f"{formula} uses {name!r} by order, and its levels {_quoted(column.cat.categories)} "
         "have none. List them from the lowest to the highest: "
         f"df[{name!r}] = pd.Categorical(df[{name!r}], [...], ordered=True); in polars, cast it to "
         "pl.Enum([...])."
@@ -224,7 +224,7 @@ def refuse_other_order(name: str, column: pd.Series, levels: tuple[Level, ...]) 
     """Refuse an ordered category whose order is another than that of the training table.
 
     Args:
-        name: Name of the column, which is compared by order.
+        name: Name of the column, which is used by order.
         column: Its values; without an order they have that of the training.
         levels: The levels of the training table, lowest first.
 
@@ -237,8 +237,8 @@ def refuse_other_order(name: str, column: pd.Series, levels: tuple[Level, ...]) 
     if order != sorted(order, key=levels.index):
         msg = (
             f"Column {name!r} has the order {_in_order(order)}, and had {_in_order(levels)} in the "
-            "table that the model was trained on. Its formula compares by that order: give the "
-            "column the same."
+            "table that the model was trained on. Its formula goes by that order: give the column "
+            "the same."
         )
         raise DataError(msg)
 

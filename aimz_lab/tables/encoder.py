@@ -437,10 +437,11 @@ def _refuse_texts(
         DataError: If no row has such a text, or the column has no order to compare by.
         DataTypeError: If there is such a column, or one of numbers is compared with a text.
     """
+    formula = f"The formula {part.text!r} of {part.argument!r}"
     for name, text in sorted(part.compared):
-        formula = f"The formula {part.text!r} of {part.argument!r}"
         refuse_other_texts(formula, name, series[name], text)
-        if name in part.by_order:
+    for name in sorted(part.by_order):
+        if columns[name].kind == "text":
             refuse_no_order(formula, name, series[name])
     texts = [
         name for name in part.columns if name in part.computed and columns[name].kind == "text"

@@ -70,7 +70,8 @@ class Expression:
         categories: Those of them inside ``C()``.
         values: Those of them outside of it.
         compared: Those of them that are compared with a text, each with that text.
-        by_order: Those of them that are compared by order with a text, as by ``>``.
+        by_order: Those of them that are compared by order with a text, as by ``>``, or have a
+            polynomial contrast.
         called: Names of functions and modules that it uses.
         event: What a 1 says, such as ``"bought = yes"``, of a comparison; empty of a number.
     """
@@ -120,6 +121,12 @@ class Expression:
             sides = [node.left, *node.comparators]
             names = [side.id for side in sides if isinstance(side, ast.Name)]
             texts = [side.value for side in sides if _is_text(side)]
+            if texts and all(isinstance(side, ast.Constant) for side in sides):
+                msg = (
+                    f"{self._what} compares no column, as {texts[0]!r} is a text. Write the name "
+                    f"of a column without quotes, or in backticks: `{texts[0]}`."
+                )
+                raise ArgumentError(msg)
             if texts and not names:
                 msg = (
                     f"{self._what}: {ast.unparse(node)!r} is not allowed, as computed values "
@@ -143,6 +150,13 @@ class Expression:
             msg = (
                 f"{self._what}: {ast.unparse(node)!r} is not allowed, as Python would compare "
                 "whole columns. Write (1 < x) & (x < 3)."
+            )
+            raise ArgumentError(msg)
+        is_negative = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+        if is_negative and _is_truth(node.operand):
+            msg = (
+                f"{self._what}: {ast.unparse(node)!r} is not allowed, as pandas takes it for the "
+                f"opposite. Write -1 * ({ast.unparse(node.operand)}), or ~ for the opposite."
             )
             raise ArgumentError(msg)
         is_inverse = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert)
@@ -189,6 +203,12 @@ class Expression:
                 f"{_MOST_ARGUMENTS.get(function, 1)} value(s), and no option."
             )
             raise ArgumentError(msg)
+        elif name not in ("I", "np.where") and any(map(_is_truth, call.args)):
+            msg = (
+                f"{self._what}: {ast.unparse(call)!r} is not allowed, as NumPy computes it of True "
+                "and False with few digits. Write 1 * before the comparison, in brackets."
+            )
+            raise ArgumentError(msg)
         for child in call.args[:1] if name in STATEFUL else call.args:
             self._read(child)
 
@@ -229,6 +249,8 @@ class Expression:
                 text = ast.unparse(contrast)
                 msg = f"{self._what}: {text} is no contrast; write contr.sum, contr.helmert, ..."
                 raise ArgumentError(msg)
+            if "contr.poly" in ast.unparse(contrast):
+                self.by_order.add(self._quoted.get(call.args[0].id, call.args[0].id))
         column = self._quoted.get(call.args[0].id, call.args[0].id)
         self.columns.append(column)
         self.categories.add(column)
@@ -236,8 +258,11 @@ class Expression:
 
 def _is_truth(node: ast.AST) -> bool:
     """Whether an expression is True or False in each row, and not a number."""
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "I" and node.args:
-        return _is_truth(node.args[0])
+    if isinstance(node, ast.Call):
+        is_where = ast.unparse(node.func) == "np.where"
+        values = node.args[1:] if is_where else node.args
+        is_same = is_where or ast.unparse(node.func) == "I"
+        return is_same and bool(values) and all(map(_is_truth, values))
     if isinstance(node, ast.BinOp):
         return _is_truth(node.left) and _is_truth(node.right)
     if isinstance(node, ast.UnaryOp):
@@ -247,7 +272,7 @@ def _is_truth(node: ast.AST) -> bool:
 
 def _event(node: ast.AST) -> str:
     """Return what is true of a row where an expression is, in few words."""
-    if isinstance(node, ast.Call):
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "I":
         return _event(node.args[0])
     if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq):
         return " = ".join(map(_side, (node.left, *node.comparators)))

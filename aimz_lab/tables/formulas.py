@@ -17,7 +17,7 @@ from typing import Literal
 from formulaic import Formula, SimpleFormula
 from formulaic.errors import FormulaicError
 from formulaic.parser import DefaultFormulaParser
-from formulaic.parser.types import ASTNode, Token
+from formulaic.parser.types import ASTNode, Term, Token
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.tables.expressions import SPLINES, Expression, shortly
@@ -48,7 +48,8 @@ class Part:
         values: Those of them that are also used outside of these.
         computed: Those of them that functions or arithmetic compute with, as numbers.
         compared: Those of them that are compared with a text, each with that text.
-        by_order: Those of them that are compared by order with a text, as in ``I(size > 'S')``.
+        by_order: Those of them that are compared by order with a text, as in ``I(size > 'S')``, or
+            have a polynomial contrast.
         is_matrix: Whether the argument has an axis of columns.
     """
 
@@ -120,12 +121,15 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         terms, text = text, _joined(argument, text)
         for term in terms:  # one that takes out a term would reach into the others
             _parsed(argument, term, _QUOTED.sub(partial(_stand_in, {}, term), term))
-    if match := _CODED.fullmatch(text.strip()):
+    if not is_list and (match := _CODED.fullmatch(text.strip())):
         column = match[2].strip("`")
         return Part(argument, text.strip(), match[1], (column,), frozenset({column}))
     quoted: dict[str, str] = {}
     code = _QUOTED.sub(partial(_stand_in, quoted, text), text)
     formula = _parsed(argument, text, code)
+    if is_list:
+        codes = [_QUOTED.sub(partial(_stand_in, quoted, text), term) for term in terms]
+        _check_list(argument, terms, [_own_terms(code) for code in codes], formula, quoted)
     factors = {factor.expr: factor for term in formula for factor in term.factors}
     columns: dict[str, None] = {}
     categories, values, called = set[str](), set[str](), set[str]()
@@ -304,6 +308,52 @@ def _joined(argument: str, terms: Iterable[str]) -> str:
         msg = f"{argument!r} needs a formula, or a list of terms: ['scale(age)', 'C(region)']."
         raise ArgumentError(msg)
     return " + ".join(terms)
+
+
+def _with_columns(code: str, quoted: Mapping[str, str]) -> str:
+    for stand_in, column in quoted.items():
+        code = code.replace(stand_in, f"`{column}`")
+    return code
+
+
+def _own_terms(code: str) -> list[Term]:
+    return [term for term in Formula(code) if str(term) != "1" or _has_intercept(code)]
+
+
+def _check_list(
+    argument: str,
+    texts: Sequence[str],
+    own: Sequence[list[Term]],
+    formula: SimpleFormula,
+    quoted: Mapping[str, str],
+) -> None:
+    """Refuse a list of terms whose columns would not come in its order.
+
+    Args:
+        argument: Name of the kernel's argument.
+        texts: The list.
+        own: The terms of each of its entries.
+        formula: The terms of all of them, those of fewer factors first.
+        quoted: Columns by their stand-ins.
+
+    Raises:
+        ArgumentError: If an entry adds no term to those before it, or comes at another place.
+    """
+    listed: list[Term] = []
+    for text, terms in zip(texts, own, strict=True):
+        added = [term for term in terms if term not in listed]
+        if terms and not added:
+            msg = f"The list of {argument!r} has {text!r} already; leave it out the second time."
+            raise ArgumentError(msg)
+        listed += added
+    ordered = [term for term in formula if term in listed]
+    if ordered != listed:
+        better = [_with_columns(str(term), quoted) for term in ordered]
+        msg = (
+            f"The columns of {argument!r} would come in another order than its list: first a "
+            f"column of ones, then terms of one column, then their products. Write {better}."
+        )
+        raise ArgumentError(msg)
 
 
 def _has_intercept(code: str) -> bool:

@@ -29,7 +29,7 @@ from aimz_lab.tables.lazy_table import EncodedRows
 from aimz_lab.tables.outcome_scale import OutcomeScale, OutcomeScales
 from aimz_lab.tables.site_names import Arguments as TrainedArguments
 from aimz_lab.tables.site_names import SiteNames, name_sites
-from aimz_lab.tables.table_call import Observed, TableCall
+from aimz_lab.tables.table_call import Observed, TableCall, refuse_no_table
 from aimz_lab.tables.table_spec import TableSpec
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Arguments, JsonObject, OutputScale
@@ -181,11 +181,13 @@ class ModelTable:
         Raises:
             CallError: If an argument is made from the table and also passed.
             DataError: If the table cannot be encoded.
-            DataTypeError: If a column holds something else than in training; or two texts of which
-                nothing says which is 1.
+            DataTypeError: If a column holds something else than in training, or two texts of which
+                nothing says which is 1; or if text comes in an array, and not in a table.
         """
         inputs = native_table(inputs)
         if not (is_table(inputs) or is_dask_table(inputs)):
+            own = self.spec.columns if with_output else self.input_columns()
+            refuse_no_table(inputs, self.spec, [one for one in self.spec.columns if one in own])
             return TableCall(inputs, outputs, dict(kernel_kwargs or {}), tuple(by_row))
         given = {**arguments, **(kernel_kwargs or {})}
         doubled = [name for name in self.spec.parts if name in given]
@@ -557,8 +559,10 @@ class ModelTable:
         return self._known["names"]
 
 
-_NOES = frozenset({"0", "f", "false", "n", "no", "off"})
-"""Texts that say themselves that they are 0, beside another one."""
+_NO_AND_YES = frozenset(
+    {("0", "1"), ("f", "t"), ("false", "true"), ("n", "y"), ("no", "yes"), ("off", "on")}
+)
+"""Pairs of texts that say themselves which is 0 and which is 1, in any case."""
 
 _UNTAUGHT = (
     "This is a Dask table, and formulas learn their levels, means and scales from a table in "
@@ -637,7 +641,8 @@ def _refuse_unsaid_ones(encoder: TableEncoder, arguments: Iterable[str]) -> None
     """
     for argument in sorted(arguments):
         part, levels = encoder.spec.parts[argument], encoder.levels_of(argument)
-        if part.kind != "formula" or len(levels) != 2 or str(levels[0]).lower() in _NOES:
+        is_said = tuple(str(level).lower() for level in levels) in _NO_AND_YES
+        if part.kind != "formula" or len(levels) != 2 or is_said:
             continue
         column, (zero, one) = part.text, levels
         msg = (

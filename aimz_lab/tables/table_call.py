@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from aimz_lab.data.tables import is_table, native_table
+from aimz_lab.data.checks import check_numeric
+from aimz_lab.data.sources import is_batches
+from aimz_lab.data.tables import is_a, is_table, native_table, read_table
 from aimz_lab.errors import CallError, DataError, DataTypeError, OptionalDependencyError
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import Arguments
 
 if TYPE_CHECKING:
     from aimz_lab.tables.encoder import TableEncoder
+    from aimz_lab.tables.table_spec import TableSpec
 
 
 def tables_module(name: str) -> Any:
@@ -33,6 +36,51 @@ def tables_module(name: str) -> Any:
             raise
         msg = "Tables need formulaic: pip install 'aimz_lab[tables]'"
         raise OptionalDependencyError(msg) from error
+
+
+def refuse_no_table(inputs: Any, spec: TableSpec, columns: Sequence[str]) -> None:
+    """Refuse columns of a table that are no data frame, such as ``df.to_numpy()`` with text.
+
+    Arrays of numbers are fine: they are what the formulas make.
+
+    Args:
+        inputs: The input of a call that is no table.
+        spec: How the model makes its arguments from a table.
+        columns: The columns that the call needs.
+
+    Raises:
+        DataTypeError: If it is an array with other values than numbers, or columns by name.
+    """
+    if isinstance(inputs, Mapping):
+        are_columns = any(name in inputs and name not in spec.parts for name in columns)
+        what = "a mapping of columns" if are_columns else ""
+    else:
+        what = _of_no_numbers(inputs)
+    if what:
+        msg = (
+            f"The model makes its arguments from a data frame, as its TableSpec says, and got "
+            f"{what}. Pass a pandas or polars data frame with the columns "
+            f"{', '.join(map(repr, columns))}."
+        )
+        raise DataTypeError(msg)
+
+
+def _of_no_numbers(values: Any) -> str:
+    """Say what an array of other values than numbers is; empty if it is none."""
+    is_column = is_a(values, "pandas", "Series", "Index") or is_a(values, "polars", "Series")
+    is_list = isinstance(values, (list, tuple)) and not is_batches(values)
+    if not (is_column or is_list or isinstance(values, np.ndarray)):
+        return ""
+    if is_list and any(map(is_table, values)):
+        return "a list of them; join them first, as by pandas.concat"
+    try:
+        array = read_table("", values) if is_column else np.asarray(values)
+        check_numeric("", array.dtype)
+    except DataTypeError:
+        return "values that are not numbers"
+    except ValueError:  # rows of several lengths
+        return ""
+    return ""
 
 
 class Observed(NamedTuple):
@@ -84,6 +132,9 @@ class TableCall(NamedTuple):
             return held_out
         if not is_table(held_out):
             _refuse_parts(held_out)
+            parts = held_out if isinstance(held_out, tuple) else (held_out,)
+            spec = self.encoder.spec
+            refuse_no_table(next(iter(parts), None), spec, spec.columns)
             return held_out
         try:
             made: Mapping[str, Any] = self.encoder.encode(held_out).arguments

@@ -22,7 +22,7 @@ class TableSpec:
     - ``"age"`` or ``"scale(log(income))"``: one vector, a number per row.
     - ``"scale(age) + bs(income, df=4) + C(region)"``: a matrix, with a column for each number that
       the terms give. An intercept is the kernel's; write ``"1 + ..."`` for a column of ones. A list
-      of terms, ``["age"]``, is a matrix even with one column.
+      of terms, ``["age"]``, is a matrix even with one column, and its columns are in its order.
     - ``"I(bought == 'yes')"``: 1 where it holds, else 0; results call such an output
       ``P(bought = yes)``. A text that no row of the training table has is refused. ``"I(size >
       'S')"`` compares by the order of an ordered category (``pd.Categorical(..., ordered=True)``,
@@ -84,7 +84,7 @@ class TableSpec:
 
     @property
     def by_order(self) -> frozenset[str]:
-        """Those of them that formulas compare by order with a text, as in ``I(size > 'S')``."""
+        """Those of them that formulas use by order, as in ``I(size > 'S')``."""
         return frozenset[str]().union(*(part.by_order for part in self.parts.values()))
 
     def as_plain(self) -> JsonObject:

@@ -403,10 +403,13 @@ def _judge_predictions(
     why_not: str,
 ) -> None:
     weights, guide = evidence.weights, evidence.guide
-    by_row, of_rows = latents_by_row(model, drawn), likelihood and likelihood.of_rows
+    by_row, of_rows = learned_by_row(model, drawn), likelihood and likelihood.of_rows
+    fitted = [name for name in by_row if name not in drawn.draws]
     is_one_event = likelihood is not None and of_rows is None
     if is_one_event:
         why_not = f"{density_of_all(model.signature.output)}, and none for each row"
+    elif likelihood is not None and fitted:
+        why_not = f"{fitted[0]!r} has a parameter for each row, which was fitted to that row"
     elif likelihood is not None and by_row:
         why_not = f"it would have to integrate out each row's own {', '.join(by_row)}"
     elif likelihood is not None and len(evidence.table) and not evidence.table["sd"].any():
@@ -470,8 +473,8 @@ def _of_dependent_rows(output: str) -> Finding:
     return Finding("calibration", "unjudged", text)
 
 
-def latents_by_row(model: Examined, drawn: Posterior) -> list[str]:
-    """Return the names of latent sites of which each row has a value.
+def learned_by_row(model: Examined, drawn: Posterior) -> list[str]:
+    """Return the names of latent sites and parameters of which each row has a value.
 
     Args:
         model: The model.
@@ -480,7 +483,8 @@ def latents_by_row(model: Examined, drawn: Posterior) -> list[str]:
     spec = model.trained.spec
     if spec is None:
         return []
-    return [name for name in drawn.draws if name in spec.sites and spec.sites[name].row_axes]
+    known = {*drawn.draws, *spec.of_kind("param")}
+    return [name for name in spec.learned_by_row if name in known]
 
 
 def _weighs_rows(model: Examined) -> bool:

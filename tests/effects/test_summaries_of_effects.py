@@ -8,6 +8,7 @@ import xarray as xr
 from scipy import stats
 
 from aimz_lab import summarize_effect
+from aimz_lab.effects import e_value
 from aimz_lab.errors import ArgumentError
 
 # Draws at the quantiles of a normal distribution: what is computed of them is known.
@@ -279,3 +280,15 @@ def test_titles_name_the_sites_that_hold_the_noise_of_drawn_outcomes():
     text = summarize_effect(given)["flag"].text
     assert "none is given. Outcomes are drawn here" in text
     assert "by=np.arange(n)" not in text
+
+
+def test_a_site_goes_by_the_name_of_its_column_too():
+    of_table = effect(0.5).assign_attrs(output="y", output_column="pay")
+    summary = summarize_effect(of_table)
+    assert summary["pay"].identical(summary.y)
+    with pytest.raises(KeyError, match="age"):
+        summary["age"]
+    both = summarize_effect(of_table.assign(pay=of_table.y + 1))
+    assert both["pay"].name == "pay"
+    named = e_value(of_table, site="pay", sd=1.0)
+    assert named == e_value(of_table, site="y", sd=1.0)

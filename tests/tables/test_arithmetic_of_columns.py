@@ -78,6 +78,50 @@ def test_arithmetic_outside_of_functions_is_refused(formula, instead):
         TableSpec(y=formula)
 
 
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        (["x:z", "x"], r"another order than its list.*Write \['x', 'x:z'\]"),
+        (["x", "1"], r"Write \['1', 'x'\]"),
+        (["x * z", "`a b`"], r"Write \['x', 'z', '`a b`', 'x:z'\]"),
+        (["x", "scale(z)", "x"], "has 'x' already"),
+        (["x + z", "z"], "has 'z' already"),
+        (["index(x)"], "function index of .* is not allowed"),
+    ],
+)
+def test_columns_come_in_the_order_of_their_list(terms, said):
+    """A kernel that takes them by position would have others."""
+    with pytest.raises(ArgumentError, match=said):
+        TableSpec(X=terms)
+    in_order = encoded(["x", "C(w)", "x:z"], x=[2, 3, 4], z=[5, 6, 8], w=["p", "q", "p"])
+    np.testing.assert_array_equal(in_order, [[2, 0, 10], [3, 1, 18], [4, 0, 32]])
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("I(-(x > 2))", r"opposite. Write -1 \* \(x > 2\)"),
+        ("I(x - (-(x > 2)))", "takes it for the opposite"),
+        ("I(np.where(x > 1, x > 2, x > 0) + (x > 3))", "sum of two comparisons"),
+        ("I(np.maximum(x > 1, x > 2) + (x > 3))", "with few digits. Write 1"),
+        ("exp(x > 2)", "with few digits. Write 1"),
+        ("x + np.log1p(I(x > 2))", "with few digits. Write 1"),
+    ],
+)
+def test_arithmetic_of_truth_values_that_pandas_does_otherwise_is_refused(formula, said):
+    with pytest.raises(ArgumentError, match=said):
+        TableSpec(X=formula)
+    np.testing.assert_allclose(encoded("exp(1 * (x > 2))", x=[1, 3]), [1, np.e], rtol=1e-6)
+    np.testing.assert_array_equal(encoded("I(-1 * (x > 2))", x=[1, 3]), [0, -1])
+
+
+@pytest.mark.parametrize("compared", ["'size' == 'S'", "'size' > 1", "'S' != 'size'"])
+def test_a_comparison_without_a_column_is_refused(compared):
+    """It would be the same in each row."""
+    with pytest.raises(ArgumentError, match="compares no column.*in backticks"):
+        TableSpec(X=f"I({compared}) + x")
+
+
 @pytest.mark.parametrize("terms", [["x", "z - x"], ["x", "z", "x - z"], ["`x`", "z - `x`"]])
 def test_a_term_of_a_list_takes_nothing_out_of_the_others(terms):
     with pytest.raises(ArgumentError, match=r"takes out a term that it does not have"):

@@ -316,6 +316,37 @@ def test_refusals_change_nothing(im, table):
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        lambda table: table.to_numpy(),
+        lambda table: table.to_numpy().tolist(),
+        lambda table: table.to_records(index=False),
+        lambda table: table.to_dict("list"),
+        lambda table: table.clinic,
+        lambda table: table.clinic.astype("category"),
+    ],
+)
+def test_columns_that_are_no_data_frame_are_refused(im, table, values):
+    given, inputs = values(table), "'age', 'income', 'clinic', 'treated'"
+    for call, columns in (
+        (im.predict, inputs),
+        (im.sample_prior_predictive, inputs),
+        (im.fit, "'age', 'income', 'pay', 'clinic', 'treated'"),
+        (im.log_likelihood, "'pay'"),
+        (lambda X: im.estimate_effect(None, None, {"X": table}, {"X": X}), inputs),
+        (lambda X: im.fit(table, validation=X, progress=False), "'pay'"),
+        (lambda X: im.fit(table, validation=(X, table.pay), progress=False), "'pay'"),
+    ):
+        with pytest.raises(DataTypeError, match=f"Pass a pandas or polars data frame.*{columns}"):
+            call(given)
+    assert "Pass a pandas or polars data frame" in str(im.check(given))
+    with pytest.raises(DataTypeError, match="a list of them; join them first"):
+        im.fit([table[:100], table[100:]], progress=False)
+    with pytest.raises(ArgumentError, match="'age' is a column.*pass a data frame as X="):
+        im.sweep("age", [30.0, 40.0], given)
+
+
+@pytest.mark.parametrize(
     ("spec", "said"),
     [
         (TableSpec(y="pay"), "has to make the kernel's input, 'X'"),
@@ -331,10 +362,17 @@ def test_a_description_that_does_not_fit_the_kernel(spec, said):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("zero", "one", "is_said"),
-    [("drug", "placebo", False), ("control", "treated", False), ("no", "yes", True)],
+    [
+        ("drug", "placebo", False),
+        ("control", "treated", False),
+        ("F", "M", False),
+        ("n", "s", False),
+        ("no", "off", False),
+        ("no", "yes", True),
+        ("N", "Y", True),
+    ],
 )
 def test_two_texts_are_0_and_1_only_if_they_say_so(table, zero, one, is_said):
     arms = table.assign(arm=np.where(table.treated == 1, one, zero))

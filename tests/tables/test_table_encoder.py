@@ -85,6 +85,7 @@ def test_a_saved_encoder_encodes_alike(table, encoder):
 
 @pytest.mark.parametrize("contrast", ["sum", "helmert", "treatment('south')", "poly"])
 def test_contrasts_are_saved(table, contrast):
+    table = table.assign(clinic=pd.Categorical(table["clinic"], ordered=True))
     encoder = TableEncoder.learn(TableSpec(X=f"C(clinic, contr.{contrast}) + scale(age)"), table)
     again = TableEncoder.of_plain(json.loads(json.dumps(encoder.as_plain())))
     one = table.iloc[[1]]
@@ -421,6 +422,19 @@ def test_a_comparison_by_order_asks_for_the_order_of_texts_that_have_none(column
     said = r"by order, and its levels '.', '.', '.' have none\. List them .*ordered=True"
     with pytest.raises(DataError, match=said):
         TableEncoder.learn(TableSpec(X="I(size > 'S')"), pd.DataFrame({"size": column}))
+
+
+@pytest.mark.parametrize("contrast", ["contr.poly", "contr.poly(scores=[1, 2, 4])"])
+def test_a_polynomial_contrast_takes_the_order_of_the_training(contrast):
+    spec = TableSpec(X=f"C(size, {contrast})")
+    encoder = TableEncoder.learn(spec, pd.DataFrame({"size": sizes(SIZES)}))
+    linear = encoder.encode(pd.DataFrame({"size": ["S", "M", "L"]})).arguments["X"].iloc[:, 0]
+    assert linear.is_monotonic_increasing
+    with pytest.raises(DataError, match="has the order 'L' < 'M' < 'S', and had"):
+        encoder.encode(pd.DataFrame({"size": sizes(["L", "M", "S"])}))
+    with pytest.raises(DataError, match="by order, and its levels .* have none"):
+        TableEncoder.learn(spec, pd.DataFrame({"size": SIZES}))
+    assert TableEncoder.learn(spec, pd.DataFrame({"size": [1, 2, 4]})).names["X"]
 
 
 def test_another_order_is_refused_where_it_is_compared():

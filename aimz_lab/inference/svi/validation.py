@@ -12,7 +12,7 @@ from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
 from aimz_lab.data import canonical, pad_rows
-from aimz_lab.errors import DataError, FitWarning, GuideError
+from aimz_lab.errors import DataError, GuideError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.svi.compiled_steps import StepEngine
@@ -20,7 +20,6 @@ from aimz_lab.inference.svi.plan import TrainingPlan, values_by_position
 from aimz_lab.inference.svi.step import Batch
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.tracebacks import warn
 from aimz_lab.types import Rows, Shared
 
 _VALIDATION_ROWS = 4096
@@ -58,10 +57,7 @@ def check_held_out(svi: SVI, spec: KernelSpec, data: TrainingData, held_out: Hel
     Raises:
         DataError: If the rows of a field have more or fewer axes than in training: a column
             broadcasts against a vector, and the loss would be that of all pairs of rows.
-        GuideError: If it keeps one value per row, and the number of held-out rows differs.
-
-    Warns:
-        FitWarning: If it keeps one value per row, and these seem to be other rows.
+        GuideError: If it keeps one value per row, and these are other rows than the training's.
     """
     for name, array in held_out.rows.items():
         if name in data.rows and array.ndim != data.rows[name].ndim:
@@ -76,28 +72,31 @@ def check_held_out(svi: SVI, spec: KernelSpec, data: TrainingData, held_out: Hel
     if not kept:
         return
     what = (
-        f"The guide keeps one value per row for {', '.join(map(repr, kept))}: those of the "
-        f"{data.batch_size} rows that it trains on, and"
+        f"The model keeps one value per row for {', '.join(map(repr, kept))}: those of the "
+        f"{data.batch_size} rows that it trains on, and none for"
     )
     advice = (
         "Leave validation= out, or write a guide that computes them from the row (an amortised "
         "guide)."
     )
     if held_out.n_rows != data.batch_size:
-        raise GuideError(f"{what} none for the {held_out.n_rows} held-out rows. {advice}")
+        raise GuideError(f"{what} the {held_out.n_rows} held-out rows. {advice}")
     if not _are_observed_again(held_out.rows, data, spec.output):
+        # Each would be judged with the value of the training row at its position.
         msg = (
-            f"{what} the held-out rows are others: each is judged with the value of the training "
-            "row at its position. That is right only if they are the same rows, observed again. "
-            f"{advice}"
+            f"{what} the held-out rows, which are others. {advice} If they are the same rows, "
+            "observed again, add an argument that tells the rows apart, such as their number."
         )
-        warn(msg, FitWarning)
+        raise GuideError(msg)
 
 
 def _are_observed_again(held_out: Rows, data: TrainingData, output: str) -> bool:
     """Whether held-out rows have the inputs of the training rows, or some that tell them apart."""
     trained = TrainingFingerprint.of(data.rows, output, by_column=True)
-    return trained is None or trained.is_of(held_out, output) or trained.is_of_changed(held_out)
+    if trained is None:  # too large for checksums
+        inputs = {name: canonical(rows, name) for name, rows in held_out.items() if name != output}
+        return all(np.array_equal(rows, data.rows[name]) for name, rows in inputs.items())
+    return trained.is_of(held_out, output) or trained.is_of_changed(held_out)
 
 
 def held_out_loss(

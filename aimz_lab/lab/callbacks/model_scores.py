@@ -17,7 +17,7 @@ from aimz_lab.lab import formatting
 from aimz_lab.predictive.reducers.scores import density_of_all
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
-from aimz_lab.trust.diagnosis import Examined, TrustReport, latents_by_row, likelihood_of
+from aimz_lab.trust.diagnosis import Examined, TrustReport, learned_by_row, likelihood_of
 from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.predictive_checks import MOST_ROWS, LeaveOneOut
 from aimz_lab.trust.scored_outcomes import (
@@ -174,10 +174,10 @@ def _score_held_out(
 ) -> None:
     _check_held_out(found, scored.model)
     posterior = scored.model.fitted.posterior
-    if by_row := latents_by_row(scored.model, posterior):
+    if by_row := learned_by_row(scored.model, posterior):
         found.facts["held_out_lpd"] = np.nan
         found.notes.append(
-            f"no held-out scores: the posterior has values of {by_row[0]!r} for trained rows alone"
+            f"no held-out scores: the model has values of {by_row[0]!r} for trained rows alone"
         )
         return
     gained = float(scored.outcomes.log_jacobian.mean())

@@ -12,14 +12,14 @@ from aimz_lab.calls import public
 from aimz_lab.data.arrays import are_zeros_and_ones
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.effects.measures import NO_EFFECT, UNIT_WORDS
-from aimz_lab.effects.outcome_names import called, reference_of
+from aimz_lab.effects.outcome_names import called, reference_of, site_called
 from aimz_lab.effects.sentences import noted_as_drawn
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
 from aimz_lab.progress import number_beside
 from aimz_lab.system.lazy_modules import xr
-from aimz_lab.types import SAMPLE_DIMS
+from aimz_lab.types import SAMPLE_DIMS, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,8 @@ def plot_effect(
             averaged; or of :meth:`~aimz_lab.ImpactModel.sweep`, whose dose-response it draws.
         by: One label per row: the mean effect of the rows of each label.
         over: One number per row, such as a column of the table: the mean effect along it.
-        site: The site; by default the output, or the first one without it.
+        site: The site, or the table's column of the output; by default the output, or the first
+            site without it.
         prob: Mass of the interval.
 
     Returns:
@@ -202,8 +203,15 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
         raise ArgumentError(msg)
     found = effect[groups[0]].to_dataset()
     names = [name for name, draws in found.data_vars.items() if set(SAMPLE_DIMS) <= set(draws.dims)]
-    if not names or (site is not None and site not in names):
-        msg = f"The effect has draws of {names}, and not of {site!r}; compute it without reduce=."
+    if not names:
+        msg = "The effect has no draws, only what reduce= made of them; compute it without reduce=."
+        raise ArgumentError(msg)
+    site = site_called(found, site, names)
+    if site is not None and site not in names:
+        sites = f"the site{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+        msg = f"The effect has {sites}, and none called {shown(site)}."
+        if reduced := [name for name in found.data_vars if name not in names]:
+            msg += f" reduce= left no draws of {', '.join(map(repr, reduced))}."
         raise ArgumentError(msg)
     output = str(found.attrs.get("output"))
     return found[site or next((n for n in (output, f"{output}_mean") if n in names), names[0])]

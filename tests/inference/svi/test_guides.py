@@ -15,7 +15,8 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoDAIS, AutoLaplaceApproximation, AutoNormal
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import FitWarning, GuideError
+from aimz_lab.errors import GuideError
+from aimz_lab.inference.feeds import fingerprint
 from tests import kernels
 from tests.runs import compilations
 
@@ -73,7 +74,7 @@ def test_a_second_fit_of_it_compiles_nothing():
 
 
 @pytest.mark.slow
-def test_held_out_rows_that_it_has_no_values_for_are_refused_before_the_first_step():
+def test_held_out_rows_that_it_has_no_values_for_are_refused_before_the_first_step(monkeypatch):
     kernel = kernels.local_latents
     im = model(kernel, AutoNormal(kernel))
     key = im.rng_key
@@ -84,8 +85,12 @@ def test_held_out_rows_that_it_has_no_values_for_are_refused_before_the_first_st
     assert im.last_run is None
     im.fit(X, Y, validation=(X, Y + 1), num_samples=4, progress=False)  # observed again
     assert len(im.last_run.validation) == 1
-    with pytest.warns(FitWarning, match="the held-out rows are others: each is judged with the"):
+    with pytest.raises(GuideError, match="none for the held-out rows, which are others.*amortised"):
         im.fit(X, Y, validation=(X + 1, Y + 1), num_samples=4, progress=False)
+    monkeypatch.setattr(fingerprint, "_LARGEST", 1)  # as of rows that have no checksum
+    im.fit(X, Y, validation=(X, Y + 1), num_samples=4, progress=False)
+    with pytest.raises(GuideError, match="none for the held-out rows, which are others"):
+        im.fit(X, Y, validation=(X + 1, Y), num_samples=4, progress=False)
 
 
 @pytest.mark.slow

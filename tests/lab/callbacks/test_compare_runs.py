@@ -336,14 +336,32 @@ def by_row(X, y=None):
         numpyro.sample("y", dist.Normal(own, 0.5), obs=y)
 
 
+def fitted_by_row(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    own = numpyro.param("own", jnp.zeros(X.shape[0]))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(own + slope * X, 0.5), obs=y)
+
+
 @pytest.mark.slow
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
-def test_other_rows_have_no_scores_by_the_values_of_the_training_rows():
-    im = mean_field_model(by_row).fit_on_batch(X[:90], Y[:90], num_steps=5)
-    table = lab.compare_runs({"own": im}, held_out=(NEW_X, NEW_Y))
+@pytest.mark.parametrize("kernel", [by_row, fitted_by_row])
+@pytest.mark.parametrize("n_rows", [90, 7])
+def test_other_rows_have_no_scores_by_the_values_of_the_training_rows(kernel, n_rows):
+    im = mean_field_model(kernel).fit_on_batch(X[:90], Y[:90], num_steps=5)
+    table = lab.compare_runs({"own": im}, held_out=(NEW_X[:n_rows], NEW_Y[:n_rows]))
     assert np.isnan(table.loc["held_out_lpd", "own"])
-    assert "own: no held-out scores: the posterior has values of 'own' for trained" in repr(table)
+    assert "own: no held-out scores: the model has values of 'own' for trained" in repr(table)
     assert not table.index.intersection(["held_out_elbo", "held_out_joint_lpd"]).size
+
+
+@pytest.mark.slow
+@pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
+def test_a_row_is_not_left_out_of_what_was_fitted_to_it():
+    im = mean_field_model(fitted_by_row).fit_on_batch(X[:90], Y[:90], num_steps=500)
+    table = lab.compare_runs({"own": im}, trained=(X[:90], Y[:90]))
+    assert "elpd_loo" not in table.index
+    assert "'own' has a parameter for each row, which was fitted to that row" in repr(table)
 
 
 @pytest.mark.slow

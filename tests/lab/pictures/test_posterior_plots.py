@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -237,6 +238,24 @@ def test_the_output_is_drawn_unless_another_site_is_asked_for():
     reduced = both.rename(y="y_mean", eta="eta_mean")
     (axes,) = lab.plot_effect(xr.DataTree.from_dict({"predictions": reduced})).axes
     assert axes.get_xlabel() == "effect on y (%)"
+
+
+def test_a_site_goes_by_the_name_of_its_column_too_and_one_that_is_not_there_is_told():
+    draws = xr.DataArray(RNG.normal(size=(1, 50)), dims=("chain", "draw"))
+    attrs = {"output": "y", "averaged": "row", "output_column": "pay"}
+    effect = xr.Dataset({"eta": draws + 5, "y": draws}, attrs=attrs)
+    (axes,) = lab.plot_effect(xr.DataTree.from_dict({"predictions": effect}), site="pay").axes
+    assert axes.get_xlabel() == "effect on pay"
+    twice = xr.DataTree.from_dict({"predictions": effect.rename(eta="pay")})
+    title = lab.plot_effect(twice, site="pay").axes[0].get_title()
+    assert float(re.search("mean ([^,]+),", title)[1]) > 4  # that of the site of this name
+    with pytest.raises(ArgumentError, match="has the sites 'eta', 'y', and none called 'age'.$"):
+        lab.plot_effect(xr.DataTree.from_dict({"predictions": effect}), site="age")
+    some = effect.assign(eta=draws.mean())
+    with pytest.raises(ArgumentError, match="has the site 'y', and .* left no draws of 'eta'.$"):
+        lab.plot_effect(xr.DataTree.from_dict({"predictions": some}), site="eta")
+    with pytest.raises(ArgumentError, match="no draws.*without reduce="):
+        lab.plot_effect(xr.DataTree.from_dict({"predictions": some.drop_vars("y")}))
 
 
 def test_groups_have_the_means_of_their_rows():
