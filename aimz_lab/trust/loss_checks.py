@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
 from aimz_lab.inference.run.monitor_windows import MonitorWindows
 from aimz_lab.inference.run.plateau import (
     PlateauTest,
@@ -127,6 +128,9 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
     waited = max(trend.waited, 1) * trend.window
     found = "the loss settled:" if _waited_long(trend) else "the loss made"
     text = f"{found} no progress beyond its noise in the last {waited:,} of {run.step:,} steps"
+    if not is_vouched and (stuck := worse_than_constant(run)):
+        advice = f"{START_ELSEWHERE[0].upper()}{START_ELSEWHERE[1:]}."
+        return _unsettled("amber", f"{text}, but {stuck}", advice)
     return Finding("loss", "green", text)
 
 
@@ -137,7 +141,7 @@ def has_settled(run: Run | None, trend: LossTrend | None) -> bool:
         run: The last run, or ``None``.
         trend: Its losses, judged.
     """
-    found = loss_finding(run, trend, is_vouched=False)
+    found = loss_finding(run, trend, is_vouched=True)
     return found.level == "green" and _waited_long(trend)
 
 
@@ -146,5 +150,5 @@ def _waited_long(trend: LossTrend) -> bool:
 
 
 def _unsettled(level: FindingLevel, text: str, advice: str = "") -> Finding:
-    """Return a finding of a loss that may not have settled, which the other checks may show too."""
+    """Return a finding of a loss that may be far off, which the other checks may show too."""
     return Finding("loss", level, text, advice, is_cause=level in ("amber", "red"))
