@@ -2090,8 +2090,10 @@ class ImpactModel:
         ratios; and by leave-one-out with the correction for approximate posteriors (Magnusson et
         al. 2019). After MCMC, it judges R-hat, effective sample sizes, divergences and E-BFMI. For
         any posterior it judges predictive p-values and calibration, and for a run whether its loss
-        settled. If something cannot be judged (of a point estimate, or of draws from elsewhere),
-        the report says so, in amber. During a fit in the background, it judges the present state.
+        settled. Where the inference is in doubt, it also names columns that may be the cause, as
+        :meth:`check` does. If something cannot be judged (of a point estimate, or of draws from
+        elsewhere), the report says so, in amber. During a fit in the background, it judges the
+        present state.
 
         The target posterior is that of the kernel with each row counted once, whatever ``scale=``
         it was trained with. The density of all rows is summed in blocks, so memory does not grow
@@ -2190,8 +2192,10 @@ class ImpactModel:
         :meth:`fit` would refuse or warn of: shapes, values that are NaN or infinite, indices out of
         range, rows that depend on one another, guides that cannot learn from batches. It also
         judges the weight of a batch's rows, how it is known that rows may be cut, columns that are
-        constant, collinear or badly scaled, and the range of prior predictive draws. The model does
-        not change. :meth:`fit` checks the columns too, and notes what it finds in
+        constant, collinear or badly scaled, and the range of prior predictive draws. A fit that
+        ends within that second has its loss compared with that of one distribution for all rows:
+        the geometric one with the mean of counts, else the normal one. The model does not change.
+        :meth:`fit` checks the columns and that loss too, and notes what it finds in
         ``last_run.notes``.
 
         Args:

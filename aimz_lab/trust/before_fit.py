@@ -19,6 +19,7 @@ from aimz_lab.errors import AimzLabError, AimzLabWarning, DataTypeError
 from aimz_lab.inference.feeds.kernel_structure import trace_data
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.kernel.scaling import Scale
@@ -52,6 +53,8 @@ _NOTICED_S = 1.0
 
 _ENOUGH = "the trial has seen enough"
 """Why a trial's run ends: the check's own doing, and no news of the fit."""
+
+_START_ELSEWHERE = f"Train longer, {START_ELSEWHERE}."
 
 _SENTENCES = {
     "green": "Nothing speaks against this fit",
@@ -268,6 +271,8 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
         text = str(one.message).rstrip(".")
         if issubclass(one.category, AimzLabWarning) and not failed and _ENOUGH not in text:
             findings.append(Finding("warning", "amber", text))
+    if run.status == "completed" and (stuck := worse_than_constant(run)):
+        findings.append(Finding("loss", "amber", stuck, _START_ELSEWHERE))
     doing("checking that its rows may be cut into batches")
     findings += _of_batches(preflight, run, rows)
     columns = preflight.trial.input_schema.columns

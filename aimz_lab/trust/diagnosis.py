@@ -27,9 +27,10 @@ from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.chain_checks import WorstMixed, chain_findings, chain_table, worst_mixed
+from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.guide_advice import better_draws
 from aimz_lab.trust.guide_checks import GIVEN, GuideExamination, examine_guide, rows_finding
-from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
+from aimz_lab.trust.loss_checks import LossTrend, has_settled, loss_finding, loss_trend
 from aimz_lab.trust.posterior_checks import (
     beside,
     distance_finding,
@@ -66,6 +67,10 @@ _SENTENCES = {
     "red": "Do not trust this posterior",
 }
 
+_OF_INFERENCE = frozenset(
+    {"loss", "k-hat", "shape", "summaries", "NUTS", "R-hat", "ESS", "divergences"}
+)
+"""Checks of whether the inference found the posterior, whatever the model predicts."""
 
 _USE_CHAINS = (
     "Use its draws: im.set_posterior_sample(report.refined, num_chains=report.refined_chains)."
@@ -242,6 +247,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         evidence.guide = model.guide(
             rows, key=options.key, num_draws=options.num_draws, row_dependence=options.rows
         )
+        evidence.trend = _trend(evidence, model.run)
     drawn = posterior
     if evidence.guide is not None and evidence.guide.has_all_of(posterior):
         drawn = Posterior(evidence.guide.drawn.draws)
@@ -258,7 +264,8 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     if options.refine is not None:
         doing(f"making better draws, refine={options.refine!r}")
         _refine(evidence, model, rows, options)
-    findings = [*of_left_out(model.left_out), *_of_run(evidence, model, rows), *evidence.findings]
+    findings = [*_of_run(evidence, model, rows), *evidence.findings]
+    findings = [*of_left_out(model.left_out), *_of_columns(findings, model, rows), *findings]
     return TrustReport(tuple(findings), evidence)
 
 
@@ -348,7 +355,11 @@ def _judge_guide(
             return
     ratios, log_p = guide.drawn.log_ratios, guide.drawn.log_p
     evidence.weights = weights = smoothed(ratios)
-    advice = better_draws(model.inference.guide, has_nuts=refine == "nuts")
+    advice = better_draws(
+        model.inference.guide,
+        has_settled=has_settled(model.run, evidence.trend),
+        has_nuts=refine == "nuts",
+    )
     evidence.findings.append(k_hat_finding(weights, log_p, guide.n_row_latents, advice))
     if not guide.has_all_of(model.fitted.posterior):
         return
@@ -557,12 +568,34 @@ def _refined_by_nuts(
         "a short NUTS run",
         ess,
         n_draws,
-        better_draws(model.inference.guide, has_nuts=True),
+        better_draws(
+            model.inference.guide,
+            has_settled=has_settled(model.run, evidence.trend),
+            has_nuts=True,
+        ),
         is_scaled=_is_scaled(model.run, rows.n_rows),
     )
     if found.level == "red":
         found = replace(found, advice=_USE_CHAINS)
     return [found]
+
+
+def _trend(evidence: _Evidence, run: Run | None) -> LossTrend | None:
+    """Judge the losses of the training; ``None`` where there are none of the guide's."""
+    if evidence.guide is None or run is None or run.info.is_sampling or not run.step:
+        return None
+    return loss_trend(run)
+
+
+def _of_columns(findings: list[Finding], model: Examined, rows: ExaminedRows) -> list[Finding]:
+    """Name the columns that may be the cause of what was found; a sound inference needs none."""
+    doubted = any(one.name in _OF_INFERENCE and one.level in ("amber", "red") for one in findings)
+    if not doubted or rows.source is not None:  # a fit of a stream does not note its columns
+        return []
+    columns = model.trained.schema.columns if model.trained.schema else {}
+    output = model.signature.output
+    found = column_findings({**rows.data.rows, output: rows.outputs}, columns, output)
+    return [replace(one, is_cause=True) for one in found]
 
 
 def _of_run(evidence: _Evidence, model: Examined, rows: ExaminedRows) -> list[Finding]:
@@ -571,7 +604,6 @@ def _of_run(evidence: _Evidence, model: Examined, rows: ExaminedRows) -> list[Fi
     if evidence.guide is None or (run is not None and run.info.is_sampling):
         return []
     is_vouched = evidence.weights is not None and evidence.weights.is_trusted
-    evidence.trend = loss_trend(run) if run is not None and run.step else None
     found = [loss_finding(run, evidence.trend, is_vouched=is_vouched)]
     if run is not None and run.info.batch_size is not None:
         of_rows = rows_finding(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from numpyro.infer import init_to_median
 from numpyro.infer.autoguide import (
     AutoBNAFNormal,
+    AutoContinuous,
     AutoIAFNormal,
     AutoLaplaceApproximation,
     AutoMultivariateNormal,
+    AutoNormal,
 )
 
 _CORRELATIONS = "AutoMultivariateNormal, which follows correlations"
@@ -32,14 +35,33 @@ def richer_guides(guide: Callable) -> str:
     return f"{_CORRELATIONS}, or {_SHAPES}"
 
 
-def better_draws(guide: Callable, *, has_nuts: bool = False) -> str:
+def better_draws(guide: Callable, *, has_settled: bool, has_nuts: bool = False) -> str:
     """Return the advice for a guide whose draws are not those of the posterior.
 
     Args:
         guide: The guide in use.
+        has_settled: Whether its loss settled so long ago that more steps alone would not help.
         has_nuts: Whether the report has a short NUTS run already.
     """
-    richer = richer_guides(guide)
-    use = f"; or use a guide that follows more than yours: {richer}" if richer else ""
-    nuts = "" if has_nuts else "; or diagnose(..., refine='nuts')"
-    return f"Train longer, with a falling learning rate{use}{nuts}."
+    ways = [] if has_settled else ["train longer, with a falling learning rate"]
+    if richer := richer_guides(guide):
+        ways.append(f"use a guide that follows more than yours: {richer}")
+    if has_settled:
+        ways.append("lower the learning rate")
+        if _may_begin_at_median(guide):
+            name = type(guide).__name__
+            ways.append(
+                f"begin at the median of the prior: {name}(kernel, init_loc_fn="
+                "numpyro.infer.init_to_median)"
+            )
+    if not has_nuts:
+        ways.append("diagnose(..., refine='nuts')")
+    text = "; or ".join(ways)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _may_begin_at_median(guide: Callable) -> bool:
+    if not isinstance(guide, AutoNormal | AutoContinuous):
+        return False
+    begins = guide.init_loc_fn
+    return getattr(begins, "func", begins) is not init_to_median

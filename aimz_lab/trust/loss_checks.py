@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
 from aimz_lab.inference.run.monitor_windows import MonitorWindows
 from aimz_lab.inference.run.plateau import (
     PlateauTest,
@@ -25,6 +26,10 @@ PATIENCE = 5
 _LEAST_WAITED, _FEW_WINDOWS = 2, 60
 """In a run of few windows the test of the fall at the end has little power: there a loss that made
 progress in one of the last windows is not called settled."""
+
+_SETTLED_SHARE = 0.25
+"""Share of a run without progress after which its loss settled. In a shorter time noise may hide
+that it still falls, so slowly that it takes as many steps again to show."""
 
 _BAD_ENDS = {"diverged": "red", "failed": "red", "interrupted": "amber"}
 
@@ -121,10 +126,29 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         )
         return _unsettled(unknown, text, "" if is_vouched else "Train on: call fit again.")
     waited = max(trend.waited, 1) * trend.window
-    text = f"the loss settled: no progress beyond its noise in the last {waited:,} steps"
+    found = "the loss settled:" if _waited_long(trend) else "the loss made"
+    text = f"{found} no progress beyond its noise in the last {waited:,} of {run.step:,} steps"
+    if not is_vouched and (stuck := worse_than_constant(run)):
+        advice = f"{START_ELSEWHERE[0].upper()}{START_ELSEWHERE[1:]}."
+        return _unsettled("amber", f"{text}, but {stuck}", advice)
     return Finding("loss", "green", text)
 
 
+def has_settled(run: Run | None, trend: LossTrend | None) -> bool:
+    """Whether the loss of a run settled long enough ago that more steps alone would not help.
+
+    Args:
+        run: The last run, or ``None``.
+        trend: Its losses, judged.
+    """
+    found = loss_finding(run, trend, is_vouched=True)
+    return found.level == "green" and _waited_long(trend)
+
+
+def _waited_long(trend: LossTrend) -> bool:
+    return trend.waited >= _SETTLED_SHARE * len(trend.windows)
+
+
 def _unsettled(level: FindingLevel, text: str, advice: str = "") -> Finding:
-    """Return a finding of a loss that may not have settled, which the other checks may show too."""
+    """Return a finding of a loss that may be far off, which the other checks may show too."""
     return Finding("loss", level, text, advice, is_cause=level in ("amber", "red"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import jax
@@ -12,7 +13,7 @@ import numpyro.distributions as dist
 import optax
 import pandas as pd
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, init_to_median
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, TableSpec
@@ -26,8 +27,8 @@ X_LONG = np.linspace(-1, 1, 2000)
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's autoguides broadcast
 
 
-def model(kernel=kernels.regression, **options):
-    svi = SVI(kernel, AutoNormal(kernel), optax.adam(0.01), Trace_ELBO())
+def model(kernel=kernels.regression, guide=None, **options):
+    svi = SVI(kernel, guide or AutoNormal(kernel), optax.adam(0.01), Trace_ELBO())
     return ImpactModel(kernel, jax.random.key(0), svi=svi, **options)
 
 
@@ -175,6 +176,54 @@ def counts(X, y=None):
     slopes = numpyro.sample("slopes", dist.Normal(0, 2).expand([3]).to_event(1))
     with numpyro.plate("obs", X.shape[0]):
         numpyro.sample("y", dist.Poisson(jnp.exp(X @ slopes)), obs=y)
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_stuck_above_one_distribution_for_all_rows_says_so():
+    """Log-linear counts; one row far out has all of the first losses, and the steps go astray."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 3)).astype(np.float32)
+    x[0, 0] = 14
+    y = rng.poisson(np.exp(np.minimum(1 + 0.3 * x[:, 0], 5)))
+    few = {"batch_size": 100, "epochs": 100}
+    stuck, sound = (
+        model(counts),
+        model(counts, guide=AutoNormal(counts, init_loc_fn=init_to_median)),
+    )
+    (note,) = stuck.fit(x, y, progress=False, **few).last_run.notes
+    assert re.match(r"The loss ended at [\d,]+ per row, and one geometric distribution for", note)
+    assert stuck.check(x, y, **few)["loss"].level == "amber"
+    report = stuck.diagnose(x, y, num_draws=100)
+    assert report["loss"].level == "amber"
+    assert "init_to_median" in report.next_steps[0]
+    assert sound.fit(x, y, progress=False, **few).last_run.notes == []
+    assert "loss" not in [one.name for one in sound.check(x, y, **few)]
+
+
+def of_weighed_rows(X, y=None):
+    slopes = numpyro.sample("slopes", dist.Normal(0, 2).expand([3]).to_event(1))
+    with numpyro.plate("obs", X.shape[0]), numpyro.handlers.scale(scale=100.0):
+        numpyro.sample("y", dist.Normal(X @ slopes, 1.0), obs=y)
+
+
+def of_logs(X, y=None):
+    slopes = numpyro.sample("slopes", dist.Normal(0, 2).expand([3]).to_event(1))
+    logs = None if y is None else jnp.log(y)
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ slopes, 1.0), obs=logs)
+
+
+def with_a_factor(X, y=None):
+    numpyro.factor("more", 1e6)
+    kernels.regression(X, y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [with_own_values, of_weighed_rows, of_logs, with_a_factor])
+def test_a_loss_of_more_than_the_output_is_not_compared(kernel):
+    few = {"num_steps": 5, "progress": False, "num_samples": 10}
+    assert model().fit_on_batch(X, Y, **few).last_run.constant_loss is not None
+    assert model(kernel).fit_on_batch(X, np.exp(Y), **few).last_run.constant_loss is None
 
 
 @pytest.mark.slow

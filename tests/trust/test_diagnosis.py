@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import threading
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,9 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, TraceEnum_ELBO
+from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, TraceEnum_ELBO, init_to_median
 from numpyro.infer.autoguide import (
+    AutoBNAFNormal,
     AutoDelta,
     AutoLaplaceApproximation,
     AutoMultivariateNormal,
@@ -36,6 +38,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.trust.chain_advice import ChainAdvice
+from aimz_lab.trust.guide_advice import better_draws
 from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
 from aimz_lab.trust.predictive_checks import leave_one_out, p_value_finding
 from aimz_lab.trust.report import Finding, Report
@@ -245,6 +248,7 @@ def test_red_after_too_few_steps_and_green_after_enough():
     assert first / last < 1.02
     assert (early.level, late.level) == ("red", "green"), (early, late)
     assert early["k-hat"].level == "red"
+    assert early["loss"].text.startswith("the loss made no progress beyond its noise in the last ")
     assert "Train" in early.next_steps[0]
     with pytest.raises(TrustError, match="Do not trust this posterior: k-hat"):
         early.raise_if_bad()
@@ -264,6 +268,8 @@ def test_a_guide_too_narrow_for_its_own_draws_to_show_is_red():
     along = np.linalg.eigvalsh(precision / np.sqrt(np.outer(*[np.diag(precision)] * 2)))
     least, largest = np.sqrt(along)
     assert least < 0.1
+    assert report["loss"].text.startswith("the loss settled: ")
+    assert "Train" not in report.next_steps[0]
     assert report["shape"].level == report.level == "red"
     found = re.search(r"is (\S+) to (\S+) times as wide", report["shape"].text)
     assert list(map(float, found.groups())) == pytest.approx([least, largest], rel=0.1)
@@ -272,6 +278,43 @@ def test_a_guide_too_narrow_for_its_own_draws_to_show_is_red():
 def test_ratios_of_widths_are_told_with_digits_that_can_be():
     said = shape_finding(Shape(0.0, 163.0), "").text
     assert "is less than 0.01 to 163 times as wide" in said
+
+
+@pytest.mark.parametrize(
+    ("guide", "has_settled", "begins", "says", "says_not"),
+    [
+        (AutoNormal, False, "Train longer", "AutoMultivariateNormal, ", "init_to_median"),
+        (AutoNormal, True, "Use a guide", "AutoNormal(kernel, init_loc_fn=", "Train"),
+        (AutoLaplaceApproximation, True, "Use a guide", "learning rate", "AutoMultivariate"),
+        (AutoBNAFNormal, True, "Lower the learning rate", "refine='nuts'", "guide that follows"),
+        (lambda kernel: kernel, True, "Use a guide", "learning rate", "init_loc_fn"),
+        (
+            lambda kernel: AutoNormal(kernel, init_loc_fn=partial(init_to_median, num_samples=5)),
+            True,
+            "Use a guide",
+            "learning rate",
+            "init_loc_fn",
+        ),
+    ],
+)
+def test_more_steps_are_advised_only_of_a_loss_that_has_not_settled(
+    guide, has_settled, begins, says, says_not
+):
+    advice = better_draws(guide(kernels.regression), has_settled=has_settled)
+    assert advice.startswith(begins)
+    assert says in advice
+    assert says_not not in advice
+
+
+@pytest.mark.slow
+def test_columns_that_the_run_noted_are_named_before_other_causes():
+    wide = np.stack([X[:, 0], 1000 * X[:, 1]], axis=1)
+    im = trained(kernels.regression, AutoNormal, X=wide, steps=30)
+    report = im.diagnose(wide, Y, num_draws=100)
+    assert report["k-hat"].level == "red"
+    (note,) = im.last_run.notes
+    assert note.endswith(f"{report['columns'].text[1:]}.")
+    assert report.next_steps[0].startswith("Standardise the columns")
 
 
 def lagged(X, y=None):

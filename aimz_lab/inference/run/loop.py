@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from aimz_lab.inference.run.constant_loss import note_of_end
 from aimz_lab.inference.run.control import INTERRUPTED, Control, StopRequest, interrupt_stops
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.inference.run.getting_ready import take_back
@@ -225,6 +226,8 @@ class Lifecycle:
         """Stop the clock; the last change of the record before callbacks see the end."""
         self.preparation.end()
         take_back(self.callbacks.unreached)
+        if status in ("completed", "stopped") and (note := note_of_end(self.run)):
+            self.run.notes.append(note)
         self.run.finish(status, reason)
 
 

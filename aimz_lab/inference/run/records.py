@@ -74,6 +74,18 @@ class RunInfo:
         return 1 if self.is_sampling else self.steps_per_epoch
 
 
+class ConstantLoss(NamedTuple):
+    """The loss of one distribution for all rows.
+
+    Attributes:
+        value: Its mean negative log density of the observed output, in nats per row.
+        distribution: Its name.
+    """
+
+    value: float
+    distribution: str
+
+
 class Place(NamedTuple):
     """How far a run has come; all of one moment.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -23,8 +24,10 @@ from aimz_lab.inference.feeds.training_data import TrainingData, own_copies
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult
+from aimz_lab.inference.run.constant_loss import constant_loss
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.getting_ready import Display
+from aimz_lab.inference.run.records import ConstantLoss
 from aimz_lab.inference.run.run_words import how_diverged, skipped, skipped_words
 from aimz_lab.inference.svi.plan import check_guide
 from aimz_lab.inference.svi.rows_check import RowsCheck
@@ -115,6 +118,34 @@ def read_fit_data(
     if placement.team.is_alone and request.device is None:
         warn_if_alone()
     return FitData(data, held_out, spec, placement)
+
+
+_ROWS_PER_VALUE = 10
+"""Rows for each latent value with which the guide's distance from the prior costs a row little."""
+
+
+def loss_to_compare(spec: KernelSpec, data: TrainingData) -> ConstantLoss | None:
+    """Return the loss of one distribution for all rows, if a fit's loss is comparable with it.
+
+    It is if the loss is that of the output, row by row, as it is passed and with weight 1, and of
+    little else.
+
+    Args:
+        spec: The kernel's structure.
+        data: The training data.
+    """
+    site = spec.sites.get(spec.output)
+    if not data.in_memory or data.n_obs != data.n_rows or site is None:
+        return None
+    is_alone = spec.of_kind("observed", "factor") == (spec.output,)
+    is_plain = site.argument is not None and site.density_kind is not None
+    is_weighed = site.scale not in (None, 1) and site.scale_course != "inverse"
+    if not (is_alone and is_plain and site.row_axes and len(site.shape) == 1) or is_weighed:
+        return None
+    values = sum(math.prod(spec.shape_at(name, data.n_rows)) for name in spec.latent_sites)
+    if values * _ROWS_PER_VALUE > data.n_rows:
+        return None
+    return constant_loss(data.rows[site.argument], is_discrete=site.density_kind == "mass")
 
 
 _EQUAL_BY_CHANCE = 0.01

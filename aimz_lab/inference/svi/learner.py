@@ -32,7 +32,7 @@ from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.inference.svi.accepted_steps import describe_bad_batch
 from aimz_lab.inference.svi.compiled_steps import StepEngine
-from aimz_lab.inference.svi.fit import FitData, SviFit, prepare, read_fit_data
+from aimz_lab.inference.svi.fit import FitData, SviFit, loss_to_compare, prepare, read_fit_data
 from aimz_lab.inference.svi.given_result import (
     check_parameters_allowed,
     check_parameters_fit,
@@ -196,6 +196,7 @@ class SviLearner:
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
             run = Run(RunInfo(*names), control=Control(why_not=self._rate.why_fixed))
             run.guide = self._svi.guide
+            run.constant_loss = loss_to_compare(read.spec, data)
             callbacks = Callbacks(request.callbacks, run, leads=read.placement.team.leads)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
