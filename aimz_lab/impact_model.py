@@ -113,7 +113,6 @@ from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
 from aimz_lab.predictive.forecast import SUMMARISE
-from aimz_lab.predictive.held_outcomes import observed_beside
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import (
     Reducer,
@@ -3074,8 +3073,8 @@ class ImpactModel:
 
     def _check_scenarios(self, calls: Iterable[CallArguments], moment: Moment) -> None:
         """Refuse scenarios that hold an observed site that they change."""
-        known = self.kernel_spec
-        if known is None or observed_beside(known, self.param_output):
+        known = self._trained.spec
+        if known is None or known.other_outcomes:
             key = jax.random.key(0)  # nothing is drawn
             calls = [{**_without_how(call), "rng_key": key} for call in calls]
             self._predictor.check_scenarios([self._scenario(call, moment) for call in calls])

@@ -19,16 +19,6 @@ from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.request import Request
 
 
-def observed_beside(spec: KernelSpec, output: str) -> list[str]:
-    """Return the observed sites of a call other than its output.
-
-    Args:
-        spec: The kernel's structure in this call.
-        output: Name of the output site.
-    """
-    return [name for name in spec.of_kind("observed") if name != output]
-
-
 def check_held_outcomes(
     requests: Sequence[Request],
     rows: Sequence[Rows],
@@ -59,7 +49,7 @@ def check_held_outcomes(
     moved = {
         name for name in set_here if not _same([one.intervention.get(name) for one in requests])
     }
-    for name, argument in _held(requests, specs).items():
+    for name, argument in _held(specs).items():
         if name in set_here or argument in chosen:
             continue
         causes = _causes(name, changed - {argument}, moved, graph)
@@ -69,13 +59,9 @@ def check_held_outcomes(
             _refuse(name, argument, causes)
 
 
-def _held(requests: Sequence[Request], specs: Sequence[KernelSpec]) -> dict[str, str | None]:
+def _held(specs: Sequence[KernelSpec]) -> dict[str, str | None]:
     """Return the observed sites beside the output, each with the argument that it observes."""
-    return {
-        name: spec.sites[name].argument
-        for request, spec in zip(requests, specs, strict=True)
-        for name in observed_beside(spec, request.output)
-    }
+    return {name: spec.sites[name].argument for spec in specs for name in spec.other_outcomes}
 
 
 def _changed_arguments(requests: Sequence[Request]) -> set[str]:

@@ -19,7 +19,7 @@ from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_row
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.forecast import check_call_fits
-from aimz_lab.predictive.held_outcomes import check_held_outcomes, observed_beside
+from aimz_lab.predictive.held_outcomes import check_held_outcomes
 from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import (
     Plan,
@@ -189,7 +189,7 @@ class Predictor:
         self, requests: Sequence[Request], rows: Sequence[Rows], plans: Sequence[Plan]
     ) -> None:
         for request, each, plan in zip(requests, rows, plans, strict=True):
-            if observed_beside(plan.spec, request.output):
+            if plan.spec.other_outcomes:
                 graph = site_graph(request, each, plan.spec, self._programs.remembered)
                 wanted = {name for one in plans for name in one.row_axes}
                 check_held_outcomes(requests, rows, [one.spec for one in plans], wanted, graph)
