@@ -1917,7 +1917,8 @@ class ImpactModel:
 
         Returns:
             A report, green, amber or red, with a table of the columns, and which rows are outside.
-            If the model has a table, the columns are those of its formulas, without the outcome's.
+            If the model has a table, the columns are those of its formulas, without those of
+            outcomes.
             Rows that ``TableSpec(missing="drop")`` leaves out are not compared, and count as
             inside.
 
@@ -1930,7 +1931,9 @@ class ImpactModel:
             >>> report.ok, bool(report.outside.all())
             (False, True)
         """
-        used = None if self._table is None else self._table.input_columns()
+        used = None
+        if (table := self._table) is not None:
+            used = table.input_columns(without=table.drawn_arguments(self._trained.spec))
         with self._line("overlap"):
             doing("comparing the rows")
             sides = []
@@ -3145,7 +3148,7 @@ def _without_how(args: CallArguments) -> dict[str, Any]:
 
 _WHAT = {
     "allow_nonfinite", "by_row", "condition", "held", "intervention", "kernel_kwargs",
-    "return_sites", "shared",
+    "return_sites", "rows", "shard_axis", "shared",
 }  # fmt: skip
 """Keywords of ``predict`` that say what is computed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -183,7 +184,10 @@ class Predictor:
         rows = [Rows(one.rows, one.fields) for one in requests]
         if len(requests) > 1:
             with explained(requests[0].kernel, output=requests[0].output):
-                self._check_held(requests, rows, self._plans(requests, rows, "values"))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # they come when each is computed
+                    plans = self._plans(requests, rows, "values")
+                self._check_held(requests, rows, plans)
 
     def _check_held(
         self, requests: Sequence[Request], rows: Sequence[Rows], plans: Sequence[Plan]

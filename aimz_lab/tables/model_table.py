@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -133,10 +133,14 @@ class ModelTable:
         """Whether a call with this input is one with a table."""
         return is_table(native_table(inputs))
 
-    def input_columns(self) -> frozenset[str]:
-        """Columns that the arguments are made of, but those of the output."""
-        output = self.signature.output
-        parts = [part for name, part in self.spec.parts.items() if name != output]
+    def input_columns(self, *, without: Collection[str] = ()) -> frozenset[str]:
+        """Columns that the arguments are made of, but those of the output.
+
+        Args:
+            without: Further arguments to leave out.
+        """
+        left_out = {self.signature.output, *without}
+        parts = [part for name, part in self.spec.parts.items() if name not in left_out]
         return frozenset(column for part in parts for column in part.columns)
 
     def levels(self) -> dict[str, tuple[Level, ...]]:
@@ -388,7 +392,7 @@ class ModelTable:
             kernel_kwargs,
             options.get("by_row", ()),
             with_output=group == "log_likelihood",
-            observed=self._observed_beside(trained.spec),
+            observed=self.drawn_arguments(trained.spec),
         )
         options = {**options, "by_row": call.by_row}
         untaught = self.encoder is None and group != "prior_predictive"
@@ -411,8 +415,12 @@ class ModelTable:
         options["output_attrs"] = self.learned(call.encoder or self.encoder).output_attrs()
         return call.inputs, call.kernel_kwargs or {}, call.kept, options
 
-    def _observed_beside(self, spec: KernelSpec | None) -> set[str]:
-        """Return the arguments, but the output, that the kernel can do without: it draws them."""
+    def drawn_arguments(self, spec: KernelSpec | None) -> set[str]:
+        """Return the arguments, but the output, that the kernel can do without: it draws them.
+
+        Args:
+            spec: The kernel's structure in training, or ``None``.
+        """
         sites = () if spec is None else spec.sites.values()
         parameters = kernel_parameters(self.signature.kernel)
         return {

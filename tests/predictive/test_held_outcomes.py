@@ -113,6 +113,12 @@ def test_new_rows_need_no_value_of_what_the_kernel_draws(with_table):
         with_table.predict(TABLE[["x"]], store="memory")
 
 
+def test_a_mediator_tells_nothing_of_who_was_treated(with_table):
+    report = with_table.overlap(TABLE, TABLE.assign(t=1), treatment="t")
+    assert "m" not in report.columns.index
+    assert {"x", "t"} <= {*report.columns.index}
+
+
 @pytest.mark.parametrize("loaded", [False, True])
 def test_arrays_and_loaders_hold_it_neither(with_arrays, loaded):
     calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": ROWS["m"]} for t in (0, 1)]
