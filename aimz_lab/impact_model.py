@@ -1643,7 +1643,8 @@ class ImpactModel:
         sites are computed from drawn outcomes; one that depends on parameters alone has no noise.
         The attribute ``drawn`` names all sites with such noise, and
         :func:`aimz_lab.summarize_effect` says so. An observed site whose values are given comes
-        back as given.
+        back as given. Scenarios must not hold one that they change: without its argument, or the
+        column of its table, it is drawn, and the effect is the whole one.
 
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
@@ -1673,7 +1674,8 @@ class ImpactModel:
             NotFittedError: If a scenario has to be computed, and no posterior may be used.
             ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
                 no tree; if the scenarios differ in ``reduce``, or in the scale of the output; or if
-                a column does not exist, or differs between them.
+                a column does not exist, or differs between them; or if they hold an observed site
+                that they change, so that part of the effect would be missing.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently; if groups
                 or weights do not fit the rows; or if the contrast is not defined, such as a ratio
@@ -1739,6 +1741,8 @@ class ImpactModel:
             )
             raise ArgumentError(msg)
         predict = partial(self.predict, progress=False)
+        if not computed:
+            self._check_scenarios(args, moment)
         if on_batch:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
@@ -1789,7 +1793,8 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior that may be used.
-            ArgumentError: If the name is not known or not clear, or a value is not allowed.
+            ArgumentError: If the name is not known or not clear, or a value is not allowed; or if
+                an observed site that it changes is held at its data.
             CallError: If arguments do not fit :meth:`predict`.
             DataError: If the data, groups or weights do not fit together.
 
@@ -1867,7 +1872,8 @@ class ImpactModel:
 
         Raises:
             NotFittedError: If there is no posterior that may be used.
-            ArgumentError: If a value is not allowed, or a name is not known.
+            ArgumentError: If a value is not allowed, or a name is not known; or if an observed site
+                that the actions change is held at its data.
             CallError: If there are fewer than two actions, or their arguments do not fit.
             DataError: If costs or benefits do not fit the rows, or the budget is less than the
                 cheapest actions cost.
@@ -1910,7 +1916,8 @@ class ImpactModel:
 
         Returns:
             A report, green, amber or red, with a table of the columns, and which rows are outside.
-            If the model has a table, the columns are those of its formulas, without the outcome's.
+            If the model has a table, the columns are those of its formulas, without those of
+            outcomes.
             Rows that ``TableSpec(missing="drop")`` leaves out are not compared, and count as
             inside.
 
@@ -1923,7 +1930,9 @@ class ImpactModel:
             >>> report.ok, bool(report.outside.all())
             (False, True)
         """
-        used = None if self._table is None else self._table.input_columns()
+        used = None
+        if (table := self._table) is not None:
+            used = table.input_columns(without=table.drawn_arguments(self._trained.spec))
         with self._line("overlap"):
             doing("comparing the rows")
             sides = []
@@ -3049,6 +3058,7 @@ class ImpactModel:
         expected: Expected = None,
     ) -> list[xr.DataTree]:
         """Compute the summaries of scenarios with one key, one after the other."""
+        self._check_scenarios(calls, moment)
         requests = [
             self._scenario({**call, "rng_key": key, "reduce": reduce}, moment)
             for call, reduce in zip(calls, reduces, strict=True)
@@ -3066,6 +3076,14 @@ class ImpactModel:
         for tree, one in zip(trees, requests, strict=True):
             tree.encoding["kept_rows"] = one.kept_rows
         return trees
+
+    def _check_scenarios(self, calls: Iterable[CallArguments], moment: Moment) -> None:
+        """Refuse scenarios that hold an observed site that they change."""
+        known = self._trained.spec
+        if known is None or known.other_outcomes:
+            key = jax.random.key(0)  # nothing is drawn
+            calls = [{**_without_how(call), "rng_key": key} for call in calls]
+            self._predictor.check_scenarios([self._scenario(call, moment) for call in calls])
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""
@@ -3123,6 +3141,19 @@ _LESS_TO_TRAIN = (
     "Train on smaller batches, batch_size=; ask for fewer draws, num_samples=; or pass the rows as "
     "a stream of batches, which are not all in memory at once."
 )
+
+
+def _without_how(args: CallArguments) -> dict[str, Any]:
+    """Return what a scenario is, without options of how it is computed."""
+    how = keyword_names(ImpactModel.predict) - _WHAT
+    return {name: value for name, value in args.items() if name not in {*how, "return_datatree"}}
+
+
+_WHAT = {
+    "allow_nonfinite", "by_row", "condition", "held", "intervention", "kernel_kwargs",
+    "return_sites", "rows", "shard_axis", "shared",
+}  # fmt: skip
+"""Keywords of ``predict`` that say what is computed."""
 
 
 def _as_list(by: object) -> Iterable[object]:

@@ -2,7 +2,7 @@
 
 Labels are compared, never used to reorder: data labelled in another order is refused. Where nobody
 labelled anything, pandas writes an unnamed index that counts from 0. Such an index agrees with
-labels of any other kind; it contradicts the same numbers in another order.
+labels of any other kind; it contradicts other unnamed numbers, which may be other rows of a table.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class AxisLabels(NamedTuple):
         if sorted(self.names) == sorted(other.names) and self.names != other.names:
             return 0  # the same levels in another order: "1, 2" does not mean what it meant
         differ = _differ(one, two)
-        if self.counts != other.counts and not _same_numbers(self, other):
+        if self.counts != other.counts and not _are_numbers(self, other):
             return None
         return int(np.argmax(differ)) if differ.any() else None
 
@@ -91,12 +91,10 @@ class AxisLabels(NamedTuple):
         return f"{self.labels[entry]}{levels}"
 
 
-def _same_numbers(one: AxisLabels, other: AxisLabels) -> bool:
-    """Whether unnamed numbers are among those that the other index counts."""
-    numbers = other.labels if one.counts else one.labels
-    if one.names or other.names or numbers.dtype.kind not in "iu":
-        return False
-    return bool(((numbers >= 0) & (numbers < len(numbers))).any())
+def _are_numbers(one: AxisLabels, other: AxisLabels) -> bool:
+    """Whether both are unnamed numbers, as two parts of a table have them."""
+    kinds = {one.labels.dtype.kind, other.labels.dtype.kind}
+    return not (one.names or other.names) and kinds <= {*"iu"}
 
 
 def axis_labels(value: Any) -> tuple[AxisLabels | None, ...]:
@@ -188,8 +186,8 @@ def shared_row_labels(fields: Mapping[str, object]) -> AxisLabels | None:
                 msg = (
                     f"Fields {other!r} and {name!r} label their rows differently: row {row} is "
                     f"{known.text(row)} in {other!r} and {labels.text(row)} in {name!r}. Align "
-                    f"them, {name} = {name}.loc[{other}.index]; rows that belong together have one "
-                    "label."
+                    f"them, {name} = {name}.loc[{other}.index]; or, if they belong together as "
+                    f"they stand, {name} = {name}.set_axis({other}.index)."
                 )
                 raise DataError(msg)
         if not any(labels.labels is known.labels for known in seen.values()):

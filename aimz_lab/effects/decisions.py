@@ -191,7 +191,8 @@ def _check_same_rows(name: str, one: xr.DataArray, other_name: str, other: xr.Da
         _, row, label, other_label = conflict
         msg = (
             f"The actions label their rows differently: row {row} is {label} under {name!r} and "
-            f"{other_label} under {other_name!r}. Align them by .loc[index]."
+            f"{other_label} under {other_name!r}. Align them by .loc[index], or by "
+            ".set_axis(index) if they are the same rows as they stand."
         )
         raise DataError(msg)
 

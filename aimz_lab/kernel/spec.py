@@ -217,6 +217,12 @@ class KernelSpec:
         return self.output in self.sites and self.sites[self.output].kind == "observed"
 
     @property
+    def other_outcomes(self) -> tuple[str, ...]:
+        """Observed sites beside the output, such as a mediator or a second outcome."""
+        own = {self.output, observed_part(self.output)}
+        return tuple(name for name in self.of_kind("observed") if name not in own)
+
+    @property
     def is_imputed(self) -> bool:
         """Whether missing entries of the output are drawn, as ``obs_mask=`` makes NumPyro do."""
         parts = {observed_part(self.output), imputed_part(self.output)}

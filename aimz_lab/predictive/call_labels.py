@@ -229,7 +229,8 @@ def check_same_rows(one: CallLabels, other: CallLabels) -> None:
         msg = (
             f"The scenarios label their rows differently: row {row} is {one.rows.text(row)} in "
             f"the baseline and {other.rows.text(row)} in the intervention, and an effect "
-            "compares row by row. Align them, X = X.loc[X_baseline.index]."
+            "compares row by row. Align them, X = X.loc[X_baseline.index]; or, if these are the "
+            "same rows that count anew, X = X.set_axis(X_baseline.index)."
         )
         raise DataError(msg)
 

@@ -114,7 +114,7 @@ def make_plan(
     replaced, below, redrawn = frozenset[str](), set[str](), set[str]()
 
     def graph_of() -> SiteGraph:
-        return remembered(("graph", kind), lambda: _trace_graph(request, rows, spec))
+        return site_graph(request, rows, spec, remembered)
 
     if request.intervention or request.condition:
         graph = graph_of()
@@ -280,15 +280,28 @@ def _checked_structure(request: Request, rows: Rows) -> Structure:
     return structure
 
 
-def _trace_graph(request: Request, rows: Rows, spec: KernelSpec) -> SiteGraph:
-    return trace_site_graph(
-        request.kernel,
-        spec,
-        rows=rows.template,
-        shared=request.shared,
-        static=request.static,
-        params=request.params,
-    )
+def site_graph(request: Request, rows: Rows, spec: KernelSpec, remembered: Callable) -> SiteGraph:
+    """Return which sites are computed from which.
+
+    Args:
+        request: The call.
+        rows: Its rows.
+        spec: The kernel's structure in this call.
+        remembered: As in :func:`make_plan`.
+    """
+
+    def traced() -> SiteGraph:
+        return trace_site_graph(
+            request.kernel,
+            spec,
+            rows=rows.template,
+            shared=request.shared,
+            static=request.static,
+            params=request.params,
+        )
+
+    kind = structure_key(CodeKey(request.kernel), request, rows)
+    return remembered(("graph", kind), traced)
 
 
 def _row_axis(spec: KernelSpec, name: str, quantity: Quantity) -> int | None:

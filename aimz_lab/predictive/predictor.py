@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -19,6 +20,7 @@ from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_row
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.forecast import check_call_fits
+from aimz_lab.predictive.held_outcomes import check_held_outcomes
 from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import (
     Plan,
@@ -26,6 +28,7 @@ from aimz_lab.predictive.plan import (
     keep_rows_together,
     make_plan,
     observes_entries,
+    site_graph,
 )
 from aimz_lab.predictive.programs.compiled_programs import Programs
 from aimz_lab.predictive.programs.parts import Finish, Sink
@@ -168,6 +171,34 @@ class Predictor:
         named = replace(intervention, attrs={**intervention.attrs, **named})
         return self._tree("values", baseline, named)
 
+    def check_scenarios(self, requests: Sequence[Request]) -> None:
+        """Check scenarios that are computed one after the other, as :meth:`effect` does.
+
+        Args:
+            requests: The scenarios; those whose rows are read once are left out.
+
+        Raises:
+            ArgumentError: If they hold an observed site that they change.
+        """
+        requests = [one for one in requests if isinstance(one.rows, Mapping)]
+        rows = [Rows(one.rows, one.fields) for one in requests]
+        if len(requests) > 1:
+            with explained(requests[0].kernel, output=requests[0].output):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # they come when each is computed
+                    plans = self._plans(requests, rows, "values")
+                self._check_held(requests, rows, plans)
+
+    def _check_held(
+        self, requests: Sequence[Request], rows: Sequence[Rows], plans: Sequence[Plan]
+    ) -> None:
+        for request, each, plan in zip(requests, rows, plans, strict=True):
+            if plan.spec.other_outcomes:
+                graph = site_graph(request, each, plan.spec, self._programs.remembered)
+                wanted = {name for one in plans for name in one.row_axes}
+                check_held_outcomes(requests, rows, [one.spec for one in plans], wanted, graph)
+                return
+
     def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
         if requests[-1].reduce is not None:
             return self._computed(self._reduced, quantity, *requests)
@@ -197,6 +228,8 @@ class Predictor:
         if quantity == "log_likelihood" and plans[0].spec.is_imputed:
             requests = (observes_entries(requests[0], plans[0], self._programs.remembered),)
             plans = self._plans(requests, rows, quantity)
+        if len(requests) > 1:
+            self._check_held(requests, rows, plans)
         plans = agreeing_plans(plans)
         if plans[0].axis == "obs":
             try:

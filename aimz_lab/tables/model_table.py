@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from aimz_lab.errors import (
     FitWarning,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
-from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.tables.columns import Level, rows_of
 from aimz_lab.tables.encoder import TableEncoder
@@ -133,10 +133,14 @@ class ModelTable:
         """Whether a call with this input is one with a table."""
         return is_table(native_table(inputs))
 
-    def input_columns(self) -> frozenset[str]:
-        """Columns that the arguments are made of, but those of the output."""
-        output = self.signature.output
-        parts = [part for name, part in self.spec.parts.items() if name != output]
+    def input_columns(self, *, without: Collection[str] = ()) -> frozenset[str]:
+        """Columns that the arguments are made of, but those of the output.
+
+        Args:
+            without: Further arguments to leave out.
+        """
+        left_out = {self.signature.output, *without}
+        parts = [part for name, part in self.spec.parts.items() if name not in left_out]
         return frozenset(column for part in parts for column in part.columns)
 
     def levels(self) -> dict[str, tuple[Level, ...]]:
@@ -167,6 +171,7 @@ class ModelTable:
         by_row: Iterable[str],
         *,
         with_output: bool,
+        observed: Iterable[str] = (),
     ) -> TableCall:
         """Return the arguments of a call; encode its table, if it has one.
 
@@ -177,6 +182,8 @@ class ModelTable:
             kernel_kwargs: Those whose names the method uses itself.
             by_row: Names of those with one entry per row.
             with_output: Whether the call needs the output.
+            observed: Arguments that the kernel observes and nothing else; without their columns,
+                they are left out.
 
         Raises:
             CallError: If an argument is made from the table and also passed.
@@ -200,7 +207,9 @@ class ModelTable:
             )
             raise CallError(msg)
         encoder, output = self.encoder, self.signature.output
-        left_out = frozenset() if with_output else frozenset({output})
+        there = set(map(str, inputs.columns))
+        left_out = {name for name in observed if there.isdisjoint(self.spec.parts[name].columns)}
+        left_out = frozenset(left_out if with_output else {output, *left_out})
         if is_dask_table(inputs):
             if encoder is None:
                 raise DataTypeError(_UNTAUGHT)
@@ -385,6 +394,7 @@ class ModelTable:
             kernel_kwargs,
             options.get("by_row", ()),
             with_output=group == "log_likelihood",
+            observed=self.drawn_arguments(trained.spec),
         )
         options = {**options, "by_row": call.by_row}
         untaught = self.encoder is None and group != "prior_predictive"
@@ -406,6 +416,23 @@ class ModelTable:
             options["output_scale"] = self._way_back(call.encoder, options, trained.spec)
         options["output_attrs"] = self.learned(call.encoder or self.encoder).output_attrs()
         return call.inputs, call.kernel_kwargs or {}, call.kept, options
+
+    def drawn_arguments(self, spec: KernelSpec | None) -> set[str]:
+        """Return the arguments, but the output, that the kernel can do without: it draws them.
+
+        Args:
+            spec: The kernel's structure in training, or ``None``.
+        """
+        sites = () if spec is None else spec.sites.values()
+        parameters = kernel_parameters(self.signature.kernel)
+        return {
+            site.argument
+            for site in sites
+            if site.argument in self.spec.parts
+            and site.argument != self.signature.output
+            and site.argument in parameters
+            and parameters[site.argument].default is None
+        }
 
     def output_attrs(self) -> dict[str, object]:
         """Return attributes of results: what an output stands for.

@@ -35,6 +35,9 @@ class TableSpec:
     formulas learn from the training table, such as means, levels and knots, encodes each later
     table.
 
+    Predictions need no column of the output, nor of another argument that the kernel only observes,
+    ``obs=m`` with the default ``m=None``: it draws them.
+
     .. _formulaic: https://matthewwardrop.github.io/formulaic/
 
     Args:

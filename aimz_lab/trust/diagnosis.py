@@ -19,7 +19,7 @@ from aimz_lab.inference.request import Learner
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.signature import KernelSignature
-from aimz_lab.kernel.spec import variable_name
+from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers.scores import ROWS_APART, density_of_all
 from aimz_lab.predictive.request import Group, Request
@@ -107,6 +107,11 @@ class Examined:
     labelled: Callable[[Posterior], xr.DataTree]
     table: ModelTable | None = None
     left_out: str = ""
+
+    @property
+    def spec(self) -> KernelSpec:
+        """The kernel's structure with its data, once it was trained or scored."""
+        return self.trained.spec or self.predictor.spec
 
     def guide(
         self, rows: ExaminedRows, *, key: jax.Array, num_draws: int, row_dependence: RowDependence
@@ -261,6 +266,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
     doing("holding predictions against the rows")
     _judge_predictions(evidence, model, drawn, rows, likelihood, why_not)
+    evidence.findings += _of_other_outcomes(model)
     if options.refine is not None:
         doing(f"making better draws, refine={options.refine!r}")
         _refine(evidence, model, rows, options)
@@ -474,6 +480,26 @@ def _judge_predictions(
         evidence.findings.append(calibration_finding(evidence.calibration))
     if reader.observed.any():
         evidence.findings.append(p_value_finding(p_values(reader.statistics())))
+
+
+def _of_other_outcomes(model: Examined) -> list[Finding]:
+    """Say which outcomes this report does not hold against their data."""
+    spec = model.spec
+    others = [spec.sites[name] for name in spec.other_outcomes]
+    names = [one.name for one in others if one.row_axes]
+    if not names:
+        return []
+    sites = ", ".join(map(repr, names))
+    text = (
+        f"predictions of the output {spec.output!r} alone were judged, and the kernel observes "
+        f"{sites} too: a wrong model of {'it' if len(names) == 1 else 'them'} would not be seen"
+    )
+    arguments = " and ".join(repr(one.argument or one.name) for one in others if one.row_axes)
+    advice = (
+        f"Hold other outcomes against their data too: im.predict(..., return_sites={names}), "
+        f"without {arguments}, draws them."
+    )
+    return [Finding("other outcomes", "amber", text, advice)]
 
 
 def _of_dependent_rows(output: str) -> Finding:

@@ -65,6 +65,7 @@ class GuideExamination:
 _RESTART = "Start anew, with a lower learning rate or scaled inputs."
 _ANEW = "Draw anew: im.set_posterior_sample(im.sample(return_datatree=False))."
 GIVEN = "If they are of chains, say of how many: im.set_posterior_sample(draws, num_chains=4)."
+_DISCRETE_BESIDE = "it has discrete latent sites, and outcomes beside its output"
 _DISCRETE = "its discrete latent sites cannot be summed out row by row"
 
 
@@ -139,6 +140,8 @@ def _judged(
         int(np.prod(spec.shape_at(one.name, rows.n_rows))) for one in latents if not one.is_discrete
     )
     discrete = any(spec.sites[name].is_discrete for name in spec.latent_sites)
+    if discrete and spec.other_outcomes:
+        return GuideExamination(None, (_unknown(_DISCRETE_BESIDE),))
     if drawn.is_point:
         text = "the guide is a point: it says nothing of how uncertain its values are"
         advice = "Train AutoNormal or AutoMultivariateNormal for a posterior."
@@ -268,5 +271,7 @@ def _draw(
         is_mutable=False,
     )
     discrete = any(spec.sites[name].is_discrete for name in spec.latent_sites)
+    if discrete and spec.other_outcomes:
+        return GuideExamination(None, (_unknown(_DISCRETE_BESIDE),))
     density = GuideDensity(svi, plan, rows, params, with_likelihood=not discrete)
     return density.draw(key, num_draws)

@@ -9,6 +9,7 @@ import numpy as np
 from numpyro.infer import SVI
 
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.trust.diagnosis import Examined, likelihood_or_why_not
 from aimz_lab.trust.rows_to_examine import examined_rows
 
@@ -61,8 +62,18 @@ def held_out_elbo(
     likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows)
     if likelihood is None:
         return HeldOutElbo(np.nan, why_not=why_not)
+    if others := _beside_output(model.spec):
+        why = f"the kernel has {others} beside its output, whose rows are not told apart"
+        return HeldOutElbo(np.nan, why_not=why)
     total = likelihood.total
     of_prior = guide.drawn.log_ratios - (0.0 if guide.needs_likelihood else total)
     by_draw = total / rows.n_rows + of_prior / n_obs
     se = by_draw.std(ddof=1) / np.sqrt(len(by_draw)) if len(by_draw) > 1 else np.nan
     return HeldOutElbo(float(by_draw.mean()), float(se))
+
+
+def _beside_output(spec: KernelSpec) -> str:
+    """Return the further sites whose density the rows add to, as a phrase; empty for none."""
+    factors = [name for name in spec.of_kind("factor") if spec.sites[name].row_axes]
+    names = [*spec.other_outcomes, *factors]
+    return f"the site{'s' * (len(names) > 1)} {', '.join(map(repr, names))}" if names else ""

@@ -67,8 +67,12 @@ def test_rows_with_the_same_labels_or_none_belong_together(other):
     assert ArrayDataset(X=series(index), y=other).row_coord.labels.tolist() == list("abcd")
 
 
-def test_numbers_that_no_row_was_counted_with_are_labels_of_their_own():
-    assert len(ArrayDataset(X=series([100, 205, 310, 415]), y=series())) == 4
+def test_other_numbers_than_those_counted_may_be_other_rows_of_a_table():
+    with pytest.raises(DataError, match="row 0 is 50 in 'X' and 0 in 'y'"):
+        ArrayDataset(X=series([50, 51, 52, 53]), y=series())
+
+
+def test_named_numbers_and_texts_agree_with_rows_that_are_only_counted():
     assert len(ArrayDataset(X=series(pd.Index([1, 2, 3, 4], name="id")), y=series())) == 4
     assert len(ArrayDataset(X=series(list("aabb")), y=series(list("aabb")))) == 4
 

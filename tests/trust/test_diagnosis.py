@@ -834,3 +834,21 @@ def test_a_wide_posterior_is_blamed_on_batches_unless_they_were_scaled(scale, is
     assert "3 times the sd" in report["summaries"].text
     assert report["rows"].text == "rows are independent: batches of 30 can stand for all 300"
     assert ("scale='auto'" in report["summaries"].advice) == is_named
+
+
+def of_mean_and_another(X, m=None, y=None):
+    of_mean(X, y)
+    shift = numpyro.sample("shift", dist.Normal(0, 5))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("M", dist.Normal(shift, 1.0), obs=m)
+
+
+@pytest.mark.slow
+def test_outcomes_that_are_not_judged_are_named():
+    outliers = np.where(np.arange(300) % 30, Y, 100.0).astype(np.float32)
+    im = model(of_mean_and_another, AutoNormal(of_mean_and_another))
+    im.fit_on_batch(X, Y, m=outliers, num_steps=2_000, progress=False)
+    found = im.diagnose(X, Y, m=outliers, rng_key=KEY)["other outcomes"]
+    assert found.level == "amber"
+    assert "observes 'M' too" in found.text
+    assert "return_sites=['M']), without 'm'" in found.advice

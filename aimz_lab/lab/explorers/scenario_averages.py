@@ -125,6 +125,7 @@ class ScenarioAverages:
         self, before: Settings, after: Settings, by: str, groups: Any, contrast: Any
     ) -> tuple[xr.Dataset, xr.Dataset]:
         """Return the averages of two scenarios with the same noise."""
+        self._im._check_scenarios([*map(self.arguments, (before, after))], self._im._moment())
         both = [self.of(each, by, groups, contrast) for each in (before, after)]
         if len({each.attrs.get("shard_axis") for each in both}) > 1:
             # Where one keeps its rows together, so does the other: its noise is then the same.

@@ -296,6 +296,30 @@ def test_chains_are_compared_by_what_they_have():
     assert not any(word in repr(table) for word in ("epochs", "padding", "rows of a batch"))
 
 
+def line_with_outcome(X, m=None, y=None):
+    shift = numpyro.sample("shift", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("M", dist.Normal(shift, 1.0), obs=m)
+    line(X, y)
+
+
+def line_with_factor(X, m, y=None):
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.factor("M", -(m**2))
+    line(X, y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [line_with_outcome, line_with_factor])
+def test_a_held_out_bound_is_not_told_where_rows_add_more_than_the_output(kernel):
+    im = mean_field_model(kernel).fit_on_batch(X, Y, m=X, num_steps=2, progress=False)
+    rows = {"X": NEW_X, "m": NEW_X, "y": NEW_Y}
+    table = lab.compare_runs({"one": im}, held_out=rows, num_draws=40, rng_key=jax.random.key(1))
+    assert np.isnan(table.loc["held_out_elbo", "one"])
+    assert "the site 'M' beside its output" in repr(table)
+    assert np.isfinite(table.loc["held_out_lpd", "one"])
+
+
 def line_at_once(X, y=None):
     level = numpyro.sample("level", dist.Normal(0, 1))
     slope = numpyro.sample("slope", dist.Normal(0, 1))
