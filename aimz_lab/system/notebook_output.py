@@ -89,6 +89,7 @@ def update_output(
         metadata: Metadata of its parts.
     """
     output.update(bundle, raw=True, metadata=metadata or {})
+    _late.pop(output.display_id, None)  # a thread's earlier one would come back when the cell ends
     if _is_behind() and asked_by_program():
         _late[output.display_id] = output, bundle, metadata or {}
         kernel().shell.events.register("post_run_cell", _send_again)
@@ -115,7 +116,7 @@ def end_outputs(
     """
     if asked_by_program() and not _is_behind():
         for output in outputs:
-            output.update({"text/plain": ""}, raw=True, metadata={})
+            update_output(output, {"text/plain": ""})
         show_output(bundle, metadata)
         return
     for output in outputs:
