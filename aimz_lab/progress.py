@@ -134,6 +134,28 @@ def _spread_of(name: str, row: Mapping[str, float]) -> float:
     return min(filter(math.isfinite, found), default=math.nan)
 
 
+def spread(values: Iterable[float]) -> str:
+    """Write several numbers as one, or as the lowest and the highest.
+
+    Example:
+        >>> spread([0.3, 0.1]), spread([0.25])
+        ('0.1 to 0.3', '0.25')
+    """
+    ordered = sorted(values)
+    low, high = (number(float(end), 2) for end in (ordered[0], ordered[-1]))
+    return low if low == high else f"{low} to {high}"
+
+
+def ratio(value: float | None) -> str:
+    """Write an R-hat.
+
+    Example:
+        >>> ratio(1.00412), ratio(None)
+        ('1.00', '-')
+    """
+    return "-" if value is None else fixed(value, 2, group="")
+
+
 def numbers_alike(values: Sequence[float], spreads: Iterable[float] = ()) -> list[str]:
     """Write values of one unit with equally many decimals, so that a column of them lines up.
 

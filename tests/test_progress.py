@@ -128,7 +128,8 @@ class Notebook(list):
 
     def display(self, bundle, **_):
         self._send("display", bundle)
-        return SimpleNamespace(update=lambda bundle, **_: self._send("update", bundle))
+        update = lambda bundle, **_: self._send("update", bundle)  # noqa: E731
+        return SimpleNamespace(update=update, display_id="line")
 
     def _send(self, how, bundle):
         self.append(bundle)

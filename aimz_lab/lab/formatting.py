@@ -27,6 +27,8 @@ from aimz_lab.progress import (
     number_beside,
     numbers_of_row,
     rate,
+    ratio,
+    spread,
     time_left,
 )
 
@@ -209,18 +211,6 @@ def _awaited(run: Run) -> dict[str, str]:
     return {"awaited": words} if (words := awaited(run)) else {}
 
 
-def spread(values: Iterable[float]) -> str:
-    """Write several numbers as one, or as the lowest and the highest.
-
-    Example:
-        >>> spread([0.3, 0.1]), spread([0.25])
-        ('0.1 to 0.3', '0.25')
-    """
-    ordered = sorted(values)
-    low, high = (number(float(end), 2) for end in (ordered[0], ordered[-1]))
-    return low if low == high else f"{low} to {high}"
-
-
 def curve_words(name: str, *, is_sampling: bool) -> str:
     """Write the name of a curve; the statistics of chains have names of their own.
 
@@ -229,16 +219,6 @@ def curve_words(name: str, *, is_sampling: bool) -> str:
         ('leapfrog steps', 'n steps')
     """
     return (_OF_CHAINS if is_sampling else {}).get(name, name.replace("_", " "))
-
-
-def ratio(value: float | None) -> str:
-    """Write an R-hat.
-
-    Example:
-        >>> ratio(1.00412), ratio(None)
-        ('1.00', '-')
-    """
-    return "-" if value is None else fixed(value, 2, group="")
 
 
 def mean_rates(run: Run) -> tuple[float, float]:

@@ -89,9 +89,13 @@ def update_output(
         metadata: Metadata of its parts.
     """
     output.update(bundle, raw=True, metadata=metadata or {})
-    if _is_behind() and asked_by_program():
+    if not asked_by_program():
+        return
+    if _is_behind():
         _late[output.display_id] = output, bundle, metadata or {}
         kernel().shell.events.register("post_run_cell", _send_again)
+    else:
+        _late.pop(output.display_id, None)  # what a thread wrote would come back
 
 
 def end_outputs(
@@ -115,7 +119,7 @@ def end_outputs(
     """
     if asked_by_program() and not _is_behind():
         for output in outputs:
-            output.update({"text/plain": ""}, raw=True, metadata={})
+            update_output(output, {"text/plain": ""})
         show_output(bundle, metadata)
         return
     for output in outputs:

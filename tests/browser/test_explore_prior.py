@@ -61,6 +61,18 @@ def test_a_prior_is_dragged_typed_and_pinned(notebook):
     panel.get_by_role("alert").get_by_text("base.scale cannot be -1: it is above 0.").wait_for()
     panel.get_by_role("alert").get_by_text("The picture is still that of base.scale = ").wait_for()
     assert picture.evaluate(PIXELS) == kept
+    noise = nb.cell(1).locator(".aimz-explorer-controls input[type=number]").nth(2)
+    noise.fill("0")  # another one, while the first stays
+    noise.press("Enter")
+    refusal = nb.cell(1).locator(
+        ".aimz-explorer-refusal", has_text="noise.scale cannot be 0: it is"
+    )
+    refusal.wait_for()
+    field, note = noise.bounding_box(), refusal.bounding_box()
+    assert 0 <= note["y"] - field["y"] - field["height"] < 20  # beside its field
+    noise.fill("1")
+    noise.press("Enter")
+    refusal.wait_for(state="hidden")
     scale.fill("2")
     scale.press("Enter")
     panel.get_by_role("alert").wait_for(state="hidden")

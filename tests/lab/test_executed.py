@@ -62,3 +62,25 @@ def test_a_run_in_the_background_leaves_its_record_and_no_live_view(
     assert "handle.result() is the model" in began[1]["text/html"]
     assert "completed" in listed[0]["text/html"]
     assert "widgets" not in notebook.metadata  # the page of a saved one would take it for live
+
+
+PREPARED = """
+import time
+from aimz_lab.preparing import doing, preparing_line
+with preparing_line("kernel", enabled=True, stage="diagnose"):
+    doing("scoring the rows")
+    time.sleep(1.4)  # the line is replaced once
+"the report"
+"""
+
+
+@pytest.mark.slow
+def test_what_a_call_does_before_its_result_is_gone_with_the_result(
+    tmp_path, repository, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PREPARED)])
+    NotebookClient(notebook, timeout=100, resources={"metadata": {"path": tmp_path}}).execute()
+    line, report = notebook.cells[0].outputs
+    assert line["data"] == {"text/plain": ""}
+    assert report["data"] == {"text/plain": "'the report'"}

@@ -59,6 +59,29 @@ class ChainPlan:
         return max(iterations - self.skipped, 0) // self.thinning
 
 
+@dataclass(frozen=True)
+class Convergence:
+    """How far chains agree, and how much their draws are worth.
+
+    Attributes:
+        r_hat: The largest R-hat; ``None`` where it is not defined.
+        r_hat_of: Name of the value that has it, such as ``"theta[3]"``.
+        ess: The least effective sample size; ``None`` where it is not defined.
+        ess_of: Name of the value that has it.
+        judged: Number of values that were judged.
+        total: Number of values of the latent sites.
+        left_out: Which values were left out, and why; may be empty.
+    """
+
+    r_hat: float | None
+    r_hat_of: str
+    ess: float | None
+    ess_of: str
+    judged: int
+    total: int
+    left_out: str = ""
+
+
 class ChainRecord:
     """The record of the chains of a run; see :attr:`aimz_lab.inference.run.run.Run.chains`.
 
@@ -73,8 +96,8 @@ class ChainRecord:
     Attributes:
         plan: The planned numbers of chains, iterations and draws.
         sites: Shape of a draw by latent site.
-        worst_r_hat: The largest R-hat and the name of its value, once the draws of all iterations
-            were judged, as the page of a run does; else ``None``.
+        convergence: How far the chains agree, once the draws of all iterations were judged, as the
+            page of a run does; else ``None``.
     """
 
     def __init__(
@@ -85,7 +108,7 @@ class ChainRecord:
     ) -> None:
         self.plan = plan
         self.sites = dict(sites)
-        self.worst_r_hat: tuple[float, str] | None = None
+        self.convergence: Convergence | None = None
         self._values = values
         self._columns: dict[str, Buckets] = {}
         self._sums: dict[str, np.ndarray] = {}

@@ -21,7 +21,7 @@ from aimz_lab.inference.run.best_state import not_kept
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.records import TRAINING, Best, RateChange, RunInfo
 from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
-from aimz_lab.progress import count, duration, number
+from aimz_lab.progress import count, duration, number, ratio, spread
 from aimz_lab.types import RunStatus
 
 STATUS_WORDS: dict[RunStatus, str] = {
@@ -396,7 +396,7 @@ def run_line(run: Run) -> str:
     if run.skipped:
         parts.append(f"{count(run.skipped)} steps skipped")
     if run.chains is not None:
-        parts += filter(None, (_divergences(run), r_hat_words(run)))
+        parts += _chain_parts(run)
     if run.status != "pending":
         parts.append(f"{'in' if run.finished else 'for'} {time_words(run)}")
     if taken := taken_at(run):
@@ -417,10 +417,8 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
         found.append(("best", words))
     if run.validation:
         found.append(("held-out loss", f"{number(run.validation[-1][1])} per row"))
-    if run.chains is not None:
-        found.append(("draws", draws(run)))
-        found += [("divergences", told)] if (told := _divergences(run, short=True)) else []
-        found += [("R-hat", words.removeprefix("R-hat "))] if (words := r_hat_words(run)) else []
+    if run.info.is_sampling:
+        found += chain_facts(run).items()
     else:
         epochs = f"{count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
         found.append(("steps", f"{count(run.step)} in {epochs}"))
@@ -467,19 +465,98 @@ def method_words(method: str) -> str:
     return method.replace("/", " with ", 1)
 
 
+def chain_facts(run: Run) -> dict[str, str]:
+    """Return what is known of the chains of a run, by name.
+
+    Args:
+        run: A run of chains; R-hat and ESS are known once its draws were judged.
+    """
+    chains = run.chains
+    if chains is None:  # read from a file
+        return {"iterations": f"{count(run.step)} of each chain, warm-up included"}
+    plan = chains.plan
+    several = f"in each of {plan.chains} chains" if plan.chains > 1 else "in 1 chain"
+    if chains.warming_up:
+        done = f"{count(chains.iterations)} of {count(plan.warmup)} iterations of warm-up"
+        found = {"draws": f"none {several}, after {done}"}
+    else:
+        of = "" if run.finished else f" of {count(plan.draws)}"
+        after = f"after {count(plan.warmup)} of warm-up"
+        found = {"draws": f"{count(chains.draws)}{of} {several}, {after}"}
+    if chains.divergences is not None and chains.draws:
+        n = int(chains.divergences.sum())
+        found["divergences"] = count(n) if n else "none"
+        if advice := divergence_advice(run):
+            found["advice"] = advice
+    if "step_size" in chains.names and chains.iterations:
+        found["step size"] = spread(chains.last("step_size"))
+    return found | _convergence_facts(chains)
+
+
+def _convergence_facts(chains: ChainRecord) -> dict[str, str]:
+    known = chains.convergence
+    if known is None:
+        return {}
+    found = {}
+    if known.r_hat is not None:
+        found["R-hat"] = _r_hat_fact(known.r_hat, known.r_hat_of, chains.plan.chains)
+    found["ESS"] = f"at least {count(known.ess)} ({known.ess_of})"
+    if known.judged < known.total:
+        why = known.left_out and f": {known.left_out}"
+        found["judged"] = f"{count(known.judged)} of {count(known.total)} values{why}"
+    return found
+
+
+def _r_hat_fact(value: float, entry: str, chains: int) -> str:
+    words = _r_hat_of(value, entry)
+    if value <= WELL_MIXED:
+        return words
+    of_chains = ": the chains have not mixed; run longer ones"
+    of_halves = ", of the halves of one chain; run four chains, and longer ones"
+    return f"{words}, above {WELL_MIXED}{of_chains if chains > 1 else of_halves}"
+
+
+def _r_hat_of(value: float, entry: str) -> str:
+    return f"{'at most' if value <= WELL_MIXED else 'up to'} {_r_hat(value)} ({entry})"
+
+
+def _r_hat(value: float) -> str:
+    """Write an R-hat, with digits that show whether it is above 1.01."""
+    text = ratio(value)
+    return f"{value:.4f}" if float(text) <= WELL_MIXED < value else text
+
+
+def divergence_advice(run: Run) -> str:
+    """Explain divergences and advise; empty if there are none.
+
+    Args:
+        run: A run of chains.
+    """
+    divergences = run.chains.divergences
+    if divergences is None or not divergences.any():
+        return ""
+    return (
+        "Where chains diverge, they miss a part of the posterior: raise target_accept_prob, or "
+        "write the model so that its scales vary less (non-centred)."
+    )
+
+
 def r_hat_words(run: Run) -> str:
     """Write the largest R-hat of chains, where it is known to be above 1.01; else nothing."""
-    if run.chains is None or (worst := run.chains.worst_r_hat) is None:
+    known = run.chains and run.chains.convergence
+    if known is None or known.r_hat is None or known.r_hat <= WELL_MIXED:
         return ""
-    value, name = worst
-    return f"R-hat up to {value:.2f} ({name})" if value > WELL_MIXED else ""
+    return f"R-hat {_r_hat_of(known.r_hat, known.r_hat_of)}"
 
 
-def _divergences(run: Run, *, short: bool = False) -> str:
-    found = run.chains.divergences
-    if found is None or run.chains.warming_up:
-        return ""
-    n = int(found.sum())
-    if short:
-        return count(n) if n else "none"
-    return f"{count(n) if n else 'no'} {'divergence' if n == 1 else 'divergences'}"
+def _chain_parts(run: Run) -> list[str]:
+    """Return what a line says of chains beside their draws."""
+    chains, facts, parts = run.chains, chain_facts(run), []
+    if chains.divergences is not None and not chains.warming_up:
+        n = int(chains.divergences.sum())
+        parts.append(f"{count(n) if n else 'no'} {'divergence' if n == 1 else 'divergences'}")
+    if "step size" in facts:
+        parts.append(f"step size {facts['step size']}")
+    if (known := chains.convergence) is not None and known.r_hat is not None:
+        parts.append(f"R-hat {_r_hat_of(known.r_hat, known.r_hat_of)}")
+    return [*parts, f"ESS {facts['ESS']}"] if "ESS" in facts else parts

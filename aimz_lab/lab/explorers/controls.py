@@ -18,6 +18,21 @@ _MOST_CHOICES = 40
 _SEEN_AT_ONCE = 4  # numbers among which a reader finds the nearest
 
 
+class RefusedValuesError(ArgumentError):
+    """Controls have values that their explorer refuses.
+
+    Args:
+        by_control: Why, as a sentence by the name of the control.
+
+    Attributes:
+        by_control: The same.
+    """
+
+    def __init__(self, by_control: Mapping[str, str]) -> None:
+        super().__init__("\n".join(by_control.values()))
+        self.by_control = dict(by_control)
+
+
 def named(controls: Mapping[str, Widget], name: str) -> Widget:
     """Return a control.
 

@@ -21,6 +21,7 @@ from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.moving_text import needs_kernel
 from aimz_lab.lab.dashboard.views import widget_bundle
 from aimz_lab.lab.explorers.charts import Chart, Handle, Layer, View
+from aimz_lab.lab.explorers.controls import RefusedValuesError
 from aimz_lab.lab.explorers.drawing import draw_view
 from aimz_lab.lab.explorers.static import module, style
 from aimz_lab.lab.pictures.encoding import Bundle, png, shown_bundle
@@ -137,7 +138,8 @@ class Page:
             view=as_sent(explorer, 0),
         )
         self.picture.on_msg(lambda _, message, __: self._take(message))
-        self.box = _boxed(explorer, self.picture)
+        self._refusals = {name: _unseen_note() for name in explorer.controls}
+        self.box = _boxed(explorer, self.picture, self._refusals)
         for widget in (self.picture, *explorer.controls.values()):
             let_page_choose_shell(widget.comm)
         answer_reloaded_pages(environment.kernel())
@@ -164,16 +166,26 @@ class Page:
         while len(self._asked_at) >= _KEPT_QUESTIONS:
             self._asked_at.pop(next(iter(self._asked_at)))
         self._asked_at[number] = asked_at
+        self._tell_refusals({})
         with self.picture.hold_sync():
             self.picture.problem = ""
             self.picture.view = as_sent(self._explorer, number)
 
     def tell_problem(self) -> None:
-        """Send the explorer's problem in words, and what the picture, which stays, is of."""
+        """Send the explorer's problem in words, and what the picture, which stays, is of.
+
+        A value that is refused is told beside its field too: the picture may be out of sight.
+        """
         error = self._explorer.problem
+        self._tell_refusals(error.by_control if isinstance(error, RefusedValuesError) else {})
         named = isinstance(error, AimzLabError) or type(error) is ValueError
         text = str(error) if named else f"{type(error).__name__}: {error}"
         self.picture.problem = "\n".join([text, *_still_of(self._explorer)])
+
+    def _tell_refusals(self, by_control: Mapping[str, str]) -> None:
+        for name, note in self._refusals.items():
+            note.value = escape(by_control.get(name, ""))
+            note.layout.display = None if name in by_control else "none"
 
     def tell_busy(self) -> None:
         """Say that the answer takes a while."""
@@ -208,14 +220,23 @@ def _still_of(explorer: Shown) -> list[str]:
     return [f"The picture is still that of {values}."] if refused else []
 
 
-def _boxed(explorer: Shown, picture: AnyWidget) -> Widget:
-    """Put the controls, under their headings, beside the picture."""
+def _unseen_note() -> Widget:
+    widgets = late_import("ipywidgets")
+    note = widgets.HTML(layout=widgets.Layout(display="none"))
+    return note.add_class("aimz-explorer-refusal")
+
+
+def _boxed(explorer: Shown, picture: AnyWidget, notes: Mapping[str, Widget]) -> Widget:
+    """Put the controls, each with its note, under their headings, beside the picture."""
     widgets = late_import("ipywidgets")
     grouped = {name for names in explorer.groups.values() for name in names}
-    parts = [control for name, control in explorer.controls.items() if name not in grouped]
-    for heading, names in explorer.groups.items():
-        label = widgets.Label(heading).add_class("aimz-explorer-heading")
-        parts += [label, *(explorer.controls[name] for name in names)]
+    alone = [name for name in explorer.controls if name not in grouped]
+    parts: list[Widget] = []
+    for heading, names in [("", alone), *explorer.groups.items()]:
+        if heading:
+            parts.append(widgets.Label(heading).add_class("aimz-explorer-heading"))
+        for name in names:
+            parts += [explorer.controls[name], notes[name]]
     controls = widgets.VBox(parts).add_class("aimz-explorer-controls")
     children = [controls, picture] if parts else [picture]
     return widgets.Box(children).add_class("aimz-explorer")

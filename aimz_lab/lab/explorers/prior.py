@@ -19,19 +19,20 @@ from aimz_lab.impact_model import ImpactModel
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.lab.environment import require_widgets
 from aimz_lab.lab.explorers.charts import Chart, View
+from aimz_lab.lab.explorers.controls import RefusedValuesError
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.moved_priors import MovedPriors, Numbers
 from aimz_lab.lab.explorers.prior_charts import (
     MOST_ENTRIES,
     CurveColumn,
     Densities,
-    check_numbers,
     curve_chart,
     entries_chart,
     levels_chart,
     predictive_chart,
     prior_chart,
     table_rows,
+    why_refused,
 )
 from aimz_lab.lab.explorers.prior_code import prior_lines
 from aimz_lab.lab.explorers.prior_inputs import (
@@ -249,9 +250,11 @@ class _Priors:
 
     def answer(self, values: Values) -> View:
         """Return priors and predictions for the numbers in the fields."""
-        moved = self.moved(values)
-        for name, its in moved.items():
-            check_numbers(self._sites[name], its)
+        refused: dict[str, str] = {}
+        for name, its in self.moved(values).items():
+            refused |= why_refused(self._sites[name], its)
+        if refused:
+            raise RefusedValuesError(refused)
         name = values["site"]
         wanted = self._wanted(name)
         numbers = self._numbers(values)

@@ -125,32 +125,29 @@ def _places(draws: np.ndarray) -> np.ndarray:
     return np.linspace(max(left, -most), min(right, most), _PLACES).astype(draws.dtype)
 
 
-def check_numbers(site: PriorSite, numbers: Mapping[Path, float]) -> None:
-    """Check that the numbers are in the ranges that the family has for each.
+def why_refused(site: PriorSite, numbers: Mapping[Path, float]) -> dict[str, str]:
+    """Say which numbers are not in the ranges that the family has for each, by control.
 
     Args:
         site: The prior.
         numbers: Numbers of it.
-
-    Raises:
-        ArgumentError: If one is not.
     """
-    for path, number in numbers.items():
-        _check_number(site, path, number)
+    why = {control_name(site.name, path): _why(site, path, one) for path, one in numbers.items()}
+    return {name: words for name, words in why.items() if words}
 
 
-def _check_number(site: PriorSite, path: Path, number: float) -> None:
+def _why(site: PriorSite, path: Path, number: float) -> str:
     if not math.isfinite(number):
-        raise ArgumentError(f"{control_name(site.name, path)} takes a finite number, not {number}.")
+        return f"{control_name(site.name, path)} takes a finite number, not {number}."
     owner = site.written
     for name in path[:-1]:
         owner = getattr(owner, name)
     constraint = type(owner).arg_constraints.get(path[-1]) if owner is not None else None
     if constraint is None or "Dependent" in type(constraint).__name__:
-        return
-    if not np.all(constraint(np.float32(number))):
-        msg = f"{control_name(site.name, path)} cannot be {number:g}: it is {_said(constraint)}."
-        raise ArgumentError(msg)
+        return ""
+    if np.all(constraint(np.float32(number))):
+        return ""
+    return f"{control_name(site.name, path)} cannot be {number:g}: it is {_said(constraint)}."
 
 
 def _said(constraint: Any) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from itertools import islice
 from weakref import WeakKeyDictionary
 
-from aimz_lab.inference.run.chain_record import ChainRecord
+from aimz_lab.inference.run.chain_record import ChainRecord, Convergence
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run import AxisLabels
+from aimz_lab.inference.run.run_words import divergence_advice
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.panels.convergence import Judged, judge, left_out, thinning
 from aimz_lab.lab.panels.site_labels import labels_of
@@ -111,17 +113,6 @@ class SamplingPanel(Panel):
         ]
 
 
-def divergence_advice(run: Run) -> str:
-    """Explain divergences and advise; empty if there are none."""
-    divergences = run.chains.divergences
-    if divergences is None or not divergences.any():
-        return ""
-    return (
-        "Where chains diverge, they miss a part of the posterior: raise target_accept_prob, or "
-        "write the model so that its scales vary less (non-centred)."
-    )
-
-
 class ConvergencePanel(Panel):
     """R-hat and effective sample sizes of the worst values."""
 
@@ -156,8 +147,9 @@ def judged_at_the_end(run: Run) -> Frame:
         if found and found["judged"] < found["total"]:
             found["left_out"] = _why_left_out(run.chains, found["total"] - found["judged"])
         _final[run.chains] = found
-        if found and found["r_hat"] is not None:
-            run.chains.worst_r_hat = found["r_hat"], found["r_hat_of"]
+        if found:
+            names = [field.name for field in fields(Convergence) if field.name in found]
+            run.chains.convergence = Convergence(**{name: found[name] for name in names})
     return _final[run.chains]
 
 

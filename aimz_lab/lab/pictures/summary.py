@@ -11,8 +11,8 @@ from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.run_words import (
-    WELL_MIXED,
     best_words,
+    chain_facts,
     ended_words,
     heading,
     rate_words,
@@ -21,7 +21,7 @@ from aimz_lab.inference.run.run_words import (
     with_total,
 )
 from aimz_lab.lab import formatting
-from aimz_lab.lab.panels.chains import divergence_advice, judged_at_the_end
+from aimz_lab.lab.panels.chains import judged_at_the_end
 from aimz_lab.lab.panels.padding import advice
 from aimz_lab.lab.pictures.encoding import image_tag
 from aimz_lab.lab.record import RunSource, padded_share, run_of
@@ -45,7 +45,9 @@ def _facts(run: Run) -> dict[str, str]:
     status = formatting.STATUS_WORDS[run.status]
     found = {"status": ended_words(run) if run.finished else f"{status}, {taken_at(run)}"}
     if run.info.is_sampling:
-        return found | _chains(run) | {"time": formatting.time_words(run)}
+        if run.finished and run.chains is not None:
+            judged_at_the_end(run)
+        return found | chain_facts(run) | {"time": formatting.time_words(run)}
     found |= _losses(run)
     if run.validation:
         found["held-out loss"] = f"{formatting.number(run.validation[-1][1])} per row"
@@ -82,53 +84,6 @@ def _losses(run: Run) -> dict[str, str]:
         means = f"from {lowest}{per} (mean of {steps}) to {last} (of the last {rise.window:,})"
         found["trend"] = f"the loss rose, {means}; a lower learning rate may keep it lower"
     return found
-
-
-def _chains(run: Run) -> dict[str, str]:
-    chains = run.chains
-    if chains is None:  # read from a file
-        return {"iterations": f"{run.step:,} of each chain, warm-up included"}
-    plan = chains.plan
-    several = f"in each of {plan.chains} chains" if plan.chains > 1 else "in 1 chain"
-    if chains.warming_up:
-        done = f"{chains.iterations:,} of {plan.warmup:,} iterations of warm-up"
-        found = {"draws": f"none {several}, after {done}"}
-    else:
-        after = f"after {plan.warmup:,} of warm-up"
-        found = {"draws": f"{chains.draws:,} {several}, {after}"}
-    if chains.divergences is not None and chains.draws:
-        count = int(chains.divergences.sum())
-        found["divergences"] = f"{count:,}" if count else "none"
-        if advice := divergence_advice(run):
-            found["advice"] = advice
-    if "step_size" in chains.names and chains.iterations:
-        found["step size"] = formatting.spread(chains.last("step_size"))
-    return found | _convergence(run)
-
-
-def _convergence(run: Run) -> dict[str, str]:
-    judged = judged_at_the_end(run) if run.finished else {}
-    if not judged:
-        return {}
-    found = {}
-    if judged["r_hat"] is not None:
-        found["R-hat"] = _r_hat(judged["r_hat"], judged["r_hat_of"], run.chains.plan.chains)
-    found["ESS"] = f"at least {formatting.count(judged['ess'])} ({judged['ess_of']})"
-    if judged["judged"] < judged["total"]:
-        why = judged["left_out"] and f": {judged['left_out']}"
-        found["judged"] = f"{judged['judged']:,} of {judged['total']:,} values{why}"
-    return found
-
-
-def _r_hat(value: float, entry: str, chains: int) -> str:
-    text = formatting.ratio(value)
-    if value <= WELL_MIXED:
-        return f"at most {text} ({entry})"
-    if float(text) <= WELL_MIXED:
-        text = f"{value:.4f}"
-    of_chains = ": the chains have not mixed; run longer ones"
-    of_halves = ", of the halves of one chain; run four chains, and longer ones"
-    return f"up to {text} ({entry}), above {WELL_MIXED}{of_chains if chains > 1 else of_halves}"
 
 
 def _rates(run: Run) -> str:

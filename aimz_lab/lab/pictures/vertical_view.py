@@ -119,7 +119,8 @@ def vertical_view(
 def common_view(curves: Sequence[Curve], *, log: bool = False) -> VerticalView:
     """Choose the vertical axis of several curves alike, however many steps each has.
 
-    It shows nine tenths of each: a curve that falls late is no start that may be cut off.
+    It shows nine tenths of each: a curve that falls late is no start that may be cut off. A curve
+    whose rest is not far above that is shown whole, as a run beside it may have diverged.
 
     Args:
         curves: The curves; none comes before the others.
@@ -138,16 +139,22 @@ def common_view(curves: Sequence[Curve], *, log: bool = False) -> VerticalView:
         others=(),
     )  # fmt: skip
     view = vertical_view(joint, log=log)
-    ends = [_quantile(curve.line, 1 - _CUT_OFF) for curve in shown]
-    late = max(filter(np.isfinite, ends), default=-np.inf)
-    if view.kind == "log" or late <= view.high:
+    if view.kind == "log" or view.above is None:
         return view
     low, highest = _extent(line)
-    own = [vertical_view(curve) for curve in shown]
-    least = min(one.high - one.low if one.kind == "linear" else 0.0 for one in own)
-    if late - low > _MOST_LONGER * least:
-        return vertical_view(joint, log=True)
-    return linear_view(low, late, above=highest)
+    highs = [found[1] for curve in shown if (found := _extent(curve.line))]
+    ends = [_quantile(curve.line, 1 - _CUT_OFF) for curve in shown]
+    top = max(view.high, *filter(np.isfinite, ends))
+    if top > view.high:
+        own = [vertical_view(curve) for curve in shown]
+        least = min(one.high - one.low if one.kind == "linear" else 0.0 for one in own)
+        if top - low > _MOST_LONGER * least:
+            return vertical_view(joint, log=True)
+    whole = max((high for high in highs if high - low <= _OTHERS * (top - low)), default=top)
+    if whole <= top:
+        return linear_view(low, top, above=highest)
+    view = linear_view(low, whole)
+    return replace(view, above=highest if highest > view.high else None)
 
 
 def linear_view(low: float, high: float, above: float | None = None) -> VerticalView:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aimz_lab.inference.describe import Standing, describe_html, describe_in_a_line
-from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord, Convergence
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.records import Best
 from aimz_lab.inference.run.run_words import (
@@ -90,7 +90,7 @@ def test_a_run_of_chains_tells_its_draws():
     run.chains.extend({"diverging": np.array([[0, 0]] * 3 + [[0, 1]])}, 4)
     feed(run, [1.0] * 4)
     assert "running, draw 1 of 5 in 2 chains, 1 divergence, for" in repr(run)
-    assert dict(run_facts(run))["draws"] == "draw 1 of 5 in 2 chains"
+    assert dict(run_facts(run))["draws"] == "1 of 5 in each of 2 chains, after 3 of warm-up"
 
 
 def test_the_table_of_a_run_is_short_and_escaped():
@@ -126,20 +126,20 @@ def test_skipped_steps_are_told_wherever_a_run_is():
 
 
 def test_chains_that_failed_say_so_wherever_they_are():
-    run = run_with(())
+    run = run_with((), is_sampling=True)
     run.chains = ChainRecord(ChainPlan(4, 10, 50), {"tau": ()}, None)
     run.chains.extend({"diverging": np.ones((60, 4))}, 60)
     model = Standing(run, divergent=200)
     assert "200 divergences, in" in repr(run)
     assert "1,000 posterior draws, 200 divergent>" in describe_in_a_line(DESCRIBED, model)
-    run.chains.worst_r_hat = 3.061, "tau"
-    assert "200 divergences, R-hat up to 3.06 (tau), in" in repr(run)
-    assert dict(run_facts(run))["R-hat"] == "up to 3.06 (tau)"
+    run.chains.convergence = Convergence(3.061, "tau", 9.2, "mu", judged=2, total=2)
+    assert "200 divergences, R-hat up to 3.06 (tau), ESS at least 9 (mu), in" in repr(run)
     assert "200 divergent, R-hat up to 3.06 (tau)>" in describe_in_a_line(DESCRIBED, model)
     advice = "200 divergent, R-hat up to 3.06 (tau): diagnose() says whether to trust these draws"
     assert advice in describe_html(DESCRIBED, model)
-    run.chains.worst_r_hat = 1.004, "tau"
-    assert "R-hat" not in repr(run) + describe_in_a_line(DESCRIBED, Standing(run))
+    run.chains.convergence = Convergence(1.004, "tau", 90.0, "mu", judged=2, total=2)
+    assert "200 divergences, R-hat at most 1.00 (tau), ESS at least 90 (mu), in" in repr(run)
+    assert "R-hat" not in describe_in_a_line(DESCRIBED, Standing(run))
     given = Standing(run, has_given_draws=True)
     assert "divergent" not in describe_in_a_line(DESCRIBED, given)
 

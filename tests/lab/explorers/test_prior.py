@@ -173,6 +173,7 @@ def test_a_drag_of_the_scale_moves_every_draw_with_it(explorer):
         ({"a.scale": -1.0}, "a.scale cannot be -1: it is above 0"),
         ({"a.loc": np.nan}, "finite number"),
         ({"tau.rate": 0.0}, "above 0"),
+        ({"a.scale": -1.0, "tau.rate": 0.0}, "a.scale cannot be -1.*\\n.*tau.rate cannot be 0"),
         ({"shift.scale": 1.0}, "No control is called 'shift.scale'"),
     ],
 )

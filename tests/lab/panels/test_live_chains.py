@@ -15,6 +15,7 @@ from PIL import Image
 
 from aimz_lab import ImpactModel
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.inference.run.run_words import run_facts
 from aimz_lab.lab import History, LiveDashboard, ProgressLine, formatting, loss_figure
 from aimz_lab.lab.dashboard import previous_runs, replay
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
@@ -124,8 +125,9 @@ def test_r_hat_and_ess_are_arvizs_of_the_latent_sites(seen):
     worst = min(min(row["ess_bulk"], row["ess_tail"]) for row in judged["rows"])
     assert judged["ess"] == worst
     assert judged_at_the_end(seen["im"].last_run) is judged  # once, for all who ask
-    worst = judged["r_hat"], judged["r_hat_of"]
-    assert seen["im"].last_run.chains.worst_r_hat == worst
+    known = seen["im"].last_run.chains.convergence
+    for name in ("r_hat", "r_hat_of", "ess", "ess_of", "judged", "total"):
+        assert getattr(known, name) == judged[name]
 
 
 def test_the_curve_is_the_energy_of_each_chain(seen):
@@ -199,6 +201,15 @@ def test_the_summary_says_what_came_out(seen):
         .alt()
         .startswith("Potential energy of the chains of line, completed")
     )
+
+
+def test_the_table_of_the_run_says_the_facts_of_its_record(seen):
+    run = seen["im"].last_run
+    table, record = dict(run_facts(run)), facts(run)
+    assert {"draws", "divergences", "step size", "R-hat", "ESS"} < table.keys()
+    assert table == {name: record[name] for name in table}
+    assert f", step size {table['step size']}, R-hat up to " in repr(run)
+    assert f", ESS {table['ESS']}, in " in repr(run)
 
 
 def test_it_is_no_curve_to_compare_losses_with(seen):

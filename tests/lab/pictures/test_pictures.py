@@ -16,7 +16,7 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.transforms import Bbox
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
-from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
+from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord, Convergence
 from aimz_lab.lab.formatting import status_line
 from aimz_lab.lab.pictures.compared_losses import comparison_figure
 from aimz_lab.lab.pictures.figures import loss_figure, picture_bundle, png
@@ -321,13 +321,12 @@ def test_a_single_iteration_of_chains_is_a_dot():
     ],
 )
 def test_r_hat_is_told_with_digits_that_show_it_and_of_one_chain_with_what_it_means(
-    value, chains, said, monkeypatch
+    value, chains, said
 ):
     run = begun(is_sampling=True)
     run.chains = ChainRecord(ChainPlan(chains, 1, 1), {}, lambda *chosen: None)
     run.finish("completed", "")
-    judged = {"r_hat": value, "r_hat_of": "a", "ess": 9.0, "ess_of": "a", "judged": 1, "total": 1}
-    monkeypatch.setattr("aimz_lab.lab.pictures.summary.judged_at_the_end", lambda run: judged)
+    run.chains.convergence = Convergence(value, "a", 9.0, "a", judged=1, total=1)
     assert facts(run)["R-hat"].startswith(said)
 
 

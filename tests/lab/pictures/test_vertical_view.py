@@ -7,7 +7,7 @@ import pytest
 
 from aimz_lab.lab.pictures.curves import curve_of
 from aimz_lab.lab.pictures.figures import loss_figure
-from aimz_lab.lab.pictures.vertical_view import vertical_view
+from aimz_lab.lab.pictures.vertical_view import common_view, vertical_view
 from aimz_lab.progress import number
 from tests.lab.runs import begun, feed
 
@@ -149,6 +149,16 @@ def test_an_axis_that_the_data_chose_stays_until_they_are_clearly_otherwise():
     losses = 1 + np.interp(STEPS, [0, 2000, 3000, N], [1000, 4.0, 1.0, 0.0])
     assert vertical_view(curve(losses, smooth=False)).kind == "linear"
     assert vertical_view(curve(losses, smooth=False), was_log=True).kind == "log"
+
+
+def test_a_sound_run_beside_one_that_diverged_is_shown_whole():
+    sound = curve(np.where(STEPS < N / 4, 1.3, 1.1) + 0.1 * NOISE)
+    diverged = curve(1.1 + NOISE + 1e6 * np.exp(STEPS - N))
+    view = common_view([diverged, sound])
+    assert view.kind == "linear"
+    assert view.low < sound.line.min() < sound.line.max() < view.high < 2
+    assert view.above == pytest.approx(diverged.line.max())
+    assert common_view([sound, diverged]) == view
 
 
 def test_the_words_of_the_axis_are_not_cut_off(rng):

@@ -43,14 +43,15 @@ export class ChartFigure {
     setText(this.unit, sent.y_label);
     setAttribute(this.element, "data-size", sent.size);
     this.box.style.height = `${heightOf(sent)}px`;
-    this.showLegend();
     this.showHandles();
   }
 
-  showLegend() {
-    const items = this.chart.layers.flatMap((layer) => (layer.kind === "cells"
+  /** Name the layers, and the handles whose words have no room beside them. */
+  showLegend(handles) {
+    const layers = this.chart.layers.flatMap((layer) => (layer.kind === "cells"
       ? layer.kinds.map(([name, role]) => [name, role, "cells", false])
       : layer.label ? [[layer.label, layer.role, layer.kind === "bars" && layer.low ? "points" : layer.kind, layer.dashed]] : []));
+    const items = [...layers, ...handles.map(([words, role]) => [words, role, "points", false])];
     const key = JSON.stringify(items);
     if (key === this.legendKey) return;
     this.legendKey = key;
@@ -125,7 +126,13 @@ export class ChartFigure {
     const handles = this.chart.handles.map(
       (sent) => (this.held?.name === sent.name ? movedTo(sent, this.held.at) : sent));
     const lefts = handles.map(({ at }) => Math.min(Math.max(x.at(at), box.left), box.right));
-    handles.forEach(({ name, mark, at, text }, row) => {
+    const values = handles.map(({ at, text }) => text || (this.chart.x_names[at] ?? number(at)));
+    const words = handles.map(({ mark }, row) => (mark && handles.length > 1 ? `${mark}: ${values[row]}` : ""));
+    const rooms = words.map((said) => MARK_ROOM + measure(said));
+    // Wherever a handle is dragged, there is room on one side of it; nothing moves meanwhile.
+    if (!this.held) this.isNarrow = 2 * Math.max(0, ...rooms) > box.right - box.left;
+    this.showLegend(this.isNarrow ? handles.map(({ role }, row) => [words[row], role]).filter(([said]) => said) : []);
+    handles.forEach(({ name, at }, row) => {
       const element = this.handles.get(name);
       const left = lefts[row];
       element.style.left = `${left}px`;
@@ -134,13 +141,11 @@ export class ChartFigure {
       for (const [key, value] of [["valuemin", low], ["valuemax", high], ["valuenow", at]]) {
         setAttribute(element, `aria-${key}`, Number(value.toPrecision(6)));
       }
-      const value = text || (this.chart.x_names[at] ?? number(at));
-      setAttribute(element, "aria-valuetext", value);
-      const said = mark && handles.length > 1 ? `${mark}: ${value}` : "";
-      setText(element.firstChild, said);
-      const room = MARK_ROOM + measure(said);
+      setAttribute(element, "aria-valuetext", values[row]);
+      setText(element.firstChild, this.isNarrow ? "" : words[row]);
+      const room = rooms[row];
       const isCovered = left + room > box.right || lefts.some((other) => left < other && other < left + room);
-      setAttribute(element, "data-side", isCovered && left > room ? "left" : "right");
+      setAttribute(element, "data-side", isCovered && left - room >= box.left ? "left" : "right");
     });
   }
 

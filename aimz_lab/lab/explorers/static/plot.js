@@ -33,14 +33,18 @@ function namedTicks(names, most) {
   return named.filter((_, i) => i === last || (i % every === 0 && last - i >= every));
 }
 
+/** Whether the labels of an axis stand apart from each other. */
+function areApart(ticks, x, measure) {
+  const half = (label) => measure(clip(label)) / 2;
+  return ticks.every(([at, label], i) => i === 0 || x.at(at) - x.at(ticks[i - 1][0])
+    >= half(ticks[i - 1][1]) + half(label) + BETWEEN_NAMES);
+}
+
 /** As many of the names of an axis as stand apart from each other. */
-function apart(names, x, measure) {
-  const half = (name) => measure(clip(name)) / 2;
+function namesApart(names, x, measure) {
   for (let most = names.length; most > 1; most--) {
     const ticks = namedTicks(names, most);
-    const isApart = ([at, name], i) => i === 0 || x.at(at) - x.at(ticks[i - 1][0])
-      >= half(ticks[i - 1][1]) + half(name) + BETWEEN_NAMES;
-    if (ticks.every(isApart)) return ticks;
+    if (areApart(ticks, x, measure)) return ticks;
   }
   return namedTicks(names, 1);
 }
@@ -49,6 +53,15 @@ const numbered = (ticks) => {
   const labels = tickLabels(ticks);
   return ticks.map((tick, i) => [tick, labels[i]]);
 };
+
+/** Every so many of the numbers of an axis that they stand apart from each other. */
+function numbersApart(ticks, x, measure) {
+  for (let every = 1; every < ticks.length; every++) {
+    const some = numbered(ticks.filter((_, i) => i % every === 0));
+    if (areApart(some, x, measure)) return some;
+  }
+  return numbered(ticks.slice(0, 1));
+}
 
 /**
  * Place a chart in a box.
@@ -71,7 +84,8 @@ export function place(chart, width, measure, xLimits = null) {
   const x = scale(chart.x_scale, xLimits ?? chart.x_limits, [left, width - RIGHT]);
   const names = chart.x_names.length ? chart.x_names : chart.cells?.x_names ?? [];
   const about = Math.max(3, Math.round((width - left) / 90));
-  const xTicks = names.length ? apart(names, x, measure) : numbered(whole(enoughTicks(chart.x_scale, ...(xLimits ?? chart.x_limits), about)));
+  const xTicks = names.length ? namesApart(names, x, measure)
+    : numbersApart(whole(enoughTicks(chart.x_scale, ...(xLimits ?? chart.x_limits), about)), x, measure);
   return { chart, x, y, xTicks: xTicks.map(([at, label]) => [at, clip(label)]), yTicks,
     box: { width, height, left, right: width - RIGHT, top, bottom: height - bottom } };
 }
