@@ -17,6 +17,7 @@ pytestmark = [
 ]
 
 SETUP = """
+import time
 from aimz_lab import Callback
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model
@@ -92,8 +93,12 @@ def kernel():
 
 
 def stopped(kernel, cell, **options):
-    """Stop a cell with another one queued behind it; return what was printed."""
-    cell += "\nprint('the rest')"
+    """Stop a cell with another one queued behind it; return what was printed.
+
+    The cell first leaves the kernel the time to receive the other one: one that arrives after the
+    stopped cell has ended is no queued one, and runs.
+    """
+    cell = f"time.sleep(0.3)\n{cell}\nprint('the rest')"
     return kernel.run(cell, "print('the queued one')", stop_after="begun", **options)
 
 
