@@ -32,7 +32,8 @@ def public(owner: Any) -> Any:
 
     A keyword that it does not have becomes a :class:`~aimz_lab.errors.CallError` that names the
     nearest one. Tracebacks of what it raises end at the user's line, see
-    :func:`~aimz_lab.tracebacks.shorten`. A call gives the same warning once.
+    :func:`~aimz_lab.tracebacks.shorten`. An interrupt without words says which call it ended. A
+    call gives the same warning once.
 
     Args:
         owner: The function or class.
@@ -88,6 +89,9 @@ def _wrapped(function: Callable) -> Callable:
             if isinstance(error, TypeError) and error.__traceback__.tb_next is None:
                 _explain_unknown(function, kwargs)
                 error.__traceback__ = None
+            is_bare = isinstance(error, KeyboardInterrupt) and not error.args
+            if is_bare and not is_warning_once():  # the call that the user wrote, none within
+                error.args = (f"{_written_name(function)} was interrupted.",)
             shorten(error, handled, _OURS)
             raise
 
@@ -110,9 +114,11 @@ def _explain_unknown(function: Callable, given: Mapping[str, Any]) -> None:
     unknown = [name for name in given if name not in known]
     if not unknown:
         return
-    owner = function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]
-    msg = (
-        f"{owner} has no keyword {unknown[0]!r}.{did_you_mean(unknown[0], known)} "
-        f"It takes {', '.join(known) or 'none'}."
-    )
+    name, meant = _written_name(function), did_you_mean(unknown[0], known)
+    msg = f"{name} has no keyword {unknown[0]!r}.{meant} It takes {', '.join(known) or 'none'}."
     raise CallError(msg) from None
+
+
+def _written_name(function: Callable) -> str:
+    """The name that a user's line has for a function: of ``__init__`` the class."""
+    return function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]

@@ -61,7 +61,7 @@ class Kernel:
         asked = [self.client.execute(cell, stop_on_error=stop_on_error) for cell in cells]
         printed, give_up = "", time.monotonic() + 200
         idle = set()
-        while idle < set(asked):
+        while not idle >= set(asked):  # requests of before may become idle meanwhile
             assert time.monotonic() < give_up, printed
             message = self.client.get_iopub_msg(timeout=200)
             content = message["content"]
@@ -73,7 +73,7 @@ class Kernel:
             if content.get("execution_state") == "idle":
                 idle.add(message["parent_header"].get("msg_id"))
         replies = {}
-        while replies.keys() < set(asked):
+        while not replies.keys() >= set(asked):
             reply = self.client.get_shell_msg(timeout=200)
             replies[reply["parent_header"].get("msg_id")] = reply["content"]["status"]
         return printed, [replies[one] for one in asked]
