@@ -12,6 +12,7 @@ from types import FrameType
 from typing import ParamSpec
 
 P = ParamSpec("P")
+Handler = Callable[[int, FrameType | None], object]
 
 _FINALIZER_S = 0.005
 """How long a finalizer takes to return to the code that it broke into, and far more."""
@@ -51,9 +52,8 @@ def noticed_interrupts() -> Iterator[Callable[[], None]]:
         if came:
             raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or not is_python_s_own(before):
+    before = python_s_own_handler()
+    if before is None:
         yield raise_noticed
         return
 
@@ -68,14 +68,23 @@ def noticed_interrupts() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def is_python_s_own(handler: object) -> bool:
-    """Whether nobody but Python, or the kernel of a notebook, handles interrupts.
+def python_s_own_handler() -> Handler | None:
+    """Return the handler of this thread's interrupts, if it is Python's or a notebook kernel's.
 
-    Args:
-        handler: The handler of the signal.
+    Returns:
+        The handler; ``None`` for a program's own one, and on threads without signals.
     """
+    handler = _handler()
     of_kernel = getattr(handler, "__module__", None) == "ipykernel.ipkernel"
-    return handler is signal.default_int_handler or of_kernel
+    return handler if handler is signal.default_int_handler or of_kernel else None
+
+
+def _handler() -> Handler | None:
+    """The function that handles this thread's interrupts: only the main thread has any."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.getsignal(signal.SIGINT)
+    return handler if callable(handler) else None
 
 
 def in_finalizer(action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -112,11 +121,10 @@ def _interrupt_after(ended: threading.Event) -> None:
 
 
 @contextmanager
-def _recorded(held: list[FrameType | None]) -> Iterator[Callable | None]:
+def _recorded(held: list[FrameType | None]) -> Iterator[Handler | None]:
     """Append interrupts to a list; yield the handler that they would have reached."""
-    before = signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or not callable(before):
+    before = _handler()
+    if before is None:
         yield None
         return
     signal.signal(signal.SIGINT, lambda signum, frame: held.append(frame))  # noqa: ARG005
