@@ -22,6 +22,7 @@ from aimz_lab.progress import (
     progress_line,
     time_left,
 )
+from aimz_lab.system.interrupts import noticed_interrupts
 
 EVERY_S = 0.5
 """Seconds from one telling to the next."""
@@ -248,7 +249,7 @@ def preparing_line(name: str, *, enabled: bool, stage: str = "preparing") -> Ite
     is_alone = not any(one.is_told for one in _around())
     tell = told.tell if enabled and is_alone else None
     preparation = Preparation(name, tell, withdraw=told.withdraw, first_s=QUIET_S)
-    with preparation.under_way(), preparation.interrupted_in_words():
+    with preparation.under_way(), preparation.interrupted_in_words(), noticed_interrupts():
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import gc
 import signal
 import threading
 import time
@@ -40,8 +41,10 @@ def hold_interrupts() -> Iterator[None]:
 def noticed_interrupts() -> Iterator[Callable[[], None]]:
     """Notice every Ctrl-C, also one that Python drops as it comes in a finalizer.
 
-    Only the main thread receives signals, so other threads are left alone. So are programs with
-    their own handler.
+    One in a callback of the garbage collector, which Python would print and drop, takes effect in
+    the code that goes on after it: JAX has such a callback, and its traces make much garbage. Only
+    the main thread receives signals, so other threads are left alone. So are programs with their
+    own handler.
 
     Returns:
         A context manager of a function, which raises ``KeyboardInterrupt`` if there was one.
@@ -56,16 +59,38 @@ def noticed_interrupts() -> Iterator[Callable[[], None]]:
     if before is None:
         yield raise_noticed
         return
-
-    def notice(signum: int, frame: FrameType | None) -> None:
-        came.append(signum)
-        before(signum, frame)
-
-    signal.signal(signal.SIGINT, notice)
+    signal.signal(signal.SIGINT, _Noticing(before, came))
     try:
         yield raise_noticed
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class _Noticing:
+    """Handler of interrupts that notes them and hands them on, but not to where Python drops them.
+
+    Args:
+        before: The handler before it.
+        came: Where to note them.
+    """
+
+    def __init__(self, before: Handler, came: list[int]) -> None:
+        self._before, self._came = before, came
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if _is_collecting(frame):
+            threading.Thread(target=_interrupt_soon, daemon=True).start()
+            return
+        self._came.append(signum)
+        self._before(signum, frame)
+
+
+def _is_collecting(frame: FrameType | None) -> bool:
+    """Whether code is, or is called by, a callback of the garbage collector."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None and frame.f_code not in callbacks:
+        frame = frame.f_back
+    return frame is not None
 
 
 def python_s_own_handler() -> Handler | None:
@@ -76,7 +101,8 @@ def python_s_own_handler() -> Handler | None:
     """
     handler = _handler()
     of_kernel = getattr(handler, "__module__", None) == "ipykernel.ipkernel"
-    return handler if handler is signal.default_int_handler or of_kernel else None
+    is_own = handler is signal.default_int_handler or isinstance(handler, _Noticing)
+    return handler if is_own or of_kernel else None
 
 
 def _handler() -> Handler | None:
@@ -113,6 +139,10 @@ def in_finalizer(action: Callable[P, object], *args: P.args, **kwargs: P.kwargs)
 
 def _interrupt_after(ended: threading.Event) -> None:
     ended.wait()
+    _interrupt_soon()
+
+
+def _interrupt_soon() -> None:
     time.sleep(_FINALIZER_S)
     if hasattr(signal, "pthread_kill"):  # wakes a call that sleeps
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)

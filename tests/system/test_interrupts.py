@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ import weakref
 
 import pytest
 
+from aimz_lab.preparing import preparing_line
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.interrupts import hold_interrupts, in_finalizer, noticed_interrupts
 
@@ -101,6 +103,35 @@ def test_ctrl_c_that_python_drops_in_a_finalizer_of_others_is_noticed(monkeypatc
     assert dropped == [KeyboardInterrupt]
     assert done == ["went on"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def quiet_call():
+    return preparing_line("", enabled=False)
+
+
+@pytest.mark.parametrize("context", [noticed_interrupts, quiet_call])
+def test_ctrl_c_in_a_garbage_collection_takes_effect_after_it(monkeypatch, context):
+    dropped, came = [], []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+
+    def collected(phase, info):
+        if not came:
+            came.append(phase)
+            interrupt()
+
+    def work():
+        with context():
+            gc.collect()
+            time.sleep(5)
+
+    gc.callbacks.append(collected)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        gc.callbacks.remove(collected)
+    assert came
+    assert not dropped
 
 
 def test_an_interrupted_import_is_whole(tmp_path, monkeypatch):
