@@ -2654,11 +2654,10 @@ class ImpactModel:
             goes_on = trained.state is not None and run is not None and not run.has_diverged
             if goes_on and run.rate_changes:
                 request = replace(request, rate_before=run.learning_rate)
-        with getting_ready(callable_name(self.kernel), found) as raise_noticed, self._explained():
+        with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(request, trained.state)
-            with undone_on_error(fit):
-                raise_noticed()
-                if self._table is not None:
+            if self._table is not None:
+                with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)
         if encoder is not None:
             learned = self._table.learned(encoder)

@@ -22,7 +22,7 @@ from aimz_lab.progress import (
     progress_line,
     time_left,
 )
-from aimz_lab.system.interrupts import noticed_interrupts
+from aimz_lab.system.interrupts import dropped_interrupts_come_again
 
 EVERY_S = 0.5
 """Seconds from one telling to the next."""
@@ -186,13 +186,14 @@ class Preparation:
 
     @contextlib.contextmanager
     def interrupted_in_words(self, outcome: str = "") -> Iterator[None]:
-        """Give an interrupt without words, as Python raises it, those of the activity.
+        """Let no interrupt be dropped; give one without words, as Python raises it, the activity's.
 
         Args:
             outcome: What else to say of it.
         """
         try:
-            yield
+            with dropped_interrupts_come_again():
+                yield
         except KeyboardInterrupt as error:
             if not error.args:
                 error.args = (f"Interrupted while {self.activity}{outcome}.",)
@@ -249,7 +250,7 @@ def preparing_line(name: str, *, enabled: bool, stage: str = "preparing") -> Ite
     is_alone = not any(one.is_told for one in _around())
     tell = told.tell if enabled and is_alone else None
     preparation = Preparation(name, tell, withdraw=told.withdraw, first_s=QUIET_S)
-    with preparation.under_way(), preparation.interrupted_in_words(), noticed_interrupts():
+    with preparation.under_way(), preparation.interrupted_in_words():
         try:
             yield
         finally:

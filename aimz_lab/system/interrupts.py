@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import _thread
-import gc
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,59 +38,30 @@ def hold_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def noticed_interrupts() -> Iterator[Callable[[], None]]:
-    """Notice every Ctrl-C, also one that Python drops as it comes in a finalizer.
+def dropped_interrupts_come_again() -> Iterator[None]:
+    """Let Ctrl-C take effect also if it comes in a finalizer, where Python prints and drops it.
 
-    One in a callback of the garbage collector, which Python would print and drop, takes effect in
-    the code that goes on after it: JAX has such a callback, and its traces make much garbage. Only
-    the main thread receives signals, so other threads are left alone. So are programs with their
-    own handler.
-
-    Returns:
-        A context manager of a function, which raises ``KeyboardInterrupt`` if there was one.
+    It comes again in the code that goes on after the finalizer. Tracing and compiling make much
+    garbage: without this, a quarter of the interrupts of a first call are dropped. Only the main
+    thread receives signals, so other threads are left alone.
     """
-    came: list[int] = []
-
-    def raise_noticed() -> None:
-        if came:
-            raise KeyboardInterrupt
-
-    before = python_s_own_handler()
-    if before is None:
-        yield raise_noticed
+    if _handler() is None:
+        yield
         return
-    signal.signal(signal.SIGINT, _Noticing(before, came))
+    before = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            # A Thread would take locks that the code around the finalizer may hold.
+            _thread.start_new_thread(_interrupt_soon, ())
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
     try:
-        yield raise_noticed
+        yield
     finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class _Noticing:
-    """Handler of interrupts that notes them and hands them on, but not to where Python drops them.
-
-    Args:
-        before: The handler before it.
-        came: Where to note them.
-    """
-
-    def __init__(self, before: Handler, came: list[int]) -> None:
-        self._before, self._came = before, came
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if _is_collecting(frame):
-            threading.Thread(target=_interrupt_soon, daemon=True).start()
-            return
-        self._came.append(signum)
-        self._before(signum, frame)
-
-
-def _is_collecting(frame: FrameType | None) -> bool:
-    """Whether code is, or is called by, a callback of the garbage collector."""
-    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
-    while frame is not None and frame.f_code not in callbacks:
-        frame = frame.f_back
-    return frame is not None
+        sys.unraisablehook = before
 
 
 def python_s_own_handler() -> Handler | None:
@@ -101,8 +72,7 @@ def python_s_own_handler() -> Handler | None:
     """
     handler = _handler()
     of_kernel = getattr(handler, "__module__", None) == "ipykernel.ipkernel"
-    is_own = handler is signal.default_int_handler or isinstance(handler, _Noticing)
-    return handler if is_own or of_kernel else None
+    return handler if handler is signal.default_int_handler or of_kernel else None
 
 
 def _handler() -> Handler | None:

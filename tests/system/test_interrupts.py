@@ -13,7 +13,11 @@ import pytest
 
 from aimz_lab.preparing import preparing_line
 from aimz_lab.system.imports import late_import
-from aimz_lab.system.interrupts import hold_interrupts, in_finalizer, noticed_interrupts
+from aimz_lab.system.interrupts import (
+    dropped_interrupts_come_again,
+    hold_interrupts,
+    in_finalizer,
+)
 
 
 def interrupt() -> None:
@@ -86,52 +90,48 @@ def test_ctrl_c_in_a_finalizer_is_not_lost(monkeypatch):
     assert not lost
 
 
-def test_ctrl_c_that_python_drops_in_a_finalizer_of_others_is_noticed(monkeypatch):
-    dropped, done = [], []
-    monkeypatch.setattr(sys, "unraisablehook", lambda lost: dropped.append(lost.exc_type))
-
-    def work():
-        with noticed_interrupts() as raise_noticed:
-            thing = Thing()
-            weakref.finalize(thing, interrupt)
-            del thing
-            done.append("went on")
-            raise_noticed()
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert dropped == [KeyboardInterrupt]
-    assert done == ["went on"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def in_weak_reference():
+    thing = Thing()
+    weakref.finalize(thing, interrupt)
+    del thing
 
 
-def quiet_call():
-    return preparing_line("", enabled=False)
-
-
-@pytest.mark.parametrize("context", [noticed_interrupts, quiet_call])
-def test_ctrl_c_in_a_garbage_collection_takes_effect_after_it(monkeypatch, context):
-    dropped, came = [], []
-    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
-
+def in_garbage_collection():
     def collected(phase, info):
-        if not came:
-            came.append(phase)
-            interrupt()
-
-    def work():
-        with context():
-            gc.collect()
-            time.sleep(5)
+        gc.callbacks.remove(collected)
+        interrupt()
 
     gc.callbacks.append(collected)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            work()
-    finally:
-        gc.callbacks.remove(collected)
-    assert came
+    gc.collect()
+
+
+@pytest.mark.parametrize("dropping", [in_weak_reference, in_garbage_collection])
+def test_ctrl_c_that_python_drops_comes_again(monkeypatch, dropping):
+    dropped, done = [], []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: dropped.append(lost.exc_type))
+    hook = sys.unraisablehook
+
+    def call():
+        with preparing_line("", enabled=False):
+            dropping()
+            done.append("went on")
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt, match="Interrupted while"):
+        call()
+    assert done == ["went on"]
     assert not dropped
+    assert sys.unraisablehook is hook
+
+
+def test_other_errors_in_finalizers_are_printed(monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: printed.append(lost.exc_type))
+    with dropped_interrupts_come_again():
+        thing = Thing()
+        weakref.finalize(thing, int, "no number")
+        del thing
+    assert printed == [ValueError]
 
 
 def test_an_interrupted_import_is_whole(tmp_path, monkeypatch):
