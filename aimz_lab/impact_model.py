@@ -65,7 +65,7 @@ from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.copies import copied, pickled, unpickled
 from aimz_lab.inference.describe import Standing, describe, describe_html, describe_in_a_line
-from aimz_lab.inference.feeds.inputs import batch_data
+from aimz_lab.inference.feeds.inputs import batch_data, table_columns
 from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import rows_of_all
@@ -146,6 +146,7 @@ from aimz_lab.trust.refinement import Refine
 from aimz_lab.trust.rows_to_examine import rows_of
 from aimz_lab.types import (
     Arguments,
+    Columns,
     Coords,
     Device,
     Executor,
@@ -2258,6 +2259,7 @@ class ImpactModel:
                     trial._inference,
                     fit(copy.deepcopy(self)),
                     fit(trial),
+                    partial(trial._trial_columns, X, y, kwargs, kernel_kwargs, by_row),
                     partial(trial._trial_request, rows_of(X), y, kwargs, kernel_kwargs, **data),
                     trial._predictor,
                     scale,
@@ -2937,6 +2939,24 @@ class ImpactModel:
             moment.table,
             left_out,
         )
+
+    def _trial_columns(
+        self,
+        inputs: Any,
+        outputs: Any,
+        kwargs: CallArguments,
+        kernel_kwargs: Arguments | None,
+        by_row: Iterable[str],
+    ) -> Columns:
+        """Return the column names of a call's tables, and learn from its table, as its fit does.
+
+        Chains that are stopped in their warm-up leave no result, which would have both.
+        """
+        call = self._of_table(inputs, outputs, kwargs, kernel_kwargs, by_row)
+        if call.encoder is not None:
+            self._table = self._table.learned(call.encoder)
+        extra = merge_arguments(self._kernel, kwargs, call.kernel_kwargs)
+        return table_columns(self._kernel, call.inputs, {**extra, self.param_output: call.outputs})
 
     def _trial_request(
         self,
