@@ -31,10 +31,12 @@ def hold_interrupts() -> Iterator[None]:
         ...     pass  # whole, or not begun
     """
     held: list[FrameType | None] = []
-    with _recorded(held) as before:
-        yield
-    if held:
-        before(signal.SIGINT, held[-1])
+    try:
+        with _recorded(held) as before:
+            yield
+    finally:  # also if the block raises, such as for a module that is not there
+        if held:
+            before(signal.SIGINT, held[-1])
 
 
 @contextmanager

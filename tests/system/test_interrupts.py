@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import signal
 import sys
@@ -51,6 +52,16 @@ def test_a_held_ctrl_c_comes_out_of_the_outermost_block():
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done
+
+
+def test_a_held_ctrl_c_is_not_lost_to_an_error():
+    def work():
+        with contextlib.suppress(ImportError), hold_interrupts():
+            interrupt()
+            raise ImportError
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
 
 
 def test_other_threads_are_left_alone():
