@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
+from aimz_lab.dropped_interrupts import dropped_interrupts_come_again
 from aimz_lab.errors import AimzLabError, AimzLabWarning, CallError
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.tracebacks import is_warning_once, shorten, warning_once
@@ -32,8 +33,8 @@ def public(owner: Any) -> Any:
 
     A keyword that it does not have becomes a :class:`~aimz_lab.errors.CallError` that names the
     nearest one. Tracebacks of what it raises end at the user's line, see
-    :func:`~aimz_lab.tracebacks.shorten`. An interrupt without words says which call it ended. A
-    call gives the same warning once.
+    :func:`~aimz_lab.tracebacks.shorten`. An interrupt is not lost in a finalizer, and without words
+    it says which call it ended. A call gives the same warning once.
 
     Args:
         owner: The function or class.
@@ -83,7 +84,7 @@ def _wrapped(function: Callable) -> Callable:
         try:
             if is_warning_once():
                 return function(*args, **kwargs)
-            with warning_once():
+            with warning_once(), dropped_interrupts_come_again():
                 return function(*args, **kwargs)
         except BaseException as error:
             if isinstance(error, TypeError) and error.__traceback__.tb_next is None:

@@ -22,7 +22,6 @@ from aimz_lab.progress import (
     progress_line,
     time_left,
 )
-from aimz_lab.system.interrupts import dropped_interrupts_come_again
 
 EVERY_S = 0.5
 """Seconds from one telling to the next."""
@@ -186,14 +185,13 @@ class Preparation:
 
     @contextlib.contextmanager
     def interrupted_in_words(self, outcome: str = "") -> Iterator[None]:
-        """Let no interrupt be dropped; give one without words, as Python raises it, the activity's.
+        """Give an interrupt without words, as Python raises it, those of the activity.
 
         Args:
             outcome: What else to say of it.
         """
         try:
-            with dropped_interrupts_come_again():
-                yield
+            yield
         except KeyboardInterrupt as error:
             if not error.args:
                 error.args = (f"Interrupted while {self.activity}{outcome}.",)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import _thread
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import ParamSpec
 
+from aimz_lab.dropped_interrupts import interrupt_soon
+
 P = ParamSpec("P")
 Handler = Callable[[int, FrameType | None], object]
-
-_FINALIZER_S = 0.005
-"""How long a finalizer takes to return to the code that it broke into, and far more."""
 
 
 @contextmanager
@@ -37,33 +33,6 @@ def hold_interrupts() -> Iterator[None]:
     finally:  # also if the block raises, such as for a module that is not there
         if held:
             before(signal.SIGINT, held[-1])
-
-
-@contextmanager
-def dropped_interrupts_come_again() -> Iterator[None]:
-    """Let Ctrl-C take effect also if it comes in a finalizer, where Python prints and drops it.
-
-    It comes again in the code that goes on after the finalizer. Tracing and compiling make much
-    garbage: without this, a quarter of the interrupts of a first call are dropped. Only the main
-    thread receives signals, so other threads are left alone.
-    """
-    if _handler() is None:
-        yield
-        return
-    before = sys.unraisablehook
-
-    def hook(dropped: sys.UnraisableHookArgs) -> None:
-        if issubclass(dropped.exc_type, KeyboardInterrupt):
-            # A Thread would take locks that the code around the finalizer may hold.
-            _thread.start_new_thread(_interrupt_soon, ())
-        else:
-            before(dropped)
-
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
 
 
 def python_s_own_handler() -> Handler | None:
@@ -111,15 +80,7 @@ def in_finalizer(action: Callable[P, object], *args: P.args, **kwargs: P.kwargs)
 
 def _interrupt_after(ended: threading.Event) -> None:
     ended.wait()
-    _interrupt_soon()
-
-
-def _interrupt_soon() -> None:
-    time.sleep(_FINALIZER_S)
-    if hasattr(signal, "pthread_kill"):  # wakes a call that sleeps
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-    else:
-        _thread.interrupt_main()
+    interrupt_soon()
 
 
 @contextmanager

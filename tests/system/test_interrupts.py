@@ -12,10 +12,10 @@ import weakref
 
 import pytest
 
-from aimz_lab.preparing import preparing_line
+from aimz_lab.calls import public
+from aimz_lab.dropped_interrupts import dropped_interrupts_come_again
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.interrupts import (
-    dropped_interrupts_come_again,
     hold_interrupts,
     in_finalizer,
 )
@@ -122,13 +122,13 @@ def test_ctrl_c_that_python_drops_comes_again(monkeypatch, dropping):
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: dropped.append(lost.exc_type))
     hook = sys.unraisablehook
 
+    @public
     def call():
-        with preparing_line("", enabled=False):
-            dropping()
-            done.append("went on")
-            time.sleep(5)
+        dropping()
+        done.append("went on")
+        time.sleep(5)
 
-    with pytest.raises(KeyboardInterrupt, match="Interrupted while"):
+    with pytest.raises(KeyboardInterrupt, match="call was interrupted"):
         call()
     assert done == ["went on"]
     assert not dropped
