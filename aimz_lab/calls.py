@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, overload
 
+from aimz_lab.dropped_interrupts import dropped_interrupts_come_again
 from aimz_lab.errors import AimzLabError, AimzLabWarning, CallError
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.tracebacks import is_warning_once, shorten, warning_once
@@ -32,8 +33,8 @@ def public(owner: Any) -> Any:
 
     A keyword that it does not have becomes a :class:`~aimz_lab.errors.CallError` that names the
     nearest one; an argument that has to have a name, one that says so. Tracebacks of what it raises
-    end at the user's line, see :func:`~aimz_lab.tracebacks.shorten`. A call gives the same warning
-    once.
+    end at the user's line, see :func:`~aimz_lab.tracebacks.shorten`. An interrupt is not lost in a
+    finalizer, and without words it says which call it ended. A call gives the same warning once.
 
     Args:
         owner: The function or class.
@@ -83,13 +84,16 @@ def _wrapped(function: Callable) -> Callable:
         try:
             if is_warning_once():
                 return function(*args, **kwargs)
-            with warning_once():
+            with warning_once(), dropped_interrupts_come_again():
                 return function(*args, **kwargs)
         except BaseException as error:
             if isinstance(error, TypeError) and error.__traceback__.tb_next is None:
                 _explain_unknown(function, kwargs)
                 _explain_unnamed(function, len(args))
                 error.__traceback__ = None
+            is_bare = isinstance(error, KeyboardInterrupt) and not error.args
+            if is_bare and not is_warning_once():  # the call that the user wrote, none within
+                error.args = (f"{_written_name(function)} was interrupted.",)
             shorten(error, handled, _OURS)
             raise
 
@@ -112,10 +116,8 @@ def _explain_unknown(function: Callable, given: Mapping[str, Any]) -> None:
     unknown = [name for name in given if name not in known]
     if not unknown:
         return
-    msg = (
-        f"{_name_of(function)} has no keyword {unknown[0]!r}.{did_you_mean(unknown[0], known)} "
-        f"It takes {', '.join(known) or 'none'}."
-    )
+    name, meant = _written_name(function), did_you_mean(unknown[0], known)
+    msg = f"{name} has no keyword {unknown[0]!r}.{meant} It takes {', '.join(known) or 'none'}."
     raise CallError(msg) from None
 
 
@@ -129,7 +131,7 @@ def _explain_unnamed(function: Callable, n_given: int) -> None:
     takes = ", ".join(name for name in places if name not in ("self", "cls"))
     rest = next((p.name for p in parameters if p.kind is p.KEYWORD_ONLY), "")
     any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    owner = _name_of(function)
+    owner = _written_name(function)
     if takes and rest:
         advice = f"takes only {takes} without a name; give the others by name, such as {rest}=."
     elif takes or not rest:
@@ -140,5 +142,6 @@ def _explain_unnamed(function: Callable, n_given: int) -> None:
     raise CallError(f"{owner} {advice}") from None
 
 
-def _name_of(function: Callable) -> str:
+def _written_name(function: Callable) -> str:
+    """The name that a user's line has for a function: of ``__init__`` the class."""
     return function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]

@@ -65,7 +65,7 @@ from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
 from aimz_lab.inference.copies import copied, pickled, unpickled
 from aimz_lab.inference.describe import Standing, describe, describe_html, describe_in_a_line
-from aimz_lab.inference.feeds.inputs import batch_data
+from aimz_lab.inference.feeds.inputs import batch_data, table_columns
 from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import rows_of_all
@@ -147,6 +147,7 @@ from aimz_lab.trust.refinement import Refine
 from aimz_lab.trust.rows_to_examine import rows_of
 from aimz_lab.types import (
     Arguments,
+    Columns,
     Coords,
     Device,
     Executor,
@@ -2271,6 +2272,7 @@ class ImpactModel:
                     trial._inference,
                     fit(copy.deepcopy(self)),
                     fit(trial),
+                    partial(trial._trial_columns, X, y, kwargs, kernel_kwargs, by_row),
                     partial(trial._trial_request, rows_of(X), y, kwargs, kernel_kwargs, **data),
                     trial._predictor,
                     scale,
@@ -2667,11 +2669,10 @@ class ImpactModel:
             goes_on = trained.state is not None and run is not None and not run.has_diverged
             if goes_on and run.rate_changes:
                 request = replace(request, rate_before=run.learning_rate)
-        with getting_ready(callable_name(self.kernel), found) as raise_noticed, self._explained():
+        with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(request, trained.state)
-            with undone_on_error(fit):
-                raise_noticed()
-                if self._table is not None:
+            if self._table is not None:
+                with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)
         if encoder is not None:
             learned = self._table.learned(encoder)
@@ -2953,6 +2954,24 @@ class ImpactModel:
             moment.table,
             left_out,
         )
+
+    def _trial_columns(
+        self,
+        inputs: Any,
+        outputs: Any,
+        kwargs: CallArguments,
+        kernel_kwargs: Arguments | None,
+        by_row: Iterable[str],
+    ) -> Columns:
+        """Return the column names of a call's tables, and learn from its table, as its fit does.
+
+        Chains that are stopped in their warm-up leave no result, which would have both.
+        """
+        call = self._of_table(inputs, outputs, kwargs, kernel_kwargs, by_row)
+        if call.encoder is not None:
+            self._table = self._table.learned(call.encoder)
+        extra = merge_arguments(self._kernel, kwargs, call.kernel_kwargs)
+        return table_columns(self._kernel, call.inputs, {**extra, self.param_output: call.outputs})
 
     def _trial_request(
         self,

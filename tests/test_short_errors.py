@@ -19,6 +19,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, RunHandle, TableSpec, lab
+from aimz_lab.calls import public
 from aimz_lab.errors import (
     AimzLabError,
     ArtifactWriteError,
@@ -151,6 +152,19 @@ def test_the_error_that_was_being_handled_is_still_shown(im):
         with pytest.raises(DataError) as caught:
             im.fit(X, Y[:3], **QUIET)
     assert "LookupError: mine" in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_interrupt_without_words_names_the_call_that_the_user_wrote():
+    @public
+    def inner():
+        raise KeyboardInterrupt
+
+    @public
+    def outer():
+        inner()
+
+    with pytest.raises(KeyboardInterrupt, match=r"^outer was interrupted\.$"):
+        outer()
 
 
 def test_a_variable_keeps_the_whole_traceback(im, monkeypatch):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import _thread
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import ParamSpec
 
-P = ParamSpec("P")
+from aimz_lab.dropped_interrupts import interrupt_soon
 
-_FINALIZER_S = 0.005
-"""How long a finalizer takes to return to the code that it broke into, and far more."""
+P = ParamSpec("P")
+Handler = Callable[[int, FrameType | None], object]
 
 
 @contextmanager
@@ -29,53 +27,31 @@ def hold_interrupts() -> Iterator[None]:
         ...     pass  # whole, or not begun
     """
     held: list[FrameType | None] = []
-    with _recorded(held) as before:
-        yield
-    if held:
-        before(signal.SIGINT, held[-1])
+    try:
+        with _recorded(held) as before:
+            yield
+    finally:  # also if the block raises, such as for a module that is not there
+        if held:
+            before(signal.SIGINT, held[-1])
 
 
-@contextmanager
-def noticed_interrupts() -> Iterator[Callable[[], None]]:
-    """Notice every Ctrl-C, also one that Python drops as it comes in a finalizer.
-
-    Only the main thread receives signals, so other threads are left alone. So are programs with
-    their own handler.
+def python_s_own_handler() -> Handler | None:
+    """Return the handler of this thread's interrupts, if it is Python's or a notebook kernel's.
 
     Returns:
-        A context manager of a function, which raises ``KeyboardInterrupt`` if there was one.
+        The handler; ``None`` for a program's own one, and on threads without signals.
     """
-    came: list[int] = []
-
-    def raise_noticed() -> None:
-        if came:
-            raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or not is_python_s_own(before):
-        yield raise_noticed
-        return
-
-    def notice(signum: int, frame: FrameType | None) -> None:
-        came.append(signum)
-        before(signum, frame)
-
-    signal.signal(signal.SIGINT, notice)
-    try:
-        yield raise_noticed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def is_python_s_own(handler: object) -> bool:
-    """Whether nobody but Python, or the kernel of a notebook, handles interrupts.
-
-    Args:
-        handler: The handler of the signal.
-    """
+    handler = _handler()
     of_kernel = getattr(handler, "__module__", None) == "ipykernel.ipkernel"
-    return handler is signal.default_int_handler or of_kernel
+    return handler if handler is signal.default_int_handler or of_kernel else None
+
+
+def _handler() -> Handler | None:
+    """The function that handles this thread's interrupts: only the main thread has any."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.getsignal(signal.SIGINT)
+    return handler if callable(handler) else None
 
 
 def in_finalizer(action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -104,19 +80,14 @@ def in_finalizer(action: Callable[P, object], *args: P.args, **kwargs: P.kwargs)
 
 def _interrupt_after(ended: threading.Event) -> None:
     ended.wait()
-    time.sleep(_FINALIZER_S)
-    if hasattr(signal, "pthread_kill"):  # wakes a call that sleeps
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-    else:
-        _thread.interrupt_main()
+    interrupt_soon()
 
 
 @contextmanager
-def _recorded(held: list[FrameType | None]) -> Iterator[Callable | None]:
+def _recorded(held: list[FrameType | None]) -> Iterator[Handler | None]:
     """Append interrupts to a list; yield the handler that they would have reached."""
-    before = signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or not callable(before):
+    before = _handler()
+    if before is None:
         yield None
         return
     signal.signal(signal.SIGINT, lambda signum, frame: held.append(frame))  # noqa: ARG005

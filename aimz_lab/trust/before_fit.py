@@ -17,7 +17,6 @@ from aimz_lab.data.html import format_bytes
 from aimz_lab.data.memory import memory_bytes
 from aimz_lab.errors import AimzLabError, AimzLabWarning, DataTypeError
 from aimz_lab.inference.feeds.kernel_structure import trace_data
-from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
 from aimz_lab.inference.run.events import Callback, Run, Steps
@@ -95,10 +94,6 @@ class Trial(Protocol):
     def last_run(self) -> Run | None:
         """Its last run."""
 
-    @property
-    def input_schema(self) -> InputSchema | None:
-        """Names and shapes of its training data."""
-
 
 @dataclass(frozen=True)
 class Preflight:
@@ -110,7 +105,8 @@ class Preflight:
         inference: Its inference object.
         first_fit: Trains another copy, with these callbacks; what it compiles, ``fit`` has.
         fit: Trains the copy, with these callbacks.
-        request: After the fit, makes the request of a call for a group.
+        columns: After the fit, returns the column names of the tables among the arguments.
+        request: After that, makes the request of a call for a group.
         predictor: Computes predictions.
         scale: How a batch's rows are to weigh.
         rows: ``"independent"`` if the user says that rows may be cut.
@@ -122,6 +118,7 @@ class Preflight:
     inference: SVI | MCMC
     first_fit: Callable[[list[Callback]], object]
     fit: Callable[[list[Callback]], object]
+    columns: Callable[[], Columns]
     request: Callable[[Group], Request]
     predictor: Predictor
     scale: Scale
@@ -258,7 +255,8 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there is to say was said
         preflight.fit([probe])
-    after = time.monotonic()
+        after = time.monotonic()
+        columns = preflight.columns()
     run = preflight.trial.last_run
     rows, n_rows = preflight.data
     findings.append(Finding("fit", "green", f"the kernel runs, and {run.step:,} steps were tried"))
@@ -275,7 +273,6 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
         findings.append(Finding("loss", "amber", stuck, _START_ELSEWHERE))
     doing("checking that its rows may be cut into batches")
     findings += _of_batches(preflight, run, rows)
-    columns = preflight.trial.input_schema.columns
     findings += _of_columns(rows, columns, preflight.signature.output)
     doing("drawing from the prior")
     findings.append(_prior_finding(preflight, rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import signal
 import sys
 import threading
@@ -10,8 +12,13 @@ import weakref
 
 import pytest
 
+from aimz_lab.calls import public
+from aimz_lab.dropped_interrupts import dropped_interrupts_come_again
 from aimz_lab.system.imports import late_import
-from aimz_lab.system.interrupts import hold_interrupts, in_finalizer, noticed_interrupts
+from aimz_lab.system.interrupts import (
+    hold_interrupts,
+    in_finalizer,
+)
 
 
 def interrupt() -> None:
@@ -45,6 +52,16 @@ def test_a_held_ctrl_c_comes_out_of_the_outermost_block():
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done
+
+
+def test_a_held_ctrl_c_is_not_lost_to_an_error():
+    def work():
+        with contextlib.suppress(ImportError), hold_interrupts():
+            interrupt()
+            raise ImportError
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
 
 
 def test_other_threads_are_left_alone():
@@ -84,23 +101,48 @@ def test_ctrl_c_in_a_finalizer_is_not_lost(monkeypatch):
     assert not lost
 
 
-def test_ctrl_c_that_python_drops_in_a_finalizer_of_others_is_noticed(monkeypatch):
+def in_weak_reference():
+    thing = Thing()
+    weakref.finalize(thing, interrupt)
+    del thing
+
+
+def in_garbage_collection():
+    def collected(phase, info):
+        gc.callbacks.remove(collected)
+        interrupt()
+
+    gc.callbacks.append(collected)
+    gc.collect()
+
+
+@pytest.mark.parametrize("dropping", [in_weak_reference, in_garbage_collection])
+def test_ctrl_c_that_python_drops_comes_again(monkeypatch, dropping):
     dropped, done = [], []
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: dropped.append(lost.exc_type))
+    hook = sys.unraisablehook
 
-    def work():
-        with noticed_interrupts() as raise_noticed:
-            thing = Thing()
-            weakref.finalize(thing, interrupt)
-            del thing
-            done.append("went on")
-            raise_noticed()
+    @public
+    def call():
+        dropping()
+        done.append("went on")
+        time.sleep(5)
 
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert dropped == [KeyboardInterrupt]
+    with pytest.raises(KeyboardInterrupt, match="call was interrupted"):
+        call()
     assert done == ["went on"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not dropped
+    assert sys.unraisablehook is hook
+
+
+def test_other_errors_in_finalizers_are_printed(monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: printed.append(lost.exc_type))
+    with dropped_interrupts_come_again():
+        thing = Thing()
+        weakref.finalize(thing, int, "no number")
+        del thing
+    assert printed == [ValueError]
 
 
 def test_an_interrupted_import_is_whole(tmp_path, monkeypatch):

@@ -274,6 +274,20 @@ def test_tables_loaders_streams_and_chains_are_checked(good):
     assert "warning" not in [one.name for one in chains], chains
 
 
+@pytest.mark.slow
+def test_chains_that_the_trial_leaves_in_their_warm_up_are_checked():
+    sampler = MCMC(NUTS(kernels.regression), num_warmup=10**6, num_samples=1, progress_bar=False)
+    frame = pd.DataFrame({"a": X[:, 0], "same": 1.0, "y": Y})
+    table = TableSpec(X="0 + a + same", y="scale(y)")
+    im = ImpactModel(kernels.regression, jax.random.key(0), sampler, table=table)
+    report = im.check(frame)
+    assert not im.is_fitted()
+    assert report["prior"].text.startswith("99% of prior predictions are within")
+    assert "same" in report["columns"].text
+    assert report.forecast.fit_seconds > 10
+    assert report.forecast.predict_seconds is None
+
+
 def test_an_interrupt_ends_the_check_and_not_a_fit_that_nobody_asked_for(monkeypatch):
     tried = []
 

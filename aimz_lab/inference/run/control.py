@@ -12,7 +12,7 @@ from typing import Any
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_text, real_number
 from aimz_lab.errors import ArgumentError
-from aimz_lab.system.interrupts import is_python_s_own
+from aimz_lab.system.interrupts import python_s_own_handler
 from aimz_lab.types import RunStatus, check_choice, shown
 
 StopRequest = tuple[str, RunStatus]
@@ -234,9 +234,8 @@ def interrupt_stops(control: Control) -> Iterator[None]:
     Args:
         control: The control of the run.
     """
-    before = signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or not is_python_s_own(before):
+    before = python_s_own_handler()
+    if before is None:
         yield
         return
 

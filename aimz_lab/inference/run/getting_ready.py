@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from aimz_lab.inference.run.events import Callback, CallbackKind
 from aimz_lab.preparing import Preparation, Preparing
-from aimz_lab.system.interrupts import noticed_interrupts
 
 
 class Display(Callback):
@@ -53,7 +52,7 @@ def preparation_for(name: str, callbacks: Iterable[Callback]) -> Preparation:
 
 
 @contextlib.contextmanager
-def getting_ready(name: str, callbacks: Iterable[Callback]) -> Iterator[Callable[[], None]]:
+def getting_ready(name: str, callbacks: Iterable[Callback]) -> Iterator[None]:
     """Let displays tell what a fit does before its first report, from here on.
 
     The run of the fit ends that. If the fit is refused, displays take back what they showed.
@@ -61,10 +60,6 @@ def getting_ready(name: str, callbacks: Iterable[Callback]) -> Iterator[Callable
     Args:
         name: Name of the kernel.
         callbacks: The callbacks of the fit.
-
-    Returns:
-        A context manager of a function, which raises ``KeyboardInterrupt`` if there was an
-        interrupt that Python has dropped.
     """
     displays = [callback for callback in callbacks if isinstance(callback, Display)]
     try:
@@ -72,9 +67,8 @@ def getting_ready(name: str, callbacks: Iterable[Callback]) -> Iterator[Callable
             display.on_call_begin()
         preparation = preparation_for(name, displays)
         outcome = ", before the first step; the model is as it was"
-        in_words = preparation.interrupted_in_words(outcome)
-        with preparation.under_way(), in_words, noticed_interrupts() as raise_noticed:
-            yield raise_noticed
+        with preparation.under_way(), preparation.interrupted_in_words(outcome):
+            yield
     except BaseException:
         take_back(displays)
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 import signal
@@ -151,14 +150,15 @@ def test_an_interrupt_before_the_first_step_leaves_the_model_as_it_was(model):
 
 @pytest.mark.slow
 def test_an_interrupt_that_is_dropped_while_a_run_is_prepared_ends_it(monkeypatch):
-    """Python drops one that comes while a callback of its garbage collector runs."""
+    """Python drops one that comes in a finalizer."""
 
-    start = StepEngine.start
-
-    def dropped(*args):
-        with contextlib.suppress(KeyboardInterrupt):
+    class Garbage:
+        def __del__(self):
             signal.raise_signal(signal.SIGINT)
-        return start(*args)
+
+    def dropped(*_):
+        Garbage()
+        time.sleep(20)
 
     im, other = regression_model(), regression_model()
     with monkeypatch.context() as patched:

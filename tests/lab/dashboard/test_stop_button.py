@@ -17,6 +17,7 @@ pytestmark = [
 ]
 
 SETUP = """
+import time
 from aimz_lab import Callback
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model
@@ -60,7 +61,7 @@ class Kernel:
         asked = [self.client.execute(cell, stop_on_error=stop_on_error) for cell in cells]
         printed, give_up = "", time.monotonic() + 200
         idle = set()
-        while idle < set(asked):
+        while not idle >= set(asked):  # requests of before may become idle meanwhile
             assert time.monotonic() < give_up, printed
             message = self.client.get_iopub_msg(timeout=200)
             content = message["content"]
@@ -72,7 +73,7 @@ class Kernel:
             if content.get("execution_state") == "idle":
                 idle.add(message["parent_header"].get("msg_id"))
         replies = {}
-        while replies.keys() < set(asked):
+        while not replies.keys() >= set(asked):
             reply = self.client.get_shell_msg(timeout=200)
             replies[reply["parent_header"].get("msg_id")] = reply["content"]["status"]
         return printed, [replies[one] for one in asked]
@@ -92,8 +93,12 @@ def kernel():
 
 
 def stopped(kernel, cell, **options):
-    """Stop a cell with another one queued behind it; return what was printed."""
-    cell += "\nprint('the rest')"
+    """Stop a cell with another one queued behind it; return what was printed.
+
+    The cell first leaves the kernel the time to receive the other one: one that arrives after the
+    stopped cell has ended is no queued one, and runs.
+    """
+    cell = f"time.sleep(0.3)\n{cell}\nprint('the rest')"
     return kernel.run(cell, "print('the queued one')", stop_after="begun", **options)
 
 
