@@ -39,11 +39,11 @@ def draw_rate_changes(axes: Axes, changes: Sequence[RateChange]) -> None:
     end = 1 - above / axes.bbox.height
     # Pixels of the axes on the left of the labels so far, by row, and of those that end at a line.
     free, begins = [axes.bbox.width] * _ROWS, axes.bbox.width
-    for change in reversed(changes):
+    places = [(change.step - first) / (last - first) * axes.bbox.width for change in changes]
+    for change, at in zip(reversed(changes), reversed(places), strict=True):
         axes.axvline(
             change.step, ymax=end, color=ink.BROWN, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1
         )
-        at = (change.step - first) / (last - first) * axes.bbox.width
         label = axes.annotate(
             f"rate {formatting.number(change.after, 3)}",
             (change.step, 1), xycoords=("data", "axes fraction"), xytext=(0, -2),
@@ -52,11 +52,14 @@ def draw_rate_changes(axes: Axes, changes: Sequence[RateChange]) -> None:
         width = label.get_window_extent(renderer).width
         row = next((row for row in range(_ROWS) if at + width <= min(free[row], begins)), None)
         if row is None:
-            row = next((row for row in range(_ROWS) if width <= at <= free[row]), None)
+            # Another line that reaches to it from below has the row between for its own rate.
+            is_above = any(at - width < other < at for other in places)
+            rows = range(_ROWS)[:: -1 if is_above else 1]
+            row = next((row for row in rows if width <= at <= free[row]), None)
             if row is None and change is not changes[-1]:
                 label.remove()
                 continue
-            row = row or 0
+            row = rows[0] if row is None else row
             label.set_ha("right")
             at -= width
             begins = min(begins, at - gap)
