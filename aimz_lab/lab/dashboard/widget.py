@@ -21,6 +21,7 @@ from aimz_lab.lab.dashboard.moving_text import (
     below_widget,
     line_of,
     needs_kernel,
+    was_preparing,
 )
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import (
@@ -200,8 +201,11 @@ class WidgetView(NotebookView):
             self.widget.show_below()
 
     def _stand_below(self, run: Run) -> None:
-        self.widget.show_below = lambda: self._text.display(line_of(run, self._loss))
+        self.widget.show_below = lambda: self._text.display(self._line(run))
         self.widget.keep_output = lambda output: self._handles.append(output)
+
+    def _line(self, run: Run) -> str:
+        return (formatting.last_known_line if self._is_heard else line_of)(run, self._loss)
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
@@ -225,7 +229,11 @@ class WidgetView(NotebookView):
         """Show the text, in the page once the widget is there."""
         if self._is_open and not self._shows_pictures:
             self.send({"kind": "preparing", "what": preparing.what})
-            self._text.show_line(lambda: as_of_now(preparing.text), seldom=self._is_heard)
+            heard = self._is_heard
+            self._text.show_line(
+                lambda: was_preparing(preparing) if heard else as_of_now(preparing.text),
+                seldom=heard,
+            )
         else:
             self.announce(preparing.text)
 
