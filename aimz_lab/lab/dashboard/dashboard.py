@@ -50,8 +50,8 @@ class LiveDashboard(Display):
     The view survives a reload of the page, which shows it live again, or the picture of a run that
     has ended meanwhile. If an output is cleared or its cell runs again, the buttons move to a card
     in a corner of the page. A cell that still runs gets the picture of the end all the same; else
-    the card keeps it until you close it, and :func:`~aimz_lab.lab.show` puts it into a cell.
-    :func:`~aimz_lab.lab.running` lists every run of the process.
+    the card keeps it, also after a reload, until you close it, and :func:`~aimz_lab.lab.show` puts
+    it into a cell. :func:`~aimz_lab.lab.running` lists every run of the process.
 
     A terminal or a console gets one line (for a fit in the background, one at its beginning and one
     at its end); a notebook that a program executes gets the picture; continuous integration and

@@ -56,9 +56,12 @@ _with_record: deque[AnyWidget] = deque()
 
 @functools.cache
 def widget_class() -> type[AnyWidget]:
-    """Return the widget's class, which has a trait for each panel and for the record of the end."""
+    """Return the widget's class, which has a trait for each panel and for the record of the end.
+
+    ``card`` says whether a page has the run in a card in its corner; it is set after the record.
+    """
     anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
-    names = ("meta", "previous_runs", "record", "choices", *PANELS)
+    names = ("meta", "previous_runs", "record", "card", "choices", *PANELS)
     traits = {name: traitlets.Dict().tag(sync=True) for name in names}
     members = {
         "__module__": __name__,
@@ -182,6 +185,7 @@ class WidgetView(NotebookView):
         self._is_heard = False
         self._shows_pictures = False
         self._n_cleared = 0
+        self._is_in_card = False
         self._opened = self._progress_set = 0.0
         self._loss: float | None = None
 
@@ -210,6 +214,7 @@ class WidgetView(NotebookView):
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
         self._n_cleared = 0
+        self._is_in_card = False
         self.choices = None
         self._live_interval_s = self.interval_s = self._least_interval_s
         self.widget = make_widget(frames)
@@ -262,6 +267,7 @@ class WidgetView(NotebookView):
         if is_in_cell and 0 < len(self._handles) == self._n_cleared:
             self._put(bundle, metadata)
         leave_record(self.widget, bundle, metadata)
+        self.widget.card = {"open": self._is_in_card}
 
     def _take(self, message: dict[str, Any], receive: Receive) -> None:
         # On a subshell's thread, while the cell runs on the main one.
@@ -274,6 +280,10 @@ class WidgetView(NotebookView):
             self._keep_pace(message.get("value"))
         elif message.get("kind") == "cleared":
             self._n_cleared = len(self._handles)
+        elif message.get("kind") == "card":
+            self._is_in_card = bool(message.get("value"))
+            if self.widget.record:  # else on a subshell's thread, beside the one that sets traits
+                self.widget.card = {"open": self._is_in_card}
         elif message.get("kind") == "choices":
             self.choices = Choices.of_page(message.get("value"))
         else:

@@ -140,6 +140,15 @@ def test_a_cell_that_runs_gets_the_picture_as_a_new_output_if_its_outputs_were_c
     assert ["image/png" in bundle for bundle in outputs] == [True, False, True]
 
 
+def test_a_page_that_comes_later_learns_whether_the_record_is_in_a_card(watched):
+    watched.page_says(kind="card", value=True)
+    assert watched.widget.card == {}  # while the run goes on, its thread alone sets traits
+    watched.finish()
+    assert watched.widget.card == {"open": True}
+    watched.page_says(kind="card", value=False)
+    assert watched.widget.card == {"open": False}
+
+
 def test_an_output_that_was_made_since_the_others_were_cleared_has_the_picture(watched, outputs):
     watched.page_says(kind="cleared")
     watched.view.display(watched.run)
