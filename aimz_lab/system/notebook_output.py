@@ -89,11 +89,13 @@ def update_output(
         metadata: Metadata of its parts.
     """
     output.update(bundle, raw=True, metadata=metadata or {})
-    if not _is_behind():
-        _late.pop(getattr(output, "display_id", None), None)  # what a thread sent is out of date
-    elif asked_by_program():
+    if not asked_by_program():
+        return
+    if _is_behind():
         _late[output.display_id] = output, bundle, metadata or {}
         kernel().shell.events.register("post_run_cell", _send_again)
+    else:
+        _late.pop(output.display_id, None)  # what a thread wrote would come back
 
 
 def end_outputs(

@@ -45,11 +45,6 @@ BEHIND = f"""
 handle = im.fit(X, X, batch_size=20, epochs=4, callbacks=[Gate()], blocking=False)
 handle
 """
-PREPARES = """
-from aimz_lab.preparing import preparing_line
-with preparing_line("line", enabled=True):
-    time.sleep(1.0)
-"""
 
 
 @pytest.mark.slow
@@ -58,18 +53,15 @@ def test_a_run_in_the_background_leaves_its_record_and_no_live_view(
 ):
     monkeypatch.setenv("PYTHONPATH", str(repository))
     end = "opened.append(1); handle.wait()\nhandle"
-    cells = [BEHIND, "lab.show(handle)", "lab.running()", PREPARES, end]
+    cells = [BEHIND, "lab.show(handle)", "lab.running()", end]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
     NotebookClient(notebook, timeout=100, resources={"metadata": {"path": tmp_path}}).execute()
-    began, shown, listed, prepared, ended = (
-        [o["data"] for o in cell.outputs] for cell in notebook.cells
-    )
+    began, shown, listed, ended = ([o["data"] for o in cell.outputs] for cell in notebook.cells)
     for outputs in (began, shown):
         assert "image/png" in outputs[0]
         assert "completed: all 8 steps done" in outputs[0]["text/plain"]
     assert "handle.result() is the model" in began[1]["text/html"]
     assert "completed" in listed[0]["text/html"]
-    assert prepared == [{"text/plain": ""}]  # the line of a thread is gone for good
     assert len(ended) == 1  # the handle; no line says once more how the run ended
     assert "completed" in ended[0]["text/html"]
     assert "widgets" not in notebook.metadata  # the page of a saved one would take it for live
