@@ -6,6 +6,7 @@ exact half away from zero, and neither writes a minus before zero.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -39,6 +40,7 @@ __all__ = [
     "draws",
     "duration",
     "first_lines",
+    "last_known_line",
     "mean_rates",
     "number",
     "number_beside",
@@ -57,6 +59,7 @@ __all__ = [
 
 _MOST_DIGITS = 12
 _LEAST_SHARE = 0.001
+_OF_THE_MOMENT = ("awaited", "rate", "eta")  # parts of a line that soon are no longer so
 _OF_CHAINS = {"diverging": "divergences", "n_steps": "leapfrog steps"}
 
 
@@ -140,9 +143,28 @@ def status_line(
         width: Most characters; the least important parts are left out.
         convergence: Frame of the convergence panel, for a run of chains.
     """
+    parts = _parts(run, loss, convergence or {})
+    return _in_width(parts, ("rest", "step size", "step", "name"), width)
+
+
+def last_known_line(run: Run, loss: float | None = None) -> str:
+    """Describe where a run was, in a line that stays true when the run is gone with its kernel.
+
+    Args:
+        run: The run; of one that has ended this is its :func:`status_line`.
+        loss: As for :func:`status_line`.
+    """
+    if run.finished:
+        return status_line(run, loss)
+    parts = _parts(run, loss, {})
+    parts["name"] = f"{run.info.model}: was {status(run)} at {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    return " · ".join(text for name, text in parts.items() if name not in _OF_THE_MOMENT)
+
+
+def _parts(run: Run, loss: float | None, convergence: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parts of a line that describes a run, by name."""
     if run.chains is not None:
-        parts = _sampling_parts(run, convergence or {})
-        return _in_width(parts, ("rest", "step size", "name"), width)
+        return _sampling_parts(run, convergence)
     epochs, place = run.info.epochs, run.place
     total = place.planned_steps
     parts = {
@@ -158,7 +180,7 @@ def status_line(
     if not run.finished and run.steps_per_s:
         rows, steps = run.rows_per_s, run.steps_per_s  # the items of a loop may have no rows
         parts["rate"] = f"{rate(rows)} rows/s" if rows else f"{rate(steps)} steps/s"
-    return _in_width(parts | _time(run, place.eta_s), ("rest", "step", "name"), width)
+    return parts | _time(run, place.eta_s)
 
 
 def first_lines(run: Run) -> tuple[str, str]:

@@ -13,8 +13,8 @@ from aimz_lab.system.imports import late_import
 _late: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {}
 """What outputs were replaced by from a thread, by their identifier, until a cell ends."""
 
-_ended: list[str] = []
-"""How runs on threads ended, until a cell ends."""
+_ended: list[tuple[threading.Thread, str]] = []
+"""How runs on threads ended, and these threads, until a cell ends."""
 
 
 def kernel() -> Any | None:
@@ -125,8 +125,17 @@ def end_outputs(
     for output in outputs:
         update_output(output, bundle, metadata)
     if asked_by_program():
-        _ended.append(line)
+        _ended.append((threading.current_thread(), line))
         kernel().shell.events.register("post_run_cell", _send_again)
+
+
+def leave_out_end(thread: threading.Thread) -> None:
+    """Tell no end of the run on a thread below the running cell, which shows that end itself.
+
+    Args:
+        thread: The thread.
+    """
+    _ended[:] = [told for told in _ended if told[0] is not thread]
 
 
 def _is_behind() -> bool:
@@ -138,7 +147,7 @@ def _send_again(_: object) -> None:
         _, (output, bundle, metadata) = _late.popitem()
         output.update(bundle, raw=True, metadata=metadata)
     while _ended:
-        show_output({"text/plain": _ended.pop(0)})
+        show_output({"text/plain": _ended.pop(0)[1]})
 
 
 class LastingOutput:

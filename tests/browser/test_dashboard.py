@@ -381,6 +381,57 @@ def test_a_cell_keeps_its_buttons_when_page_or_output_go_and_a_restart_is_told(
     wait_until(lambda: dock.count() == 0, nb.page)
 
 
+def test_a_record_stays_in_its_card_over_reloads_and_a_dead_run_does_not_run(notebook):
+    start = """
+import time
+from aimz_lab import lab
+calm = lab.LambdaCallback(on_steps_end=lambda run, steps: time.sleep(0.1))
+def start():
+    return im.fit(X, y, batch_size=500, epochs=10**7, blocking=False, callbacks=[calm])
+handle = start()
+"""
+    nb = notebook([FIT, start, "handle = start()"], name="card")
+    for i in (0, 1):
+        nb.cell(i).locator(".cm-content").click()
+        nb.page.keyboard.press("Control+Enter")
+        nb.wait_until_done(i)
+    nb.dashboard().wait_for()
+    nb.page.reload()  # the output was not saved
+    card = nb.page.locator(".aimz-dock")
+    card.get_by_role("button", name="Show").click()
+    nb.append("handle.pause()\nwhile handle.status != 'paused': time.sleep(0.01)")
+    nb.append("handle.set_learning_rate(0.003)")
+    card.get_by_text("Setting the learning rate to 0.003 once the run goes on").wait_for()
+    assert card.locator(".aimz-rate").input_value() == "0.003"
+    card.get_by_role("button", name="Stop", exact=True).click()
+    card.get_by_role("img").wait_for()
+    for _ in range(2):
+        nb.save()
+        nb.page.reload()
+        card.get_by_role("button", name="Show").click()
+        card.get_by_role("img").wait_for()
+    card.get_by_role("button", name="Close").click()
+    card.wait_for(state="detached")
+    nb.page.reload()
+    nb.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for()
+    nb.page.wait_for_timeout(4000)  # longer than a card needs to come
+    assert card.count() == 0
+
+    nb.cell(2).locator(".cm-content").click()
+    nb.page.keyboard.press("Control+Enter")
+    live = nb.cell(2).locator("section.aimz")
+    live.wait_for()
+    nb.page.wait_for_timeout(4000)  # the text below the live view moves
+    nb.menu("Kernel", "kernelmenu:restart")
+    nb.page.locator(".jp-Dialog .jp-mod-warn").click()
+    live.get_by_text("no longer connected").wait_for()
+    nb.save()
+    nb.page.reload()
+    nb.cell(2).get_by_text("linear: was running at 20").wait_for()
+    assert nb.page.get_by_text(" left").count() == 0
+    assert card.count() == 0
+
+
 def test_it_is_readable_at_600_pixels_in_either_theme(ended):
     theme, nb = ended
     dashboard = nb.dashboard()

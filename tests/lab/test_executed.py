@@ -52,15 +52,18 @@ def test_a_run_in_the_background_leaves_its_record_and_no_live_view(
     tmp_path, repository, monkeypatch
 ):
     monkeypatch.setenv("PYTHONPATH", str(repository))
-    cells = [BEHIND, "lab.show(handle)", "lab.running()", "opened.append(1); handle.wait();"]
+    end = "opened.append(1); handle.wait()\nhandle"
+    cells = [BEHIND, "lab.show(handle)", "lab.running()", end]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
     NotebookClient(notebook, timeout=100, resources={"metadata": {"path": tmp_path}}).execute()
-    began, shown, listed, _ = ([o["data"] for o in cell.outputs] for cell in notebook.cells)
+    began, shown, listed, ended = ([o["data"] for o in cell.outputs] for cell in notebook.cells)
     for outputs in (began, shown):
         assert "image/png" in outputs[0]
         assert "completed: all 8 steps done" in outputs[0]["text/plain"]
     assert "handle.result() is the model" in began[1]["text/html"]
     assert "completed" in listed[0]["text/html"]
+    assert len(ended) == 1  # the handle; no line says once more how the run ended
+    assert "completed" in ended[0]["text/html"]
     assert "widgets" not in notebook.metadata  # the page of a saved one would take it for live
 
 

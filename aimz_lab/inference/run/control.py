@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -68,6 +68,23 @@ class Control:
         self._stop: StopRequest | None = None
         self._learning_rate: float | None = None
         self._checkpoint = False
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have a function called after each request but a stop, on the thread that makes it.
+
+        A paused run, or one whose steps compile, gets to its requests late; a display shows them
+        meanwhile. A stop may be requested by a signal handler, in which nothing can be shown.
+
+        Args:
+            listener: The function; its errors are ignored.
+        """
+        self._listeners.append(listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            with suppress(Exception):  # a broken display must not keep a request from being made
+                listener()
 
     def stop(self, reason: str = "asked to stop", *, status: RunStatus = "stopped") -> None:
         """End the run after the current chunk and keep its result; the first reason counts.
@@ -89,15 +106,18 @@ class Control:
         with self._lock:
             if self._stop is None:
                 self._unpaused.clear()
+        self._tell()
 
     def resume(self) -> None:
         """Go on after :meth:`pause`."""
         self._unpaused.set()
+        self._tell()
 
     def checkpoint(self) -> None:
         """Ask the checkpoint callbacks to write after the current chunk."""
         with self._lock:
             self._checkpoint = True
+        self._tell()
 
     def set_learning_rate(self, rate: float) -> None:
         """Train with ``rate`` from the next chunk on; a schedule continues from there, scaled.
@@ -113,6 +133,7 @@ class Control:
         check_rate(rate)
         with self._lock:
             self._learning_rate = real_number(rate)
+        self._tell()
 
     def check_learning_rate(self) -> None:
         """Check that the rate can be set, before a run begins that relies on it.

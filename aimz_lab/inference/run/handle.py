@@ -23,7 +23,7 @@ from aimz_lab.inference.run.endings import tell_interrupt
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.system.forks import check_can_compute
-from aimz_lab.system.notebook_output import LastingOutput, cell_number
+from aimz_lab.system.notebook_output import LastingOutput, cell_number, leave_out_end
 from aimz_lab.types import OnInterrupt, RunStatus, shown
 
 Model = TypeVar("Model")
@@ -252,6 +252,8 @@ class RunHandle(Generic[Model]):
             raise NotImplementedError  # IPython then writes the text, as of any object
         output = self._beside_display if cell == self._cell_of_display else self._shown
         output.show()
+        if self._has_result:
+            leave_out_end(self._thread)
 
     def _repr_html_(self) -> str:
         return f"{run_html(self.run)}{self._way_on_html}"

@@ -50,8 +50,8 @@ class LiveDashboard(Display):
     The view survives a reload of the page, which shows it live again, or the picture of a run that
     has ended meanwhile. If an output is cleared or its cell runs again, the buttons move to a card
     in a corner of the page. A cell that still runs gets the picture of the end all the same; else
-    the card keeps it until you close it, and :func:`~aimz_lab.lab.show` puts it into a cell.
-    :func:`~aimz_lab.lab.running` lists every run of the process.
+    the card keeps it, also after a reload, until you close it, and :func:`~aimz_lab.lab.show` puts
+    it into a cell. :func:`~aimz_lab.lab.running` lists every run of the process.
 
     A terminal or a console gets one line (for a fit in the background, one at its beginning and one
     at its end); a notebook that a program executes gets the picture; continuous integration and
@@ -172,6 +172,7 @@ class LiveDashboard(Display):
         self.view, self._next_view = self._next_view or self._new_view(), None
         self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
         self._panel_set.begin(run)
+        run.control.listen(lambda: self._show_request(run))
         first: Frames = {"meta": meta(run), "previous_runs": previous_runs.frame(run)}
         first |= self._panel_set.frames(run, self.view.wants, everything=True)
         self.view.open(run, first, self._receive)
@@ -244,6 +245,11 @@ class LiveDashboard(Display):
             # At once: the run may not get to it before a long compilation ends.
             self._show_progress(run)
 
+    def _show_request(self, run: Run) -> None:
+        """Show a request, from code too, to which the run gets later; any other is shown soon."""
+        if run is self.run and (run.status == "paused" or run.is_preparing or run.activity):
+            self._show_progress(run)
+
     def _show_progress(self, run: Run) -> None:
         """Show the progress alone; callable from any thread."""
         with self._showing:
@@ -278,6 +284,7 @@ class LiveDashboard(Display):
         """
         self.run = run
         self._panel_set = PanelSet(self._panels(run), share=self._share / 3)
+        run.control.listen(lambda: self._show_request(run))
         self.view = self._asked_view = open_view(self._receive)
 
     def _ipython_display_(self) -> None:

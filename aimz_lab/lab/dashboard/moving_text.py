@@ -14,6 +14,7 @@ from typing import Any
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run_words import taken_at
 from aimz_lab.lab import formatting
+from aimz_lab.preparing import Preparing
 from aimz_lab.system.notebook_output import show_output
 
 PATIENCE_S = 2.0
@@ -54,7 +55,8 @@ class MovingText:
     """Text in outputs of its own, which says where a run is.
 
     It moves once a second where no page has said that it shows the widget: the page cannot, or its
-    messages do not arrive while the cell runs. Elsewhere it is brought up to date now and then.
+    messages do not arrive while the cell runs. Elsewhere it is brought up to date now and then, and
+    says where the run was: a saved notebook shows it when the run may be gone with its kernel.
 
     Args:
         model_id: Identifier of the widget that stands above; empty without one.
@@ -76,7 +78,8 @@ class MovingText:
             loss: Its loss, per row if their number is known.
             seldom: Whether a page shows the widget.
         """
-        self.show_line(lambda: line_of(run, loss), seldom=seldom)
+        line = formatting.last_known_line if seldom else line_of
+        self.show_line(lambda: line(run, loss), seldom=seldom)
 
     def show_line(self, make: Callable[[], str], *, seldom: bool = False) -> None:
         """Write any line anew, if that is due.
@@ -143,3 +146,17 @@ def as_of_now(text: str) -> str:
         text: What is done now.
     """
     return f"{text} · as of {time.strftime('%Y-%m-%d %H:%M:%S')}"
+
+
+def was_preparing(preparing: Preparing) -> str:
+    """Return what a call did, as a line that stays true when the call is gone with its kernel.
+
+    Args:
+        preparing: What the call does now.
+
+    Example:
+        >>> was_preparing(Preparing("earnings", "tracing the model", 2.43))
+        'earnings: was preparing at ... · tracing the model'
+    """
+    then = time.strftime("%Y-%m-%d %H:%M:%S")
+    return f"{preparing.name}: was {preparing.stage} at {then} · {preparing.activity}"

@@ -14,7 +14,7 @@ from aimz_lab.data.html import html_table
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Callback, Run
 from aimz_lab.inference.run.live_runs import LiveRun, live_runs
-from aimz_lab.inference.run.run_words import method_words, taken_at
+from aimz_lab.inference.run.run_words import method_words
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.clicks import obey
@@ -28,6 +28,9 @@ from aimz_lab.types import shown
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
+
+Line = Callable[[Run], str]
+"""Describes a run in a line that begins with its name."""
 
 _AGAIN = "Call lab.running() again to see where they are."
 
@@ -167,25 +170,23 @@ def _is_called(live: LiveRun, which: int | str) -> bool:
     return which in (live.number, live.run.info.model)
 
 
-def _position(run: Run) -> str:
+def _position(run: Run, line: Line = formatting.status_line) -> str:
     """The line of a run without its name."""
-    return formatting.status_line(run)[len(f"{run.info.model}: ") :]
+    return line(run)[len(f"{run.info.model}: ") :]
 
 
-def _text(listed: list[LiveRun]) -> str:
+def _text(listed: list[LiveRun], line: Line = line_of) -> str:
     if not listed:
         return "No run goes on in this process."
     width = len(str(listed[-1].number))
-    return "\n".join(f"{one.number:>{width}}  {line_of(one.run)}" for one in listed)
+    return "\n".join(f"{one.number:>{width}}  {line(one.run)}" for one in listed)
 
 
-def _html(listed: list[LiveRun]) -> str:
+def _html(listed: list[LiveRun], line: Line = line_of) -> str:
     if not listed:
         return f"<p>{_text(listed)}</p>"
-    rows = [
-        (one.number, one.run.info.model, _position(one.run), taken_at(one.run)) for one in listed
-    ]
-    return html_table("", ("run", "kernel", "", ""), rows, n_labels=4)
+    rows = [(one.number, one.run.info.model, _position(one.run, line)) for one in listed]
+    return html_table("", ("run", "kernel", ""), rows, n_labels=3)
 
 
 class _Words(Callback):
@@ -193,14 +194,16 @@ class _Words(Callback):
 
     Args:
         listed: The runs.
-        around: Returns the HTML in which that of the words stands.
+        around: Returns the HTML in which that of the words stands, for words below a widget: these
+            are read in a saved notebook, whose kernel may be gone, and so say where the runs were.
     """
 
     kind = "display"
     every_epoch = False
 
-    def __init__(self, listed: list[LiveRun], around: Callable[[str], str] = str) -> None:
-        self._listed, self._around = listed, around
+    def __init__(self, listed: list[LiveRun], around: Callable[[str], str] | None = None) -> None:
+        self._listed, self._around = listed, around or str
+        self._line = formatting.last_known_line if around else line_of
         self._going_on = {id(live.run) for live in listed}
         self._ending = threading.Lock()  # the runs end on threads of theirs
         self._output = show_output(self._bundle())
@@ -220,7 +223,7 @@ class _Words(Callback):
             self._going_on.discard(id(run))
 
     def _bundle(self) -> dict[str, str]:
-        text, html = _text(self._listed), _html(self._listed)
+        text, html = _text(self._listed, self._line), _html(self._listed, self._line)
         if any(not live.run.finished for live in self._listed):
             text, html = f"{text}\n{_AGAIN}", f"{html}<p>{_AGAIN}</p>"
         return {"text/plain": text, "text/html": self._around(html)}

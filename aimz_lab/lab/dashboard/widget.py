@@ -21,6 +21,7 @@ from aimz_lab.lab.dashboard.moving_text import (
     below_widget,
     line_of,
     needs_kernel,
+    was_preparing,
 )
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import (
@@ -55,9 +56,12 @@ _with_record: deque[AnyWidget] = deque()
 
 @functools.cache
 def widget_class() -> type[AnyWidget]:
-    """Return the widget's class, which has a trait for each panel and for the record of the end."""
+    """Return the widget's class, which has a trait for each panel and for the record of the end.
+
+    ``card`` says whether a page has the run in a card in its corner; it is set after the record.
+    """
     anywidget, traitlets = late_import("anywidget"), late_import("traitlets")
-    names = ("meta", "previous_runs", "record", "choices", *PANELS)
+    names = ("meta", "previous_runs", "record", "card", "choices", *PANELS)
     traits = {name: traitlets.Dict().tag(sync=True) for name in names}
     members = {
         "__module__": __name__,
@@ -181,6 +185,7 @@ class WidgetView(NotebookView):
         self._is_heard = False
         self._shows_pictures = False
         self._n_cleared = 0
+        self._is_in_card = False
         self._opened = self._progress_set = 0.0
         self._loss: float | None = None
 
@@ -200,12 +205,16 @@ class WidgetView(NotebookView):
             self.widget.show_below()
 
     def _stand_below(self, run: Run) -> None:
-        self.widget.show_below = lambda: self._text.display(line_of(run, self._loss))
+        self.widget.show_below = lambda: self._text.display(self._line(run))
         self.widget.keep_output = lambda output: self._handles.append(output)
+
+    def _line(self, run: Run) -> str:
+        return (formatting.last_known_line if self._is_heard else line_of)(run, self._loss)
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
         self._n_cleared = 0
+        self._is_in_card = False
         self.choices = None
         self._live_interval_s = self.interval_s = self._least_interval_s
         self.widget = make_widget(frames)
@@ -225,7 +234,11 @@ class WidgetView(NotebookView):
         """Show the text, in the page once the widget is there."""
         if self._is_open and not self._shows_pictures:
             self.send({"kind": "preparing", "what": preparing.what})
-            self._text.show_line(lambda: as_of_now(preparing.text), seldom=self._is_heard)
+            heard = self._is_heard
+            self._text.show_line(
+                lambda: was_preparing(preparing) if heard else as_of_now(preparing.text),
+                seldom=heard,
+            )
         else:
             self.announce(preparing.text)
 
@@ -254,6 +267,7 @@ class WidgetView(NotebookView):
         if is_in_cell and 0 < len(self._handles) == self._n_cleared:
             self._put(bundle, metadata)
         leave_record(self.widget, bundle, metadata)
+        self.widget.card = {"open": self._is_in_card}
 
     def _take(self, message: dict[str, Any], receive: Receive) -> None:
         # On a subshell's thread, while the cell runs on the main one.
@@ -266,6 +280,10 @@ class WidgetView(NotebookView):
             self._keep_pace(message.get("value"))
         elif message.get("kind") == "cleared":
             self._n_cleared = len(self._handles)
+        elif message.get("kind") == "card":
+            self._is_in_card = bool(message.get("value"))
+            if self.widget.record:  # else on a subshell's thread, beside the one that sets traits
+                self.widget.card = {"open": self._is_in_card}
         elif message.get("kind") == "choices":
             self.choices = Choices.of_page(message.get("value"))
         else:

@@ -161,6 +161,29 @@ class TestClicks:
         shown = screen.latest["progress"]
         assert (shown["learning_rate"], shown["asked_rate"], shown["asked"]) == (0.02, None, "")
 
+    def test_what_code_asks_of_a_paused_run_is_shown_at_once(self, screen):
+        run, dashboard = self.begin(screen, can_set_learning_rate=True)
+        run.begin_pause()
+        dashboard.on_pause(run)
+        run.control.set_learning_rate(0.02)
+        assert screen.latest["progress"]["asked_rate"] == 0.02
+        run.control.checkpoint()
+        assert screen.latest["progress"]["asked"] == "checkpoint"
+
+    def test_a_callback_that_asks_often_of_a_run_that_goes_on_sends_no_frames(self, screen):
+        run, _ = self.begin(screen, can_set_learning_rate=True)
+        feed(run, [1.0])
+        assert not run.is_preparing
+        shown = len(screen.frames)
+        run.control.set_learning_rate(0.02)
+        assert len(screen.frames) == shown
+
+    def test_a_display_that_fails_keeps_no_request_from_being_made(self):
+        control = Control()
+        control.listen(lambda: 1 / 0)
+        control.checkpoint()
+        assert control.wants_checkpoint
+
     @pytest.mark.parametrize(("can", "value"), [(False, 0.5), (True, -1.0), (True, float("nan"))])
     def test_a_rate_that_cannot_be_set_is_answered(self, screen, can, value):
         run, _ = self.begin(screen, can_set_learning_rate=can, why_not="it is fixed")

@@ -140,7 +140,8 @@ class TestTable:
         table, below = outputs
         assert f'class="aimz-still-{table[WIDGET_MIME]["model_id"]}"' in below["text/html"]
         assert "&lt;one&gt;" in below["text/html"]
-        assert re.search(r">as of [-\d]{10} \d\d:", below["text/html"])
+        assert len(re.findall(r">was \w+ at [-\d]{10} [:\d]{8} ·", below["text/html"])) == 2
+        assert " left" not in below["text/html"]
         # A page that trusts no widget shows both outputs, and the table once.
         assert table.keys() == {WIDGET_MIME, "text/plain"}
         assert (

@@ -140,6 +140,15 @@ def test_a_cell_that_runs_gets_the_picture_as_a_new_output_if_its_outputs_were_c
     assert ["image/png" in bundle for bundle in outputs] == [True, False, True]
 
 
+def test_a_page_that_comes_later_learns_whether_the_record_is_in_a_card(watched):
+    watched.page_says(kind="card", value=True)
+    assert watched.widget.card == {}  # while the run goes on, its thread alone sets traits
+    watched.finish()
+    assert watched.widget.card == {"open": True}
+    watched.page_says(kind="card", value=False)
+    assert watched.widget.card == {"open": False}
+
+
 def test_an_output_that_was_made_since_the_others_were_cleared_has_the_picture(watched, outputs):
     watched.page_says(kind="cleared")
     watched.view.display(watched.run)
@@ -240,11 +249,21 @@ def test_text_moves_where_no_page_says_that_it_shows_the_widget(
     assert outputs[1]["text/plain"] == seen[1]  # from now on it moves seldom
     monkeypatch.setattr("aimz_lab.lab.dashboard.moving_text.SELDOM_S", -1.0)
     watched.view.show(watched.run, {"loss": {"now": 0.25}})
-    assert "step 4 of" not in outputs[1]["text/plain"]
-    assert "step 4 · loss 0.25 per row" in outputs[1]["text/plain"]
+    # It is for a saved notebook, whose kernel may be gone: it stays true, without a time left.
+    assert re.fullmatch(
+        r"kernel: was running at [-\d]{10} [:\d]{8} · epoch 1 · step 4 · loss 0\.25 per row",
+        outputs[1]["text/plain"],
+    )
+    watched.view.prepare(Preparing("kernel", "compiling the training steps", 2.0, left_s=9.0))
+    assert re.fullmatch(
+        r"kernel: was preparing at [-\d]{10} [:\d]{8} · compiling the training steps",
+        outputs[1]["text/plain"],
+    )
+    watched.widget.show_below()
+    assert "was running at" in outputs[2]["text/plain"]
     watched.finish()
     assert "image/png" in outputs[0]
-    assert outputs[1]["text/plain"] == ""
+    assert [output["text/plain"] for output in outputs[1:]] == ["", ""]
 
 
 def test_two_dashboards_have_widgets_of_their_own(outputs):

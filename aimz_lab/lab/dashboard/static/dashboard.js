@@ -61,6 +61,7 @@ class View {
     this.listen();
     this.greet();
     this.schedule();
+    if (docked && recordOf(model)) this.showRecord();
   }
 
   build() {

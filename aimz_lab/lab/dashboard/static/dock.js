@@ -1,7 +1,8 @@
 // The dock in a corner of the page: the controls of a run that has no view on the page.
 //
 // Clearing or running a cell again takes the view of a run away, and the run goes on. A cell that is
-// far away may have no view yet. A run that ends without a place in the notebook keeps its record here.
+// far away may have no view yet. A run that ends without a place in the notebook keeps its record here,
+// also when the page is loaded again: the kernel knows whether the card was open or has been closed.
 
 import { h, setAttribute, setText } from "./elements.js";
 import { isOver } from "./position.js";
@@ -64,10 +65,23 @@ export class Dock {
     this.missed = hasView ? 0 : this.missed + 1;
     this.seen ||= hasView;
     if (this.seen && !hasView && !over) this.tellIfCleared();
+    const isDue = !over || this.hasRecordAlone();
     if (this.entry) this.checkEntry(over, hasView);
     // The second time: a view that moves is away for a moment.
-    else if (!over && this.missed > 1) this.openOnceHeard();
-    if (over && !this.entry) clearInterval(this.checking);
+    else if (isDue && this.missed > 1) this.openOnceHeard();
+    if (!isDue && !this.entry) clearInterval(this.checking);
+  }
+
+  /** Whether the record of the run was in a card when the page was loaded again, and is nowhere else. */
+  hasRecordAlone() {
+    if (!this.model.get("card").open) return false;
+    const { widget, record } = shownIn(this.model);
+    return widget === false && record === false;
+  }
+
+  /** Tell the kernel, for pages that are loaded later. */
+  tellCard(open) {
+    this.model.send({ kind: "card", value: open });
   }
 
   /** Without an output the kernel puts the record under its cell, if that still runs. */
@@ -80,7 +94,7 @@ export class Dock {
   checkEntry(over, hasView) {
     setAttribute(this.closing, "title", over ? null : GOES_ON);
     this.kept = over && shownIn(this.model).record ? this.kept + 1 : 0;
-    if (hasView || this.kept > LINGER) this.close();
+    if (hasView || this.kept > LINGER) this.putAway();
   }
 
   /** A saved notebook may hold the widget of a kernel that is gone; that one has no controls. */
@@ -94,19 +108,30 @@ export class Dock {
       onclick: () => this.unfold(toggle) }, "Show");
     const el = h("div", {});
     const path = ofManager(this.model, (manager) => manager?.context?.path);
-    this.closing = h("button", { type: "button", title: GOES_ON, onclick: () => this.remove() }, "Close");
+    this.closing = h("button", { type: "button", title: GOES_ON, onclick: () => this.dismiss() }, "Close");
     this.entry = h("div", { class: "aimz-dock", title: path ?? "" }, el,
       h("div", { class: "aimz-dock-buttons" }, toggle, this.closing));
     const docks = document.querySelector(".aimz-docks") ??
       document.body.appendChild(h("aside", { class: "aimz-docks", "aria-label": "Runs without a view" }));
     docks.append(this.entry);
     this.removeView = this.makeView(el);
+    this.tellCard(true);
   }
 
   unfold(toggle) {
     const open = this.entry.toggleAttribute("data-open");
     toggle.setAttribute("aria-expanded", String(open));
     setText(toggle, open ? "Hide" : "Show");
+  }
+
+  putAway() {
+    this.tellCard(false);
+    this.close();
+  }
+
+  dismiss() {
+    this.tellCard(false);
+    this.remove();
   }
 
   close() {
