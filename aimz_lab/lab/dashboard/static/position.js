@@ -30,8 +30,8 @@ export function position(meta, progress, sampling, preparing) {
     return preparing ?? `compiling the first step · ${duration(progress.prepared_s)}`;
   }
   if (preparing && progress.status === "running") return preparing;
-  const parts = [sampling?.of ? drawn(sampling)
-    : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
+  const parts = sampling?.of ? [drawn(sampling)] : meta.is_sampling ? []
+    : [`epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
   const { trained_s: trained, prepared_s: prepared, paused_s: paused } = progress;
   if (isOver(progress)) parts.push(...[`in ${duration(trained)}`, noTraining(prepared, paused)].filter(Boolean));
   else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(trained)}`);
