@@ -194,6 +194,16 @@ def percentage(share: float) -> str:
     return "over 99.9%" if share > 0.999 else f"{fixed(100 * share, 1)}%"
 
 
+def count_of(unit: str, done: int, total: int | None) -> str:
+    """Write how many of a unit are done, and how many there are, if that is known.
+
+    Example:
+        >>> count_of("row", 50, 4_812), count_of("row", 50, None)
+        ('row 50 of 4,812', 'row 50')
+    """
+    return f"{unit} {count(done)}" + ("" if total is None else f" of {count(total)}")
+
+
 def duration(seconds: float | None) -> str:
     """Write a span of time: in seconds below a minute, else as a clock does.
 
@@ -514,6 +524,5 @@ class CallProgress:
         return self._done / self._total if self._total else None
 
     def _position(self, now: float) -> list[str]:
-        of = "" if self._total is None else f" of {count(self._total)}"
         per_s = rate(self._done / max(now - self._began, 1e-9))
-        return [f"{self._unit} {count(self._done)}{of}", f"{per_s} {self._unit}s/s"]
+        return [count_of(self._unit, self._done, self._total), f"{per_s} {self._unit}s/s"]
