@@ -646,7 +646,8 @@ class ImpactModel:
         Args:
             X: Input array, rows first.
             y: Output array.
-            num_steps: SVI steps; MCMC has its own number.
+            num_steps: SVI steps, each on all rows; together they are one epoch. MCMC has its own
+                number.
             num_samples: Posterior draws to make by SVI; MCMC has its own number.
             rng_key: Key of this call; split from the model's by default.
             progress: As in :meth:`fit`.

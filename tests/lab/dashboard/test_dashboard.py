@@ -56,6 +56,7 @@ def test_first_frame_has_everything_and_comes_before_the_first_step(screen):
         "n_obs": 50,
         "batch_size": 10,
         "epochs": 2,
+        "has_all_rows_each_step": False,
         "scaled": "N / B = 5",
         "is_sampling": False,
     }
