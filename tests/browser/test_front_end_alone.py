@@ -357,7 +357,7 @@ def test_a_parameter_whose_guide_is_far_too_narrow_has_no_millions_of_sds(page):
     make(page, "a", json.dumps(state))
     page.evaluate("() => { a.render() }")
     page.clock.run_for(300)
-    assert page.get_by_text("moves most: over 1,000 sd").is_visible()
+    assert page.get_by_text("moves most: over 1,000 sd, at step 8,000").is_visible()
 
 
 def test_a_page_that_comes_to_a_pause_counts_from_its_beginning(page):
@@ -495,6 +495,7 @@ def test_what_stands_below_a_widget_is_for_those_who_do_not_see_it(page):
 
 LONG = "coefficients_of_region_and_year[Schleswig-Holstein, 2024]"
 PARAMETERS = {
+    "step": 8_000,
     "note": "24 values. " + 20 * "A note that is long. ",
     "rows": [
         {
