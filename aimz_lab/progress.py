@@ -41,6 +41,7 @@ _SEEN_S = 0.05
 _PLAIN = str.maketrans({"·": "|"})
 _WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
 _ROUNDING = 1e-7  # of a value: a smaller spread is what single precision leaves
+_MORE_DECIMALS = 12  # then double precision ends
 _MEASURES = ("mean", "median", "50%", "observed", "predicted")
 _ENDS = (("hdi_low", "hdi_high"), ("low", "high"), ("5%", "95%"))
 _SPREADS = ("sd", "se")
@@ -106,6 +107,26 @@ def _decimals(spread: float, value: float) -> int:
     if not _ROUNDING * value < spread < math.inf:
         return 0
     return max(0, 1 - math.floor(math.log10(spread / 0.995)))  # 0.0996 is written 0.10
+
+
+def beside_limit(value: float, limit: float, decimals: int = 2) -> tuple[str, str]:
+    """Write a value and the limit that it is held against, so that they are seen to differ.
+
+    Args:
+        value: The value.
+        limit: The limit.
+        decimals: Least decimals of both; they get more while they look alike and are not.
+
+    Example:
+        >>> beside_limit(0.674, 0.6667), beside_limit(0.9, 0.6667), beside_limit(0.5, 0.5)
+        (('0.674', '0.667'), ('0.90', '0.67'), ('0.50', '0.50'))
+    """
+    if not (math.isfinite(value) and math.isfinite(limit)):
+        return f"{value:.{decimals}f}", f"{limit:.{decimals}f}"
+    most = decimals + _MORE_DECIMALS
+    while decimals < most and value != limit and fixed(value, decimals) == fixed(limit, decimals):
+        decimals += 1
+    return fixed(value, decimals), fixed(limit, decimals)
 
 
 def numbers_of_row(row: Mapping[str, float]) -> list[str]:
