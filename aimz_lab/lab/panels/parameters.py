@@ -54,7 +54,8 @@ class ParametersPanel(Panel):
             self._asked = (run.step, _arrays(run.params))
         step, params = self._asked
         if run.finished or all(_is_ready(value) for value in params.values()):
-            self._asked = None
+            # The present values are for the next frame, which would else have none to read.
+            self._asked = (run.step, _arrays(run.params)) if step < run.step else None
             self._frame = self._look(run, step, params) if params else {}
         return self._frame
 

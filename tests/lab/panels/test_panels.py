@@ -430,7 +430,8 @@ class TestParameters:
                 return np.array([7.0])
 
         later = Later()
-        run = begun(get_params=self.moving([{"w": np.array([5.0])}, {"w": later}]))
+        values = [{"w": np.array([5.0])}, {"w": later}, {"w": np.array([8.0])}, {}]
+        run = begun(get_params=self.moving(values))
         panel = ParametersPanel()
         panel.begin(run)
         assert panel.frame(run) == {"rows": [], "step": 0, "note": "1 value."}
@@ -441,6 +442,9 @@ class TestParameters:
         frame = panel.frame(run)
         assert (frame["step"], frame["rows"][0]["value"]) == (10, 7.0)
         assert frame["rows"][0]["over_steps"] == 10
+        feed(run, [1.0] * 100)
+        frame = panel.frame(run)  # which were asked for with the last ones
+        assert (frame["step"], frame["rows"][0]["value"]) == (100, 8.0)
 
     def test_a_cholesky_factor_gives_the_scale_of_each_location(self):
         params = [
