@@ -142,15 +142,15 @@ def status_line(
         parts = _sampling_parts(run, convergence or {})
         return _in_width(parts, ("rest", "step size", "name"), width)
     epochs, place = run.info.epochs, run.place
-    total, has_epochs = place.planned_steps, not run.info.has_all_rows_each_step
+    total = place.planned_steps
     parts = {
         "name": f"{run.info.model}: {status(run)}",
         **_awaited(run),
+        "epoch": f"epoch {count(place.epoch)}" + (f" of {count(epochs)}" if epochs else ""),
+        "step": f"step {count(place.step)}" + (f" of {count(total)}" if total else ""),
     }
-    if has_epochs:
-        of = f" of {count(epochs)}" if epochs else ""
-        parts["epoch"] = f"epoch {count(place.epoch)}{of}"
-    parts["step"] = f"step {count(place.step)}" + (f" of {count(total)}" if total else "")
+    if run.info.has_all_rows_each_step:  # their one epoch tells nothing
+        parts["epoch"] = parts.pop("step")
     if loss is not None:
         parts["loss"] = f"loss {number(loss)}" + (" per row" if run.info.n_obs else "")
     if run.skipped:
@@ -158,8 +158,7 @@ def status_line(
     if not run.finished and run.steps_per_s:
         rows, steps = run.rows_per_s, run.steps_per_s  # the items of a loop may have no rows
         parts["rate"] = f"{rate(rows)} rows/s" if rows else f"{rate(steps)} steps/s"
-    less = ("rest", "step", "name") if has_epochs else ("rest", "name")
-    return _in_width(parts | _time(run, place.eta_s), less, width)
+    return _in_width(parts | _time(run, place.eta_s), ("rest", "step", "name"), width)
 
 
 def first_lines(run: Run) -> tuple[str, str]:

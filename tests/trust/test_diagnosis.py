@@ -168,6 +168,21 @@ def test_p_values_are_called_by_their_statistics(exact):
     )
 
 
+@pytest.mark.parametrize(
+    ("k", "told"),
+    [
+        (0.6669, r"is 0\.6669 \(.*, above 0\.6667"),
+        (0.6664, r"is 0\.666 \(.*, between 0\.5 and 0\.667"),
+        (0.5001, r"is 0\.5001 \(.*, between 0\.5 and 0\.67"),
+        (0.4999, r"is 0\.4999 \(.*, below 0\.5"),
+        (0.9, r"is 0\.90 \(.*, above 0\.67"),
+    ],
+)
+def test_k_hat_is_seen_to_be_on_its_side_of_the_limit(k, told):
+    finding = k_hat_finding(Smoothed(np.full(1000, 1e-3), k), np.zeros(1000), 0, "")
+    assert re.search(told, finding.text)
+
+
 def p_values_said(**others):
     """What is said of p-values: of usual ones but for those given, as (p, observed, predicted)."""
     usual = dict.fromkeys(("mean", "sd", "minimum", "maximum"), (0.5, 1.0, 1.0))
@@ -793,18 +808,3 @@ def test_a_wide_posterior_is_blamed_on_batches_unless_they_were_scaled(scale, is
     assert "3 times the sd" in report["summaries"].text
     assert report["rows"].text == "rows are independent: batches of 30 can stand for all 300"
     assert ("scale='auto'" in report["summaries"].advice) == is_named
-
-
-@pytest.mark.parametrize(
-    ("k", "told"),
-    [
-        (0.6669, r"is 0\.6669 \(.*, above 0\.6667"),
-        (0.6664, r"is 0\.666 \(.*, between 0\.5 and 0\.667"),
-        (0.5001, r"is 0\.5001 \(.*, between 0\.5 and 0\.67"),
-        (0.4999, r"is 0\.4999 \(.*, below 0\.5"),
-        (0.9, r"is 0\.90 \(.*, above 0\.67"),
-    ],
-)
-def test_k_hat_is_seen_to_be_on_its_side_of_the_limit(k, told):
-    finding = k_hat_finding(Smoothed(np.full(1000, 1e-3), k), np.zeros(1000), 0, "")
-    assert re.search(told, finding.text)
