@@ -29,7 +29,7 @@ from aimz_lab.effects.contrasts import check_same_scale, contrast_trees
 from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
-from aimz_lab.effects.effect_tree import as_effect
+from aimz_lab.effects.effect_tree import as_effect, as_group_means
 from aimz_lab.effects.measures import Contrast, expected_for
 from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
 from aimz_lab.effects.placebo import (
@@ -646,7 +646,8 @@ class ImpactModel:
         Args:
             X: Input array, rows first.
             y: Output array.
-            num_steps: SVI steps; MCMC has its own number.
+            num_steps: SVI steps, each on all rows; together they are one epoch. MCMC has its own
+                number.
             num_samples: Posterior draws to make by SVI; MCMC has its own number.
             rng_key: Key of this call; split from the model's by default.
             progress: As in :meth:`fit`.
@@ -2845,7 +2846,7 @@ class ImpactModel:
             with memory_explained(SUMMARISE):
                 result = compute(request)
         self._temporary.remember(result)
-        return result
+        return result if options.get("by") is None else as_group_means(result)
 
     def _request(
         self,

@@ -18,6 +18,7 @@ from aimz_lab.progress import (
     QUIET_S,
     NotebookLine,
     StatusLine,
+    count_of,
     duration,
     progress_line,
     time_left,
@@ -198,11 +199,11 @@ class Preparation:
             raise error from None  # JAX chains the frames of its trace to it
 
     @contextlib.contextmanager
-    def as_current(self) -> Iterator[None]:
+    def as_current(self) -> Iterator[Preparation]:
         """Be the one that :func:`doing` speaks to, and whose call compiles what is compiled."""
         token = _current.set(self)
         try:
-            yield
+            yield self
         finally:
             _current.reset(token)
 
@@ -231,6 +232,24 @@ def doing(activity: str, part: tuple[int, int] | None = None) -> None:
     preparation.activity = activity
     if part is not None:
         preparation.at_part(part)
+
+
+def computed(unit: str, done: int, total: int | None) -> None:
+    """Name how far the call has come, for an interrupt to say: it has a result at its end alone.
+
+    Args:
+        unit: What is counted, in the singular.
+        done: How many are done.
+        total: How many there will be, if that is known.
+
+    Example:
+        >>> with Preparation("demo").as_current() as preparation:
+        ...     computed("row", 50, 200)
+        ...     print(preparation.activity)
+        computing, after row 50 of 200; nothing is kept
+    """
+    so_far = f", after {count_of(unit, done, total)}" if done else f" the first {unit}s"
+    doing(f"computing{so_far}; nothing is kept")
 
 
 @contextlib.contextmanager

@@ -41,6 +41,7 @@ _SEEN_S = 0.05
 _PLAIN = str.maketrans({"·": "|"})
 _WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
 _ROUNDING = 1e-7  # of a value: a smaller spread is what single precision leaves
+_MORE_DECIMALS = 12  # then double precision ends
 _MEASURES = ("mean", "median", "50%", "observed", "predicted")
 _ENDS = (("hdi_low", "hdi_high"), ("low", "high"), ("5%", "95%"))
 _SPREADS = ("sd", "se")
@@ -106,6 +107,26 @@ def _decimals(spread: float, value: float) -> int:
     if not _ROUNDING * value < spread < math.inf:
         return 0
     return max(0, 1 - math.floor(math.log10(spread / 0.995)))  # 0.0996 is written 0.10
+
+
+def beside_limit(value: float, limit: float, decimals: int = 2) -> tuple[str, str]:
+    """Write a value and the limit that it is held against, so that they are seen to differ.
+
+    Args:
+        value: The value.
+        limit: The limit.
+        decimals: Least decimals of both; they get more while they look alike and are not.
+
+    Example:
+        >>> beside_limit(0.674, 0.6667), beside_limit(0.9, 0.6667), beside_limit(0.5, 0.5)
+        (('0.674', '0.667'), ('0.90', '0.67'), ('0.50', '0.50'))
+    """
+    if not (math.isfinite(value) and math.isfinite(limit)):
+        return f"{value:.{decimals}f}", f"{limit:.{decimals}f}"
+    most = decimals + _MORE_DECIMALS
+    while decimals < most and value != limit and fixed(value, decimals) == fixed(limit, decimals):
+        decimals += 1
+    return fixed(value, decimals), fixed(limit, decimals)
 
 
 def numbers_of_row(row: Mapping[str, float]) -> list[str]:
@@ -214,6 +235,16 @@ def percentage(share: float) -> str:
     if share < 0.001:
         return "under 0.1%"
     return "over 99.9%" if share > 0.999 else f"{fixed(100 * share, 1)}%"
+
+
+def count_of(unit: str, done: int, total: int | None) -> str:
+    """Write how many of a unit are done, and how many there are, if that is known.
+
+    Example:
+        >>> count_of("row", 50, 4_812), count_of("row", 50, None)
+        ('row 50 of 4,812', 'row 50')
+    """
+    return f"{unit} {count(done)}" + ("" if total is None else f" of {count(total)}")
 
 
 def duration(seconds: float | None) -> str:
@@ -536,6 +567,5 @@ class CallProgress:
         return self._done / self._total if self._total else None
 
     def _position(self, now: float) -> list[str]:
-        of = "" if self._total is None else f" of {count(self._total)}"
         per_s = rate(self._done / max(now - self._began, 1e-9))
-        return [f"{self._unit} {count(self._done)}{of}", f"{per_s} {self._unit}s/s"]
+        return [count_of(self._unit, self._done, self._total), f"{per_s} {self._unit}s/s"]

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from aimz_lab.data.groups import GroupLabels
 from aimz_lab.effects import summarize_effect
-from aimz_lab.effects.effect_tree import as_effect
+from aimz_lab.effects.effect_tree import as_effect, as_group_means
+from aimz_lab.predictive.reducers.group_means import SUMMARY_GROUP, GroupMeans, with_summaries
 
 RNG = np.random.default_rng(0)
 
@@ -182,3 +184,22 @@ def test_a_long_summary_counts_its_rows_and_reads_each_chunk_once(monkeypatch, c
     said = capsys.readouterr().err
     assert ("row 512 of 3,000 · " in said) == progress
     assert (re.search(r"row 3,000 of 3,000 · .* · in ", said) is not None) == progress
+
+
+def test_means_of_groups_print_their_summary_above_what_they_hold():
+    draws = effect(y_mean={"store": 2}).assign_coords(store=["north", "south"])
+    draws.attrs = {"output": "y", "output_event": "bought = yes", "drawn": ["y_mean"]}
+    means = GroupMeans([GroupLabels("store", np.array(["north", "south"]), np.array([0, 1]))])
+    made = with_summaries({"predictions": draws}, "predictions", {"mean": means})
+    tree = as_group_means(xr.DataTree.from_dict(made))
+    title, _, north, *_ = text = str(tree).splitlines()
+    interval = "with the 94% highest-density interval (of drawn outcomes)"
+    assert title == f"Average of P(bought = yes), {interval}"
+    told = float(tree[SUMMARY_GROUP].y_mean.sel(store="north", summary="mean"))
+    assert [north.split()[0], float(north.split()[1])] == ["north", pytest.approx(told, rel=1e-2)]
+    assert "<xarray.DataTree>" in text
+    assert tree._repr_html_().index(title) < tree._repr_html_().index("predictions")
+    assert str(tree[SUMMARY_GROUP]).startswith(title)
+    assert str(tree["predictions"]).startswith("<xarray")
+    assert str(tree.sel(summary="mean")).startswith("<xarray")
+    xr.testing.assert_identical(pickle.loads(pickle.dumps(tree)), tree)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.inference.run.events import Callback
 from aimz_lab.lab import EarlyStopping, LiveDashboard, ProgressLine, monitor
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
+from aimz_lab.predictive.results.sinks import MemorySink
 from aimz_lab.preparing import Preparation, Preparing, current, doing, preparing_line
 from aimz_lab.progress import StatusLine
 from tests.runs import mean_field
@@ -211,6 +213,26 @@ def test_a_prediction_shows_a_line_until_its_first_result(monkeypatch):
     with preparing_line("sales", enabled=False):
         time.sleep(0.6)
     assert terminal.getvalue() == shown
+
+
+@pytest.mark.slow
+def test_an_interrupted_prediction_says_how_far_it_came_and_that_nothing_is_kept(monkeypatch):
+    kernel = slow_model().kernel
+    kernel.wait_s = 0.0
+    model = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    model.fit_on_batch(X, 2 * X, num_steps=1, progress=False)
+    write = MemorySink.write
+
+    def interrupted_at_the_third(sink, span, values):
+        if span.first == 2 * span.count:
+            raise KeyboardInterrupt
+        write(sink, span, values)
+
+    monkeypatch.setattr(MemorySink, "write", interrupted_at_the_third)
+    said = r"^Interrupted while computing, after row 1,536 of 8,000; nothing is kept\.$"
+    for call in (model.predict, partial(model.log_likelihood, y=np.tile(2 * X, 200))):
+        with pytest.raises(KeyboardInterrupt, match=said):
+            call(np.tile(X, 200), batch_size=1_000, store="memory", progress=False)
 
 
 def test_the_time_left_is_known_once_parts_are_done():

@@ -18,6 +18,7 @@ from aimz_lab.progress import (
     QUIET_S,
     CallProgress,
     StatusLine,
+    beside_limit,
     number,
     number_beside,
     numbers_alike,
@@ -45,6 +46,12 @@ class TestNumbersBesideTheirSpread:
         assert numbers_of_row(row) == [
             "1,182.040", "0.065", "1,181.040", "1,181.070", "1,182.043", "40", "1,182.040", "1.001"
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "limit"), [(1.010_000_1, 1.01), (0.299_99, 0.3), (0.5, 0.5)])
+def test_a_value_and_its_limit_look_alike_only_if_they_are(value, limit):
+    told, held_against = map(float, beside_limit(value, limit))
+    assert (told > held_against, told < held_against) == (value > limit, value < limit)
 
 
 class TestStatusLine:

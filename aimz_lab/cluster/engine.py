@@ -27,7 +27,7 @@ from aimz_lab.predictive.programs.parts import Finish, Sink, Span
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers.reduction import Reduction
 from aimz_lab.predictive.results.sinks import StoreSink
-from aimz_lab.preparing import current
+from aimz_lab.preparing import computed, current
 from aimz_lab.progress import CallProgress
 from aimz_lab.types import Executor, callable_name
 
@@ -233,7 +233,10 @@ def _shown(log: CallLog, *, progress: bool) -> Iterator[Callable[[int], None]]:
     with CallProgress(log.unit, log.total, enabled=progress and display is None) as line:
         line.note = log.link
 
+        computed(log.unit, 0, log.total)
+
         def tell(count: int) -> None:
+            computed(log.unit, log.done, log.total)
             if display is not None:
                 display.show(log)
             elif count:

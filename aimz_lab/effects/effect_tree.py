@@ -1,4 +1,4 @@
-"""Let the draws of an effect print as an effect."""
+"""Let the draws of an effect print as an effect, and predictions by group as their summary."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aimz_lab.system.lazy_modules import xr
 
 if TYPE_CHECKING:
-    from aimz_lab.effects.printed_tree import EffectTree
+    from aimz_lab.effects.printed_tree import EffectTree, GroupTree
 
 
 def as_effect(tree: xr.DataTree) -> EffectTree:
@@ -19,6 +19,21 @@ def as_effect(tree: xr.DataTree) -> EffectTree:
     # Its base is xarray's, which is not imported before a result.
     from aimz_lab.effects.printed_tree import EffectTree
 
+    return _printed_as(tree, EffectTree)
+
+
+def as_group_means(tree: xr.DataTree) -> GroupTree:
+    """Let the result of a prediction with ``by=`` print as its groups; likewise.
+
+    Args:
+        tree: A tree that nobody else has.
+    """
+    from aimz_lab.effects.printed_tree import GroupTree
+
+    return _printed_as(tree, GroupTree)
+
+
+def _printed_as(tree: xr.DataTree, kind: type) -> xr.DataTree:
     for node in tree.subtree:
-        node.__class__ = EffectTree
+        node.__class__ = kind
     return tree

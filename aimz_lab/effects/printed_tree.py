@@ -1,13 +1,16 @@
-"""A tree of the draws of an effect, which prints the average effect above what it holds."""
+"""Trees that print a table above what they hold: the average effect, or the means of groups."""
 
 from __future__ import annotations
 
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
-from aimz_lab.effects.effect_summary import EffectSummary
+from aimz_lab.effects.effect_summary import SUMMARY, EffectSummary
+from aimz_lab.effects.measures import AVERAGE
 from aimz_lab.effects.outcome_names import called
+from aimz_lab.effects.sentences import FIT_STEP, OF_DRAWN
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.errors import AimzLabError
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
+from aimz_lab.predictive.reducers.group_means import SUMMARY_GROUP
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
@@ -15,7 +18,29 @@ _MOST_VALUES = 4_000_000
 """Most values that are averaged in order to print an effect."""
 
 
-class EffectTree(xr.DataTree):
+class _PrintedTree(xr.DataTree):
+    """A tree with a table above it, where it has one."""
+
+    __slots__ = ()
+
+    def _table(self) -> EffectSummary | None:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        table = self._table()
+        whole = super().__str__()
+        return whole if table is None else f"{table}\n\n{whole}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        table = self._table()
+        whole = super()._repr_html_()
+        return whole if table is None else table._repr_html_() + whole
+
+
+class EffectTree(_PrintedTree):
     """Draws of an effect; an :class:`xarray.DataTree` in all but its looks.
 
     Printed, it begins with the effect averaged over the rows.
@@ -28,18 +53,45 @@ class EffectTree(xr.DataTree):
 
     __slots__ = ()
 
-    def __str__(self) -> str:
-        average = _average(self)
-        whole = super().__str__()
-        return whole if average is None else f"{average}\n\n{whole}"
+    def _table(self) -> EffectSummary | None:
+        return _average(self)
 
-    def __repr__(self) -> str:
-        return str(self)
 
-    def _repr_html_(self) -> str:
-        average = _average(self)
-        whole = super()._repr_html_()
-        return whole if average is None else average._repr_html_() + whole
+class GroupTree(_PrintedTree):
+    """Means of groups of rows; an :class:`xarray.DataTree` in all but its looks.
+
+    Printed, it begins with mean, standard deviation and interval of each group.
+
+    Example:
+        >>> tree = im.predict(X, by=X > 0, progress=False)
+        >>> print(str(tree).splitlines()[0])
+        Average of y, with the 94% highest-density interval (of drawn outcomes)
+    """
+
+    __slots__ = ()
+
+    def _table(self) -> EffectSummary | None:
+        group = self if self.name == SUMMARY_GROUP else self.children.get(SUMMARY_GROUP)
+        return None if group is None else _of_groups(group.to_dataset())
+
+
+def _of_groups(summary: xr.Dataset) -> EffectSummary | None:
+    """Return the summaries of groups with what their title says; ``None`` if they are cut."""
+    if not summary.data_vars or any(SUMMARY not in site.dims for site in summary.values()):
+        return None
+    drawn = named_as_drawn(summary.attrs)
+    told = {name: summary.attrs[name] for name in ("prob", FIT_STEP) if name in summary.attrs}
+    return EffectSummary(
+        {
+            name: site.assign_attrs(
+                told,
+                contrast=AVERAGE,
+                column=called(summary, str(name).removesuffix("_mean")),
+                **({OF_DRAWN: True} if name in drawn else {}),
+            )
+            for name, site in summary.data_vars.items()
+        }
+    )
 
 
 def _average(tree: xr.DataTree) -> EffectSummary | None:

@@ -173,6 +173,8 @@ def _parts(run: Run, loss: float | None, convergence: Mapping[str, Any]) -> dict
         "epoch": f"epoch {count(place.epoch)}" + (f" of {count(epochs)}" if epochs else ""),
         "step": f"step {count(place.step)}" + (f" of {count(total)}" if total else ""),
     }
+    if run.info.has_all_rows_each_step:  # their one epoch tells nothing
+        parts["epoch"] = parts.pop("step")
     if loss is not None:
         parts["loss"] = f"loss {number(loss)}" + (" per row" if run.info.n_obs else "")
     if run.skipped:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import jax
 
 from aimz_lab.predictive.programs.parts import Span
-from aimz_lab.preparing import current
+from aimz_lab.preparing import computed, current
 from aimz_lab.progress import CallProgress
 from aimz_lab.system.cores import usable_cores
 
@@ -73,6 +73,7 @@ def in_order(
     telling.end()
     calls = iter(calls)
     first = list(itertools.islice(calls, 2))
+    computed(unit, done, total)
     with CallProgress(unit, total, enabled=progress) as line:
         if len(first) > 1:
             results = _on_threads(compute, itertools.chain(first, calls), at_once)
@@ -82,8 +83,9 @@ def in_order(
             for span, values in results:
                 yield span, values
                 line.advance(span.count)
+                done += span.count
+                computed(unit, done, total)
                 if total:
-                    done += span.count
                     telling.reach(min(done / total, 1.0))
 
 

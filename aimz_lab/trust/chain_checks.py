@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.inference.run.run_words import WELL_MIXED
 from aimz_lab.predictive.results.summary_table import r_hat
+from aimz_lab.progress import beside_limit
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.posterior_checks import entries
@@ -95,9 +97,9 @@ def _r_hat(table: pd.DataFrame, num_chains: int, more: str) -> Finding:
     if worst is None or table["r_hat"].isna().any():
         return Finding("R-hat", "red", "R-hat is not a number: the chains are too short", more)
     value = table.loc[worst, "r_hat"]
-    level = "green" if value <= 1.01 else "amber" if value <= 1.05 else "red"
-    reach = "at most" if level == "green" else "above 1.01: up to"
-    text = f"R-hat is {reach} {value:.3f} ({worst})"
+    level = "green" if value <= WELL_MIXED else "amber" if value <= 1.05 else "red"
+    reach = "at most" if level == "green" else f"above {WELL_MIXED}: up to"
+    text = f"R-hat is {reach} {beside_limit(value, WELL_MIXED, 3)[0]} ({worst})"
     if num_chains == 1:
         text += ", of the halves of one chain, which cannot show that chains agree"
         level = "amber" if level == "green" else level
@@ -147,14 +149,9 @@ def _energy(posterior: Posterior) -> list[Finding]:
     with np.errstate(all="ignore"):
         value = float(np.min(array_stats().bfmi(energy)))
     level = "green" if value >= 0.3 else "amber"
-    return [
-        Finding(
-            "E-BFMI",
-            level,
-            f"E-BFMI is {value:.2f}, {'at least' if level == 'green' else 'below'} 0.3",
-            "" if level == "green" else _REPARAMETRISE,
-        )
-    ]
+    held = "at least" if level == "green" else "below"
+    text = f"E-BFMI is {beside_limit(value, 0.3)[0]}, {held} 0.3"
+    return [Finding("E-BFMI", level, text, "" if level == "green" else _REPARAMETRISE)]
 
 
 def _energies(posterior: Posterior) -> Float[np.ndarray, "chain draw"] | None:

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.progress import beside_limit
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import Smoothed, trusted_k
@@ -158,14 +159,17 @@ def k_hat_finding(
         )
         advice = "The guide reaches where the model cannot be: check supports and bounds."
         return Finding("k-hat", "red", text, advice)
-    shown = f"k-hat of the guide is {k:.2f} (± {weights.k_error:.2f} with other draws)"
+    trusted = trusted_k(n_draws)
+    told, limit = beside_limit(k, trusted)
+    if k <= trusted:  # 0.5 is told too
+        told = max(told, beside_limit(k, 0.5)[0], key=len)
+    shown = f"k-hat of the guide is {told} (± {weights.k_error:.2f} with other draws)"
     shown = shown if np.isfinite(k) else _of_no_tail(k)
-    limit = trusted_k(n_draws)
     if k <= 0.5:
         text = f"{shown}, below 0.5 (effective draws: {share:.0%})"
         return Finding("k-hat", "green", text)
-    if k <= limit:
-        text = f"{shown}, between 0.5 and {limit:.2f} (effective draws: {share:.0%})"
+    if k <= trusted:
+        text = f"{shown}, between 0.5 and {limit} (effective draws: {share:.0%})"
         return Finding("k-hat", "amber", text, "Read the reweighted means in report.table.")
     if n_row_latents:
         text = (
@@ -173,7 +177,7 @@ def k_hat_finding(
             "good guide has no reliable ratios, and this cannot tell them apart"
         )
         return Finding("k-hat", "amber", text, "Compare with diagnose(..., refine='nuts').")
-    text = f"{shown}, above {limit:.2f}: the guide's draws are not those of the posterior"
+    text = f"{shown}, above {limit}: the guide's draws are not those of the posterior"
     return Finding("k-hat", "red", text, advice)
 
 

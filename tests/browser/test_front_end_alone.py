@@ -265,6 +265,23 @@ def test_a_rate_that_is_asked_for_stays_in_its_field_until_the_run_has_it(page):
     assert not notice.is_visible()
 
 
+def test_the_notice_of_a_rate_goes_once_the_run_has_it(page):
+    make(page, "a", frames("a"))
+    page.evaluate("() => { a.render() }")
+    page.clock.run_for(300)
+    page.locator("input.aimz-rate").fill("0.05")
+    page.locator("input.aimz-rate").press("Enter")
+    notice = page.locator(".aimz-notice")
+    page.clock.run_for(300)
+    assert notice.inner_text() == "Setting the learning rate to 0.05 after the steps under way…"
+    page.evaluate("""() => {
+      a.emit('msg:custom', { kind: 'taken' });
+      a.put('progress', { asked_rate: null, learning_rate: 0.05 });
+    }""")
+    page.clock.run_for(1_000)
+    assert not notice.is_visible()
+
+
 def test_a_rate_that_was_asked_back_is_asked_back_again_after_another_entry(page):
     make(page, "a", frames("a"))
     page.evaluate("() => { a.render() }")
@@ -340,7 +357,7 @@ def test_a_parameter_whose_guide_is_far_too_narrow_has_no_millions_of_sds(page):
     make(page, "a", json.dumps(state))
     page.evaluate("() => { a.render() }")
     page.clock.run_for(300)
-    assert page.get_by_text("moves most: over 1,000 sd").is_visible()
+    assert page.get_by_text("moves most: over 1,000 sd, at step 8,000").is_visible()
 
 
 def test_a_page_that_comes_to_a_pause_counts_from_its_beginning(page):
@@ -478,6 +495,7 @@ def test_what_stands_below_a_widget_is_for_those_who_do_not_see_it(page):
 
 LONG = "coefficients_of_region_and_year[Schleswig-Holstein, 2024]"
 PARAMETERS = {
+    "step": 8_000,
     "note": "24 values. " + 20 * "A note that is long. ",
     "rows": [
         {

@@ -40,9 +40,11 @@ from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.guide_advice import better_draws
 from aimz_lab.trust.loss_checks import LossTrend, loss_finding, loss_trend
+from aimz_lab.trust.posterior_checks import k_hat_finding
 from aimz_lab.trust.predictive_checks import leave_one_out, p_value_finding
 from aimz_lab.trust.report import Finding, Report
 from aimz_lab.trust.shape import Shape, shape_finding
+from aimz_lab.trust.smoothing import Smoothed
 from tests import kernels
 from tests.runs import compilations, tell, told_run
 
@@ -167,6 +169,21 @@ def test_p_values_are_called_by_their_statistics(exact):
         r"0\.\d\d of the maximum",
         said,
     )
+
+
+@pytest.mark.parametrize(
+    ("k", "told"),
+    [
+        (0.6669, r"is 0\.6669 \(.*, above 0\.6667"),
+        (0.6664, r"is 0\.666 \(.*, between 0\.5 and 0\.667"),
+        (0.5001, r"is 0\.5001 \(.*, between 0\.5 and 0\.67"),
+        (0.4999, r"is 0\.4999 \(.*, below 0\.5"),
+        (0.9, r"is 0\.90 \(.*, above 0\.67"),
+    ],
+)
+def test_k_hat_is_seen_to_be_on_its_side_of_the_limit(k, told):
+    finding = k_hat_finding(Smoothed(np.full(1000, 1e-3), k), np.zeros(1000), 0, "")
+    assert re.search(told, finding.text)
 
 
 def p_values_said(**others):

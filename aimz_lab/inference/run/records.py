@@ -26,7 +26,7 @@ class RunInfo:
         method: Inference method and guide, such as ``"SVI/AutoNormal"``.
         n_obs: Rows of the data set, or ``None`` if unknown.
         batch_size: Rows of a full batch, padding excluded.
-        epochs: Planned epochs.
+        epochs: Planned epochs. Steps on all rows, as of ``fit_on_batch``, are one epoch together.
         steps_per_epoch: Planned steps of an epoch, or ``None`` if unknown. Of a stream, the steps
             of its first epoch once that has ended.
         row_multiple: The rows of a batch are padded to a multiple of this number.
@@ -67,6 +67,12 @@ class RunInfo:
         if self.epochs is None or self.steps_per_epoch is None:
             return None
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def has_all_rows_each_step(self) -> bool:
+        """Whether each of several steps of an epoch is on all rows, so that epochs tell nothing."""
+        is_batch_of_all = self.n_obs is not None and self.batch_size == self.n_obs
+        return is_batch_of_all and not self.is_sampling and self.steps_per_epoch not in (None, 1)
 
     @property
     def averaged_epoch(self) -> int | None:

@@ -420,13 +420,26 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     if run.info.is_sampling:
         found += chain_facts(run).items()
     else:
-        epochs = f"{count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
-        found.append(("steps", f"{count(run.step)} in {epochs}"))
+        found.append(("steps", steps_words(run)))
         found += [("skipped", skipped(run))] if run.skipped else []
         found += [("learning rate", words)] if (words := rate_words(run)) else []
     found.append(("time", time_words(run)))
     found += [("note", note) for note in run.notes[-3:]]
     return found
+
+
+def steps_words(run: Run) -> str:
+    """Write the steps of a run, and their epochs; steps on all rows have none to speak of.
+
+    Example:
+        >>> steps_words(im.fit(X, y, epochs=5, progress=False).last_run)
+        '5 in 5 epochs'
+        >>> steps_words(im.fit_on_batch(X, y, num_steps=30, progress=False).last_run)
+        '30 on all rows'
+    """
+    if run.info.has_all_rows_each_step:
+        return f"{count(run.step)} on all rows"
+    return f"{count(run.step)} in {count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
 
 
 def run_html(run: Run) -> str:

@@ -44,6 +44,7 @@ def meta(run: Run) -> dict[str, Any]:
         "n_obs": info.n_obs,
         "batch_size": info.batch_size,
         "epochs": info.epochs,
+        "has_all_rows_each_step": info.has_all_rows_each_step,
         "scaled": info.scaled,
         "is_sampling": info.is_sampling,
     }

@@ -242,6 +242,7 @@ class LiveDashboard(Display):
         except AimzLabError as error:
             self.view.send({"kind": "refused", "why": str(error)})
         else:
+            self.view.send({"kind": "taken"})
             # At once: the run may not get to it before a long compilation ends.
             self._show_progress(run)
 

@@ -51,6 +51,9 @@ _SLOWEST_S = 1.5
 
 _KEPT_RECORDS = 16
 
+_OF_HEAD = {"progress", "sampling"}
+"""Panels that the head of a page tells the position from, which stays above the record."""
+
 _with_record: deque[AnyWidget] = deque()
 
 
@@ -138,7 +141,7 @@ def leave_record(widget: AnyWidget, bundle: dict[str, Any], metadata: dict[str, 
     """
     with widget.hold_sync():
         widget.record = {"data": bundle, "metadata": metadata}
-        for name in ("previous_runs", *(PANELS - {"progress"})):
+        for name in ("previous_runs", *(PANELS - _OF_HEAD)):
             setattr(widget, name, {})
     keep_for_pages(widget)
 
@@ -260,7 +263,9 @@ class WidgetView(NotebookView):
         """Replace the widget by the picture, and leave the picture in the widget."""
         bundle, metadata = self._record(run)
         self._text.close()
-        self.widget.progress = frames.get("progress", self.widget.progress)
+        with self.widget.hold_sync():
+            for name in frames.keys() & _OF_HEAD:
+                setattr(self.widget, name, frames[name])
         self.replace(bundle, metadata)
         # Only the main thread's outputs belong to the cell that runs.
         is_in_cell = threading.current_thread() is threading.main_thread()

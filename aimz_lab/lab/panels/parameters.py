@@ -28,7 +28,8 @@ class ParametersPanel(Panel):
     relative to its size. One that no longer moves has converged, as far as this can show.
 
     A frame asks for the values, and a later one reads them, once the device has them: the loop
-    waits for them only at its end.
+    waits for them only at its end. So a frame says of which step its values are. The first values
+    have not moved, and have no rows.
     """
 
     name = "parameters"
@@ -53,7 +54,8 @@ class ParametersPanel(Panel):
             self._asked = (run.step, _arrays(run.params))
         step, params = self._asked
         if run.finished or all(_is_ready(value) for value in params.values()):
-            self._asked = None
+            # The present values are for the next frame, which would else have none to read.
+            self._asked = (run.step, _arrays(run.params)) if step < run.step else None
             self._frame = self._look(run, step, params) if params else {}
         return self._frame
 
@@ -64,16 +66,15 @@ class ParametersPanel(Panel):
         if n_values > sum(len(values) for values in self._snapshots[-1][1].values()):
             note = f"{n_values:,} values; {MOST_VALUES:,} of each array are followed."
         else:
-            note = f"{n_values:,} values."
+            note = f"{n_values:,} value{'' if n_values == 1 else 's'}."
         sites = ParameterSites(run.guide)
         note = " ".join(filter(None, (note, sites.note)))
-        return {"rows": self._rows(params, sites, self._labels_of(run)), "note": note}
-
-    def _labels_of(self, run: Run) -> AxisLabels:
-        """Return the labels of the sites' axes; finding them traces the kernel, so once."""
-        if self._labels is None and len(self._snapshots) > 1:
-            self._labels = labels_of(run)
-        return self._labels or {}
+        rows = []
+        if len(self._snapshots) > 1:
+            if self._labels is None:  # finding them traces the kernel, so once
+                self._labels = labels_of(run)
+            rows = self._rows(params, sites, self._labels)
+        return {"rows": rows, "step": step, "note": note}
 
     def _keep(self, step: int, values: dict[str, np.ndarray]) -> None:
         if self._snapshots and self._snapshots[-1][0] == step:

@@ -17,6 +17,7 @@ from aimz_lab.inference.run.run_words import (
     heading,
     rate_words,
     skipped,
+    steps_words,
     taken_at,
     with_total,
 )
@@ -51,7 +52,7 @@ def _facts(run: Run) -> dict[str, str]:
     found |= _losses(run)
     if run.validation:
         found["held-out loss"] = f"{formatting.number(run.validation[-1][1])} per row"
-    found["steps"] = f"{run.step:,} in {run.epoch:,} {'epoch' if run.epoch == 1 else 'epochs'}"
+    found["steps"] = steps_words(run)
     if run.skipped:
         found["skipped"] = skipped(run)
     if words := rate_words(run):

@@ -20,6 +20,7 @@ from aimz_lab.inference.run.run_words import (
     skipped_words,
     with_total,
 )
+from aimz_lab.lab.dashboard.contents import meta
 from aimz_lab.lab.formatting import status_line
 from aimz_lab.lab.pictures.summary import facts
 from tests.lab.runs import begun, feed
@@ -80,6 +81,19 @@ def test_a_run_in_a_line(status, losses, told):
     line = repr(run_with(losses, status=status))
     assert line.startswith(f"<Run sales (SVI with AutoNormal): {told}")
     assert re.search(r" s(, as of [-\d]{10} [\d:]{8})?>$", line)
+
+
+def test_steps_on_all_rows_are_told_without_epochs():
+    told = {"n_obs": 40, "epochs": 1, "steps_per_epoch": 3}
+    for batch_size, steps, line in [
+        (40, "2 on all rows", "kernel: running · step 2 of 3 · "),
+        (20, "2 in 1 epoch", "kernel: running · epoch 1 of 1 · step 2 of 3 · "),
+    ]:
+        run = begun(**told, batch_size=batch_size)
+        feed(run, [3.0, 2.0])
+        assert dict(run_facts(run))["steps"] == facts(run)["steps"] == steps
+        assert status_line(run).startswith(line)
+        assert meta(run)["has_all_rows_each_step"] == ("epoch" not in line)
 
 
 def test_a_run_of_chains_tells_its_draws():

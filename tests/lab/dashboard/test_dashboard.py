@@ -56,6 +56,7 @@ def test_first_frame_has_everything_and_comes_before_the_first_step(screen):
         "n_obs": 50,
         "batch_size": 10,
         "epochs": 2,
+        "has_all_rows_each_step": False,
         "scaled": "N / B = 5",
         "is_sampling": False,
     }
@@ -145,7 +146,7 @@ class TestClicks:
         run, _ = self.begin(screen, can_set_learning_rate=True)
         screen.click("learning_rate", 0.5)
         assert run.control.take_learning_rate() == 0.5
-        assert screen.answers == []
+        assert screen.answers == [{"kind": "taken"}]
 
     def test_what_is_asked_for_is_shown_until_the_run_gets_to_it(self, screen):
         run, dashboard = self.begin(screen, can_set_learning_rate=True)
@@ -208,6 +209,7 @@ class TestClicks:
         assert answer["why"].startswith("50 is 5,000 times the present rate of 0.01, and the run")
         screen.click("sure_learning_rate", 50.0)
         assert run.control.take_learning_rate() == 50.0
+        assert screen.answers[-1] == {"kind": "taken"}
         screen.click("learning_rate", 1e-30)
         assert run.control.requested_learning_rate is None
         assert "and the parameters would stand still. Press Enter" in screen.answers[-1]["why"]

@@ -315,6 +315,24 @@ class TestSameAsPython:
         ended = {**progress, "status": "completed", "epoch": 2, "words": "completed"}
         assert node("position", {}, ended, {}, None) == "epoch 2 · in 6.0 s · 1.0 s paused"
 
+    def test_steps_on_all_rows_are_counted_in_place_of_epochs(self, node):
+        running = {"status": "running", "words": "running", "epoch": 1, "step": 20, "eta_s": 30.0,
+                   "total_steps": 3_000}  # fmt: skip
+        for meta, place in [
+            ({"epochs": 1, "has_all_rows_each_step": True}, "step 20 of 3,000"),
+            ({"epochs": 1, "has_all_rows_each_step": False}, "epoch 1 of 1"),
+        ]:
+            assert node("position", meta, running, {}, None) == f"{place} · 30 s left"
+
+    def test_chains_that_have_ended_tell_their_draws_and_no_epoch(self, node):
+        ended = {"status": "stopped", "epoch": 1, "words": "stopped", "trained_s": 14.0,
+                 "prepared_s": 0.0, "paused_s": 0.0}  # fmt: skip
+        meta = {"is_sampling": True, "epochs": 1}
+        draws = {"draws": 10_704, "of": 300_000, "warming_up": False}
+        found = node("position", meta, ended, draws, None)
+        assert found == "draw 10,704 of 300,000 · in 14 s"
+        assert node("position", meta, ended, {}, None) == "in 14 s"
+
     def test_the_numbers_of_a_run_that_trains_are_all_of_its_last_report(self, node):
         progress = {"status": "running", "words": "running", "epoch": 2, "trained_s": 6.0,
                     "elapsed_s": 7.0, "eta_s": 30.0}  # fmt: skip

@@ -7,8 +7,10 @@ import threading
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord
 from aimz_lab.inference.run.events import Callbacks
 from aimz_lab.lab import environment
 from aimz_lab.lab.callbacks.history import History
@@ -34,10 +36,10 @@ def outputs(monkeypatch):
 class Watched:
     """A run on a widget view, with the messages to and from the widget."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, **info):
         self.sent = []
         self.view = WidgetView(interval_s=0.0)
-        self.run = begun(n_obs=10)
+        self.run = begun(**(info or {"n_obs": 10}))
         self.callbacks = Callbacks([LiveDashboard(view=self.view, share=1.0)], self.run)
         self.callbacks.emit("on_fit_begin")
         self.widget = self.view.widget
@@ -130,6 +132,17 @@ def test_at_the_end_the_picture_takes_the_widget_s_place(watched, outputs):
     # A page that was loaded again does not follow this update; it asks the widget.
     assert watched.widget.record["data"] == bundle
     assert watched.widget.loss == {}
+
+
+def test_the_head_above_the_record_of_chains_counts_their_draws(monkeypatch, outputs):
+    watched = Watched(monkeypatch, is_sampling=True)
+    watched.run.chains = ChainRecord(ChainPlan(1, 0, 9), {}, lambda *chosen: None)
+    watched.run.chains.extend({"n_steps": np.array([[7], [7]])}, 2)
+    feed(watched.run, [1.0, 1.0], n_steps=[7, 7])
+    watched.finish()
+    assert watched.widget.record
+    head = watched.widget.progress, watched.widget.sampling
+    assert [head[0]["status"], head[1]["draws"], head[1]["of"]] == ["completed", 2, 9]
 
 
 def test_a_cell_that_runs_gets_the_picture_as_a_new_output_if_its_outputs_were_cleared(

@@ -419,6 +419,33 @@ class TestParameters:
         assert (rows[1]["site"], rows[1]["kind"], rows[1]["unit"]) == ("b[1]", "scale", "relative")
         assert rows[1]["moved"] == pytest.approx(0.9)
 
+    def test_values_are_of_the_step_that_the_frame_names_and_have_moved(self):
+        class Later(_NotReady):
+            is_there, shape = False, (1,)
+
+            def is_ready(self):
+                return self.is_there
+
+            def __array__(self, *_, **__):
+                return np.array([7.0])
+
+        later = Later()
+        values = [{"w": np.array([5.0])}, {"w": later}, {"w": np.array([8.0])}, {}]
+        run = begun(get_params=self.moving(values))
+        panel = ParametersPanel()
+        panel.begin(run)
+        assert panel.frame(run) == {"rows": [], "step": 0, "note": "1 value."}
+        feed(run, [1.0] * 10)
+        assert panel.frame(run)["rows"] == []  # asks for the values of step 10
+        feed(run, [1.0] * 90)
+        later.is_there = True
+        frame = panel.frame(run)
+        assert (frame["step"], frame["rows"][0]["value"]) == (10, 7.0)
+        assert frame["rows"][0]["over_steps"] == 10
+        feed(run, [1.0] * 100)
+        frame = panel.frame(run)  # which were asked for with the last ones
+        assert (frame["step"], frame["rows"][0]["value"]) == (100, 8.0)
+
     def test_a_cholesky_factor_gives_the_scale_of_each_location(self):
         params = [
             {"auto_loc": np.array([0.0, 0.0]), "auto_scale_tril": np.array([[2.0, 0], [3, 4]])},
@@ -457,7 +484,8 @@ class TestParameters:
         panel.begin(run)
         frame = panel.frame(run)
         assert frame["note"] == "10,000 values; 2,000 of each array are followed."
-        assert len(frame["rows"]) == 6
+        feed(run, [1.0])
+        assert len(panel.frame(run)["rows"]) == 6
 
     def test_snapshots_stay_few(self):
         run = begun(get_params=lambda: {"w": np.array([float(run.step)])})

@@ -226,6 +226,8 @@ class View {
       this.received = performance.now() - 1000 * age; // a page that comes later has old frames
       this.setReachable(true);
     }
+    // From here on the frames say what the request waits for; the next one is drawn soon.
+    if (kind === "taken" && this.said === this.requested) this.said = "";
     if (kind === "refused") this.say(why);
     if (kind === "doubted") this.doubt(why);
   }
@@ -244,7 +246,8 @@ class View {
 
   send(kind, value = null) {
     this.model.send({ kind, value });
-    this.say(this.awaited(kind, kind.endsWith("learning_rate") ? value : null));
+    this.requested = this.awaited(kind, kind.endsWith("learning_rate") ? value : null);
+    this.say(this.requested);
   }
 
   enterRate(event) {

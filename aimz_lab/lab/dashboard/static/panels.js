@@ -166,19 +166,19 @@ function sideBySide({ seconds, passed: [before, since] }) {
     : `Some compiled side by side, or beside the steps: of ${duration(seconds)} of compiling, the run waited for ${duration(before + since)}.`);
 }
 
-/** The parameters of the guide that moved most. */
+/** The parameters of the guide that moved most, at the step of their values. */
 export const parametersPanel = () => panel("Parameters", false, (frame, { headline, extra, body }) => {
   const [first] = frame.rows;
-  const isStill = first && !first.over_steps;
-  setText(headline, isStill ? "followed from here on" : first ? `${first.site} (${first.kind}) moves most: ${moved(first)}` : frame.note);
+  const at = `step ${count(frame.step)}`;
+  setText(headline, first ? `${first.site} (${first.kind}) moves most: ${moved(first)}, at ${at}` : "followed from here on");
   extra.replaceChildren();
   body.replaceChildren(first
-    ? table("Parameters that moved most", ["parameter", "", "value", "moved", "path"],
+    ? table("Parameters that moved most", ["parameter", "", `value at ${at}`, "moved", "path"],
       frame.rows.map((r) => [codeName(r.site), r.kind, number(r.value), moved(r), spark(unpack(r.path))]))
     : "",
-  h("p", { class: "aimz-note" }, isStill ? frame.note : first
+  h("p", { class: "aimz-note" }, first
     ? `Moved over the last ${plural(first.over_steps, "step")}; a location in standard deviations of its posterior. ${frame.note}`
-    : ""));
+    : frame.note));
 });
 
 const MOST_SDS = 1000; // beyond, a scale of the guide is far too small, and the number tells nothing

@@ -21,8 +21,10 @@ function drawn(sampling) {
   return `${sampling.warming_up ? "warm-up" : "draw"} ${count(done)} of ${count(all)}`;
 }
 
+const reached = (what, at, of) => `${what} ${count(at)}${of ? ` of ${count(of)}` : ""}`;
+
 /**
- * Epoch or draws with the time left, or the time that a finished run took. Before the first step,
+ * Epoch, step or draws with the time left, or the time that a finished run took. Before the first step,
  * and while steps compile for a new learning rate, what is done, as the kernel told last.
  */
 export function position(meta, progress, sampling, preparing) {
@@ -30,8 +32,9 @@ export function position(meta, progress, sampling, preparing) {
     return preparing ?? `compiling the first step · ${duration(progress.prepared_s)}`;
   }
   if (preparing && progress.status === "running") return preparing;
-  const parts = [sampling?.of ? drawn(sampling)
-    : `epoch ${count(progress.epoch)}${meta.epochs ? ` of ${count(meta.epochs)}` : ""}`];
+  const parts = sampling?.of ? [drawn(sampling)] : meta.is_sampling ? []
+    : meta.has_all_rows_each_step ? [reached("step", progress.step, progress.total_steps)]
+      : [reached("epoch", progress.epoch, meta.epochs)];
   const { trained_s: trained, prepared_s: prepared, paused_s: paused } = progress;
   if (isOver(progress)) parts.push(...[`in ${duration(trained)}`, noTraining(prepared, paused)].filter(Boolean));
   else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(trained)}`);
