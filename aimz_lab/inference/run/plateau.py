@@ -52,7 +52,7 @@ class _Windows:
         sums, counts = _sums(losses, min(_BLOCKS, losses.shape[1]))
         return cls(_means(sums.sum(axis=1), counts.sum(axis=1)), _means(sums, counts))
 
-    def part(self, which: slice) -> Self:
+    def part(self, which: slice | np.ndarray) -> Self:
         """Some of the windows."""
         return type(self)(self.mean[which], self.blocks[which])
 
@@ -230,8 +230,9 @@ def rise_to_end(run: Run) -> Rise | None:
 
     Windows of about a 64th to an eighth of the steps are compared, in whole epochs: rows in a fixed
     order have a pattern, whose lowest part is no loss to return to. A rise counts if it is more
-    than four standard errors, as the lowest of many means is low by its noise, and a tenth of a
-    nat over all rows. Of several windows, the clearest rise is returned.
+    than four standard errors without the spikes, as the lowest of many means is low by its noise,
+    and a tenth of a nat over all rows with and without them. The means that are returned have all
+    steps. Of several windows, the clearest rise is returned.
 
     Args:
         run: A run that has ended.
@@ -246,16 +247,19 @@ def rise_to_end(run: Run) -> Rise | None:
         if number < min(_RISE_SHARES):
             continue
         start = len(losses) - number * window
-        means = _Windows.of(losses[start:].reshape(number, window)).without_spikes()
-        if not np.isfinite(means.mean[-1]):
+        windowed = _Windows.of(losses[start:].reshape(number, window))
+        if not np.isfinite(windowed.mean[-1]):
             continue
-        lowest = int(np.nanargmin(means.mean))
-        rise = float(means.mean[-1] - means.mean[lowest])
-        error = float(np.hypot(*_errors_of_mean(means.blocks[[lowest, -1]])))
-        if rise > _RISE_ERRORS * error and rise * rows > _LEAST_FALL:
+        lowest = int(np.nanargmin(windowed.mean))
+        both = windowed.part(np.array([lowest, -1]))
+        usual = both.without_spikes()
+        rise = float(usual.mean[1] - usual.mean[0])
+        error = float(np.hypot(*_errors_of_mean(usual.blocks)))
+        least = min(rise, float(both.mean[1] - both.mean[0])) * rows
+        if rise > _RISE_ERRORS * error and least > _LEAST_FALL:
             first = start + lowest * window + 1
-            both = float(means.mean[lowest]), float(means.mean[-1])
-            found.append((rise / error if error else np.inf, Rise(*both, first, window)))
+            clear = rise / error if error else np.inf
+            found.append((clear, Rise(*map(float, both.mean), first, window)))
     return max(found)[1] if found else None
 
 

@@ -156,6 +156,19 @@ def test_a_rise_to_the_end_is_found_with_its_means(rng):
     assert rise_to_end(ended(low)) is None
 
 
+def test_the_means_of_a_rise_are_those_of_the_steps_that_it_names(rng):
+    """A spike is no reason for a rise, but is in the mean of its steps."""
+    losses = np.where(np.arange(6_400) < 3_200, 2.0, 3.0) + 0.1 * rng.normal(size=6_400)
+    losses[[150, 550, 1_000, 1_500, 2_100, 2_500, 2_900, 6_300]] += 20
+    run = ended(losses)
+    rise = rise_to_end(run)
+    begin = rise.first - 1
+    assert rise.lowest == pytest.approx(run.losses[begin : begin + rise.window].mean())
+    assert rise.last == pytest.approx(run.losses[-rise.window :].mean())
+    losses[:3_200:20] += 60  # the means without the spikes rise, and those of all steps fall
+    assert rise_to_end(ended(losses)) is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_noise_is_seldom_taken_for_a_rise(rng, rho):
