@@ -121,6 +121,29 @@ def test_noise_at_the_end_is_seldom_taken_for_a_fall(rng):
     assert sum(fall_at_end(run) is not None for run in runs) <= 6
 
 
+def of_rows(rng, epochs, per_epoch, slope=0.0, noise=0.01):
+    """A loss whose noise is nearly all of its rows: shuffled, each once in an epoch."""
+    rows = [rng.permutation(np.linspace(-1, 1, per_epoch)) for _ in range(epochs)]
+    steps = np.arange(epochs * per_epoch)
+    return 50 - slope * steps + np.concatenate(rows) + noise * rng.normal(size=len(steps))
+
+
+@pytest.mark.parametrize("per_epoch", [8, 15, 30, 60, 200])
+def test_a_fall_of_whole_epochs_is_seen_beside_the_noise_of_their_rows(rng, per_epoch):
+    epochs = -(-1_500 // per_epoch) if per_epoch < 100 else 60
+    losses = of_rows(rng, epochs, per_epoch, slope=0.05 / per_epoch)
+    fall, steps = fall_at_end(ended(losses, steps_per_epoch=per_epoch))
+    assert fall == pytest.approx(0.05 / per_epoch * steps, rel=0.1)
+
+
+@pytest.mark.parametrize("per_epoch", [15, 30])
+@pytest.mark.parametrize("noise", [0.01, 1.0])
+def test_a_settled_loss_of_whole_epochs_is_seldom_taken_for_a_fall(rng, per_epoch, noise):
+    runs = (of_rows(rng, 1_500 // per_epoch, per_epoch, noise=noise) for _ in range(100))
+    found = [fall_at_end(ended(10 * losses, steps_per_epoch=per_epoch)) for losses in runs]
+    assert sum(one is not None for one in found) <= 4
+
+
 @pytest.mark.parametrize(
     "losses",
     [
