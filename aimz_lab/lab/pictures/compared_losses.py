@@ -95,7 +95,7 @@ def _draw_losses(axes: Axes, runs: Mapping[str, Run], names: Sequence[str]) -> N
         axes.plot(
             steps, line, color=ink.LINES[i % len(ink.LINES)],
             linewidth=1.8, dashes=dashes or (None, None), marker="o" if curve.total == 1 else "",
-            label=f" {name}{of[name]}",
+            label=f" {name}{of[name]}", zorder=2 + 1 / (1 + curve.total),  # the shorter, the nearer
         )  # fmt: skip
     per_row = all(run.info.n_obs for run in runs.values())
     view = common_view(list(curves.values()))

@@ -169,6 +169,7 @@ def test_on_an_axis_of_log_steps_a_longer_run_has_the_line_of_its_first_steps(rn
     axes = compare({"short": finished(losses[:1_000]), "long": finished(losses)}).figure().axes[0]
     assert axes.get_xlabel() == "step, log scale"
     short, long = (line.get_xydata() for line in axes.lines)
+    assert axes.lines[0].zorder > axes.lines[1].zorder  # which would hide it
     (last, end), together = short[-1], short[:-1]
     np.testing.assert_array_equal(together, long[: len(together)])
     assert len(together) > 300
