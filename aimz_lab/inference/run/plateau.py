@@ -3,8 +3,9 @@
 A minibatch loss is a noisy estimate. So both compare the means of windows of steps with the
 standard error of their difference. :class:`PlateauTest` follows the windows of a run: by it
 ``EarlyStopping`` stops, and ``diagnose`` says that the loss settled. :func:`fall_at_end` looks at
-the last tenth alone, with a stricter limit: by it the summary of a run and ``diagnose`` say that
-the loss still fell. :func:`rise_to_end` compares the end with the lowest window before it.
+the last tenth alone, with a stricter limit and whole epochs: by it the summary of a run and
+``diagnose`` say that the loss still fell. :func:`rise_to_end` compares the end with the lowest
+window before it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import stdtrit
 
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.smoothing import window_steps
@@ -22,6 +24,12 @@ _BLOCKS = 16
 
 # Student's t with 15 degrees of freedom, one-sided 5%.
 _QUANTILE = 1.753
+
+# Share of settled runs of independent noise whose end is taken for a fall, by one kind of blocks.
+_FALSE_FALLS = 0.005
+
+# Among fewer blocks, one that sticks out cannot be told from noise.
+_FEWEST_CUT = 12
 
 # Median absolute deviations of a normal distribution in three of its standard deviations.
 _REACH = 3 * 1.4826
@@ -47,12 +55,19 @@ class _Windows:
     blocks: np.ndarray
 
     @classmethod
-    def of(cls, losses: np.ndarray) -> Self:
-        """Summarize losses, shape ``(window, step)``."""
-        sums, counts = _sums(losses, min(_BLOCKS, losses.shape[1]))
+    def of(cls, losses: np.ndarray, unit: int = 1) -> Self:
+        """Summarize losses, shape ``(window, step)``.
+
+        Args:
+            losses: The windows.
+            unit: Steps that lie in one block together; they divide those of a window.
+        """
+        units = losses.shape[1] // unit
+        blocks = min(_BLOCKS, units)
+        sums, counts = _sums(losses, np.arange(blocks) * units // blocks * unit)
         return cls(_means(sums.sum(axis=1), counts.sum(axis=1)), _means(sums, counts))
 
-    def part(self, which: slice) -> Self:
+    def part(self, which: slice | np.ndarray) -> Self:
         """Some of the windows."""
         return type(self)(self.mean[which], self.blocks[which])
 
@@ -133,25 +148,56 @@ def _errors_of_finite(blocks: np.ndarray) -> np.ndarray:
     n = blocks.shape[1]
     if n < 2:
         return np.full(len(blocks), np.inf)
-    apart = blocks - (blocks.sum(axis=1) / n)[:, None]
+    return np.sqrt(_widened_squares(blocks - (blocks.sum(axis=1) / n)[:, None]) / (n - 1) / n)
+
+
+def _widened_squares(apart: np.ndarray) -> np.ndarray:
+    """Sums of squares of the rows, widened by the correlation of neighbours."""
     squares = np.einsum("ij,ij->i", apart, apart)
     products = np.einsum("ij,ij->i", apart[:, 1:], apart[:, :-1])
     ratio = np.divide(products, squares, out=np.zeros(len(squares)), where=squares > 0)
     correlation = np.minimum(np.maximum(ratio, 0.0), 0.9)
-    return np.sqrt(squares / (n - 1) / n * (1 + correlation) / (1 - correlation))
+    return squares * (1 + correlation) / (1 - correlation)
 
 
-def _sums(losses: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and numbers of the finite losses of each window in blocks of about equal length.
+def _fall_and_noise(blocks: np.ndarray) -> tuple[float, float]:
+    """Return the fall from the first half of blocks to the second, and what noise seldom exceeds.
+
+    The noise is what is left beside a straight line through the blocks: a steady fall is none. Of
+    several blocks, one that sticks out of the others along their line is a spike, and is cut to the
+    edge of these. Student's t allows for few blocks.
+
+    Args:
+        blocks: Means of blocks, shape ``(block,)``; values that are not finite are left out.
+    """
+    places = np.flatnonzero(np.isfinite(blocks))
+    values, n = blocks[places], len(places)
+    is_first = places < len(blocks) // 2
+    if min(is_first.sum(), n - is_first.sum()) < 2:
+        return 0.0, np.inf
+    if n >= _FEWEST_CUT:
+        # The median of the slopes between two blocks (Theil and Sen), which a spike hardly moves.
+        one, other = np.triu_indices(n, 1)
+        slope = np.median((values[other] - values[one]) / (places[other] - places[one]))
+        line = slope * places + np.median(values - slope * places)
+        reach = _REACH * np.median(np.abs(values - line))
+        values = line + np.clip(values - line, -reach, reach)
+    apart = values - np.polyval(np.polyfit(places, values, 1), places)
+    error = np.sqrt(_widened_squares(apart[None])[0] / (n - 2) * 4 / n)
+    fall = values[is_first].mean() - values[~is_first].mean()
+    return float(fall), float(-stdtrit(n - 2, _FALSE_FALLS) * error)
+
+
+def _sums(losses: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and numbers of the finite losses of each window in blocks.
 
     Args:
         losses: Shape ``(window, step)``.
-        blocks: Their number.
+        starts: First steps of the blocks, from 0.
 
     Returns:
         Both of a shape that broadcasts to ``(window, block)``.
     """
-    starts = np.arange(blocks) * losses.shape[1] // blocks
     sums = np.add.reduceat(losses, starts, axis=1)
     if np.isfinite(sums).all():
         return sums, np.diff(starts, append=losses.shape[1])[None]
@@ -189,8 +235,11 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
     The halves of the last tenth of the steps are compared, in whole windows: a loss that fell
     before them and then levelled off is at rest. A change of the learning rate shifts the loss, so
     that all these steps are of one rate, and not the first ones at it. A spike of the loss is no
-    level to fall from, and is cut off. A fall counts if it is more than three standard errors and
-    a tenth of a nat over all rows.
+    level to fall from, and is cut off.
+
+    A fall counts if it is more than independent noise makes in one of 200 runs, and a tenth of a
+    nat over all rows. The noise is that of blocks of steps or, if it is less, of whole epochs:
+    which rows a step has may be the most of it, and an epoch has them all.
 
     Args:
         run: A run that has ended.
@@ -203,10 +252,14 @@ def fall_at_end(run: Run) -> tuple[float, int] | None:
     if at_rate < 3 * half:
         return None  # too short: these are the first steps
     losses = run.losses[-2 * half :].astype(np.float64) / (run.info.n_obs or 1)
-    before, after = (_Windows.of(part[None]).without_spikes() for part in np.split(losses, 2))
-    (fall,), (error,) = _falls(before, after)  # over half of the steps
-    counts = fall > 3 * error and 2 * fall * (run.info.n_obs or 1) > _LEAST_FALL
-    return (2 * float(fall), 2 * half) if counts else None
+    per_epoch = run.info.steps_per_epoch or 1
+    is_whole = half % per_epoch == 0 and half >= 2 * per_epoch
+    for unit in (1, per_epoch) if is_whole else (1,):
+        blocks = _Windows.of(losses.reshape(2, half), unit).blocks.ravel()
+        fall, noise = _fall_and_noise(blocks)  # over half of the steps
+        if fall > noise and 2 * fall * (run.info.n_obs or 1) > _LEAST_FALL:
+            return 2 * fall, 2 * half
+    return None
 
 
 class Rise(NamedTuple):
@@ -230,8 +283,9 @@ def rise_to_end(run: Run) -> Rise | None:
 
     Windows of about a 64th to an eighth of the steps are compared, in whole epochs: rows in a fixed
     order have a pattern, whose lowest part is no loss to return to. A rise counts if it is more
-    than four standard errors, as the lowest of many means is low by its noise, and a tenth of a
-    nat over all rows. Of several windows, the clearest rise is returned.
+    than four standard errors without the spikes, as the lowest of many means is low by its noise,
+    and a tenth of a nat over all rows with and without them. The means that are returned have all
+    steps. Of several windows, the clearest rise is returned.
 
     Args:
         run: A run that has ended.
@@ -246,16 +300,19 @@ def rise_to_end(run: Run) -> Rise | None:
         if number < min(_RISE_SHARES):
             continue
         start = len(losses) - number * window
-        means = _Windows.of(losses[start:].reshape(number, window)).without_spikes()
-        if not np.isfinite(means.mean[-1]):
+        windowed = _Windows.of(losses[start:].reshape(number, window))
+        if not np.isfinite(windowed.mean[-1]):
             continue
-        lowest = int(np.nanargmin(means.mean))
-        rise = float(means.mean[-1] - means.mean[lowest])
-        error = float(np.hypot(*_errors_of_mean(means.blocks[[lowest, -1]])))
-        if rise > _RISE_ERRORS * error and rise * rows > _LEAST_FALL:
+        lowest = int(np.nanargmin(windowed.mean))
+        both = windowed.part(np.array([lowest, -1]))
+        usual = both.without_spikes()
+        rise = float(usual.mean[1] - usual.mean[0])
+        error = float(np.hypot(*_errors_of_mean(usual.blocks)))
+        least = min(rise, float(both.mean[1] - both.mean[0])) * rows
+        if rise > _RISE_ERRORS * error and least > _LEAST_FALL:
             first = start + lowest * window + 1
-            both = float(means.mean[lowest]), float(means.mean[-1])
-            found.append((rise / error if error else np.inf, Rise(*both, first, window)))
+            clear = rise / error if error else np.inf
+            found.append((clear, Rise(*map(float, both.mean), first, window)))
     return max(found)[1] if found else None
 
 

@@ -9,7 +9,7 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run_words import of_outcomes
 from aimz_lab.lab import formatting
 from aimz_lab.lab.pictures import ink
-from aimz_lab.lab.pictures.curves import curve_of
+from aimz_lab.lab.pictures.curves import curve_of, over_log_steps
 from aimz_lab.lab.pictures.step_axis import set_steps
 from aimz_lab.lab.pictures.vertical_view import common_view
 from aimz_lab.system.imports import late_import
@@ -82,14 +82,20 @@ def _draw_losses(axes: Axes, runs: Mapping[str, Run], names: Sequence[str]) -> N
     vertical = late_import("aimz_lab.lab.pictures.vertical_axis")
     axes.set_facecolor("none")
     curves = {name: curve_of(run, per_row=True, smooth=True) for name, run in runs.items()}
+    totals = [curve.total for curve in curves.values()]
+    log = bool(totals) and max(totals) > _FAR_LONGER * min(totals)
     of = dict(zip(runs, of_outcomes(list(runs.values())), strict=True))
     for name, curve in curves.items():
+        steps, line = curve.steps, curve.line
+        if log:
+            even = over_log_steps(runs[name], per_row=True)
+            steps, line = even.steps, even.values
         i = names.index(name)
         dashes = _DASHES[i // len(ink.LINES) % len(_DASHES)]
         axes.plot(
-            curve.steps, curve.line, color=ink.LINES[i % len(ink.LINES)],
+            steps, line, color=ink.LINES[i % len(ink.LINES)],
             linewidth=1.8, dashes=dashes or (None, None), marker="o" if curve.total == 1 else "",
-            label=f" {name}{of[name]}",
+            label=f" {name}{of[name]}", zorder=2 + 1 / (1 + curve.total),  # the shorter, the nearer
         )  # fmt: skip
     per_row = all(run.info.n_obs for run in runs.values())
     view = common_view(list(curves.values()))
@@ -97,8 +103,6 @@ def _draw_losses(axes: Axes, runs: Mapping[str, Run], names: Sequence[str]) -> N
     axes.yaxis.set_major_formatter(vertical.numbers())
     vertical.set_vertical(axes, view)
     vertical.say_what_is_unseen(axes)
-    totals = [curve.total for curve in curves.values()]
-    log = bool(totals) and max(totals) > _FAR_LONGER * min(totals)
     _dress(axes, "step, log scale" if log else "step", view.in_lines(unit))
     set_steps(axes, log=log)
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.inference.run.run_words import best_not_kept, of_outcomes, run_name, shown_best
+from aimz_lab.inference.run.smoothing import average_at
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.loss import MOST_CHANGES
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
@@ -18,6 +19,7 @@ from aimz_lab.lab.record import loss_trace
 from aimz_lab.lab.traces import Trace
 
 LOSS = "loss"
+_IN_A_DECADE = 256  # nearer to each other than a moving average is long: it hides no step
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,25 @@ def curve_of(
         _best(run, rows) if is_loss else None,
         tuple(run.rate_changes[-MOST_CHANGES:]),
     )
+
+
+def over_log_steps(run: Run, *, per_row: bool) -> Line:
+    """Return the smoothed loss of a run at steps that lie evenly on a logarithmic axis.
+
+    But for the last one, they are the same for all runs: two that took the same first steps have
+    the same line there, however long they are. Buckets of as many steps hide the start of a long
+    run on such an axis.
+
+    Args:
+        run: A run with one step at least.
+        per_row: Whether the loss is divided by the number of rows, if it is known.
+    """
+    decades = int(np.ceil(np.log10(run.step)))
+    even = np.rint(10 ** (np.arange(decades * _IN_A_DECADE + 1) / _IN_A_DECADE)).astype(np.int64)
+    steps = np.unique(np.append(even[even < run.step], run.step))
+    losses = run.losses
+    values = [average_at(losses, step, run.info.averaged_epoch) for step in steps.tolist()]
+    return Line(LOSS, steps, np.array(values, float) / (_rows(run) if per_row else 1))
 
 
 def _best(run: Run, rows: int) -> tuple[str, int, float] | None:

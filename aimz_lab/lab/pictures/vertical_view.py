@@ -14,6 +14,7 @@ from aimz_lab.lab.pictures.curves import LOSS, Curve, Line
 
 _WHOLE = 4.0  # times the height of the second half: a curve of that height is shown whole
 _CUT = 2.0  # of a curve that is far higher, so many times that height is shown
+_SHORT, _LONG = 0.01, 0.04  # of the steps: a start so short is a vertical line, one so long a curve
 _FALLS, _FELL = 5.0, 3.0  # a fall to the end is that much higher in the half than in the quarter
 _OTHERS = 3.0  # other runs may make the axis this much longer
 _ROOM, _LOG_ROOM = 0.06, 0.04
@@ -82,8 +83,9 @@ def vertical_view(
 ) -> VerticalView:
     """Choose the vertical axis of a curve.
 
-    A start far above the rest is cut off. Where the curve falls by orders of magnitude to its end,
-    or does not move at the end, the axis is a logarithmic one of the distance to the lowest value.
+    A start far above the rest is cut off, and the sooner, the less of the width it takes. Where the
+    curve falls by orders of magnitude to its end, or does not move at the end, the axis is a
+    logarithmic one of the distance to the lowest value.
 
     The ends follow the data without a jump, and the kind of axis has two thresholds: a live picture
     does not turn over for a little noise.
@@ -105,13 +107,15 @@ def vertical_view(
     top = highest
     if not whole and half and end and len(shown.steps) >= _FEW_STEPS:
         height, full = half.usual - every.low, highest - every.low
-        if full > _WHOLE * height:
+        higher = np.mean(shown.line > every.low + _CUT * height)
+        most = np.interp(higher, [_SHORT, _LONG], [_CUT, _WHOLE])
+        if full > most * height:
             flat = _FLAT * max(abs(every.low), abs(half.usual))
             falls = _FELL if was_log else _FALLS
             if height <= flat or height > falls * (end.usual - every.low):
                 return _log_view(shown, every, highest)
             # From the whole to a cut without a jump.
-            top = every.low + max(2 * _WHOLE * height - full, _CUT * height)
+            top = every.low + max(2 * most * height - full, _CUT * height)
     above = highest if top < highest else None
     return linear_view(*_nearby(shown.others, every.low, top), above=above)
 

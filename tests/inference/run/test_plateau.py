@@ -121,6 +121,29 @@ def test_noise_at_the_end_is_seldom_taken_for_a_fall(rng):
     assert sum(fall_at_end(run) is not None for run in runs) <= 6
 
 
+def of_rows(rng, epochs, per_epoch, slope=0.0, noise=0.01):
+    """A loss whose noise is nearly all of its rows: shuffled, each once in an epoch."""
+    rows = [rng.permutation(np.linspace(-1, 1, per_epoch)) for _ in range(epochs)]
+    steps = np.arange(epochs * per_epoch)
+    return 50 - slope * steps + np.concatenate(rows) + noise * rng.normal(size=len(steps))
+
+
+@pytest.mark.parametrize("per_epoch", [8, 15, 30, 60, 200])
+def test_a_fall_of_whole_epochs_is_seen_beside_the_noise_of_their_rows(rng, per_epoch):
+    epochs = -(-1_500 // per_epoch) if per_epoch < 100 else 60
+    losses = of_rows(rng, epochs, per_epoch, slope=0.05 / per_epoch)
+    fall, steps = fall_at_end(ended(losses, steps_per_epoch=per_epoch))
+    assert fall == pytest.approx(0.05 / per_epoch * steps, rel=0.1)
+
+
+@pytest.mark.parametrize("per_epoch", [15, 30])
+@pytest.mark.parametrize("noise", [0.01, 1.0])
+def test_a_settled_loss_of_whole_epochs_is_seldom_taken_for_a_fall(rng, per_epoch, noise):
+    runs = (of_rows(rng, 1_500 // per_epoch, per_epoch, noise=noise) for _ in range(100))
+    found = [fall_at_end(ended(10 * losses, steps_per_epoch=per_epoch)) for losses in runs]
+    assert sum(one is not None for one in found) <= 4
+
+
 @pytest.mark.parametrize(
     "losses",
     [
@@ -154,6 +177,19 @@ def test_a_rise_to_the_end_is_found_with_its_means(rng):
     assert (rise.lowest, rise.last) == pytest.approx((2, 3), abs=0.1)
     assert 256 < rise.first < rise.first + rise.window <= 897
     assert rise_to_end(ended(low)) is None
+
+
+def test_the_means_of_a_rise_are_those_of_the_steps_that_it_names(rng):
+    """A spike is no reason for a rise, but is in the mean of its steps."""
+    losses = np.where(np.arange(6_400) < 3_200, 2.0, 3.0) + 0.1 * rng.normal(size=6_400)
+    losses[[150, 550, 1_000, 1_500, 2_100, 2_500, 2_900, 6_300]] += 20
+    run = ended(losses)
+    rise = rise_to_end(run)
+    begin = rise.first - 1
+    assert rise.lowest == pytest.approx(run.losses[begin : begin + rise.window].mean())
+    assert rise.last == pytest.approx(run.losses[-rise.window :].mean())
+    losses[:3_200:20] += 60  # the means without the spikes rise, and those of all steps fall
+    assert rise_to_end(ended(losses)) is None
 
 
 @pytest.mark.slow

@@ -162,6 +162,22 @@ def test_a_far_shorter_run_is_seen_beside_a_long_one():
     assert compare(short, RUN).figure().axes[0].get_xlabel() == "step"
 
 
+def test_on_an_axis_of_log_steps_a_longer_run_has_the_line_of_its_first_steps(rng):
+    """Its start fills a part of its first buckets, and half of the picture."""
+    losses = 80 + 4_000 * np.exp(-np.arange(60_000) / 100) + rng.normal(size=60_000)
+    losses[41_234] += 4e5
+    axes = compare({"short": finished(losses[:1_000]), "long": finished(losses)}).figure().axes[0]
+    assert axes.get_xlabel() == "step, log scale"
+    short, long = (line.get_xydata() for line in axes.lines)
+    assert axes.lines[0].zorder > axes.lines[1].zorder  # which would hide it
+    (last, end), together = short[-1], short[:-1]
+    np.testing.assert_array_equal(together, long[: len(together)])
+    assert len(together) > 300
+    assert (last, long[-1, 0]) == (1_000, 60_000)
+    assert end == pytest.approx(losses[875:1_000].mean() / 10)
+    assert long[(long[:, 0] > 41_234) & (long[:, 0] < 42_000), 1].max() > 30  # no step is hidden
+
+
 def test_a_fall_in_the_midst_is_no_start_that_may_be_cut_off(rng):
     """As of a rate that is lowered after a quarter of the steps."""
     plateaus = np.where(np.arange(4_000) < 1_100, 8.33, 8.20) + rng.normal(size=4_000) * 0.02

@@ -35,6 +35,7 @@ LOSSES = {
     "far and negative": FALL - 3.1 + NOISE,
     "falling": 4e5 * np.exp(-STEPS / 300) + 1.1 + 0.1 * NOISE,
     "exact": FALL + 1.1,
+    "short start": 1.1 + NOISE + 1.2 * (STEPS < 60),
     "spike": 1.1 + NOISE + 1e6 * (STEPS == 3000),
     "blown up": 1.1 + NOISE + 1e6 * np.exp((STEPS - N) / 2),
     "level": np.full(N, 2.0),
@@ -45,7 +46,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("name", ["far", "far and negative", "spike", "blown up"])
+@pytest.mark.parametrize("name", ["far", "far and negative", "spike", "blown up", "short start"])
 def test_what_lies_far_above_is_cut_off_and_said(name):
     values = LOSSES[name]
     view = vertical_view(curve(values))
@@ -142,6 +143,18 @@ def test_the_view_of_a_long_run_does_not_turn_over_as_it_goes_on():
     assert {kind for kind, _ in seen} == {"linear"}
     highs = [high for _, high in seen]
     assert max(highs) < 1.5 * min(highs)
+
+
+def test_the_end_of_a_run_has_its_part_of_the_picture_however_long_it_is():
+    """The more steps share a bucket, the farther apart its extremes, and the fall is a line."""
+    n = 300_000
+    noise = 0.09 * np.random.default_rng(1).normal(size=n)
+    losses = 7.75 + 2.7 * np.exp(-((np.arange(n) / 300) ** 2)) + noise
+    for until in np.geomspace(20_000, n, 9).astype(int):
+        view = vertical_view(curve(losses[:until]))
+        assert view.kind == "linear"
+        assert view.high < 7.75 + 1.6  # the shade of each step goes up to 8.15
+        assert view.above == pytest.approx(losses.max())
 
 
 def test_an_axis_that_the_data_chose_stays_until_they_are_clearly_otherwise():

@@ -4,6 +4,7 @@ import { extent, number, quantile } from "./math.js";
 
 const WHOLE = 4; // times the height of the second half: a curve of that height is shown whole
 const CUT = 2; // of a curve that is far higher, so many times that height is shown
+const [SHORT, LONG] = [0.01, 0.04]; // of the steps: a start so short is a vertical line, one so long a curve
 const FALLS = 5; // a fall to the end is that much higher in the half than in the quarter
 const FELL = 3; // the same, once the axis is logarithmic for it
 const OTHERS = 3; // previous runs may make the axis this much longer
@@ -40,8 +41,9 @@ function nearby(lines, low, high) {
 /**
  * Choose the vertical axis of a curve.
  *
- * A start far above the rest is cut off; where the curve falls by orders of magnitude to its end,
- * or does not move at the end, the axis is a logarithmic one of the distance to the lowest value.
+ * A start far above the rest is cut off, and the sooner, the less of the width it takes. Where the
+ * curve falls by orders of magnitude to its end, or does not move at the end, the axis is a
+ * logarithmic one of the distance to the lowest value.
  * The ends follow the data without a jump, and the kind of axis has two thresholds: the picture does
  * not turn over for a little noise.
  * @param shown steps, mean, low, high, smoothed or null, validation or null, previous, curve.
@@ -63,11 +65,14 @@ export function verticalView(shown, { log, whole, wasLog }) {
   let top = highest;
   if (!whole && half && end && shown.steps.length >= FEW_STEPS) {
     const [height, full] = [half.usual - all.low, highest - all.low];
-    if (full > WHOLE * height) {
+    const line = shown.smoothed ?? shown.mean;
+    const higher = line.filter((value) => value > all.low + CUT * height).length / line.length;
+    const most = CUT + (WHOLE - CUT) * Math.min(Math.max((higher - SHORT) / (LONG - SHORT), 0), 1);
+    if (full > most * height) {
       const flat = FLAT * Math.max(Math.abs(all.low), Math.abs(half.usual));
       const falls = wasLog ? FELL : FALLS;
       if (height <= flat || height > falls * (end.usual - all.low)) return logView(shown, all, highest);
-      top = all.low + Math.max(2 * WHOLE * height - full, CUT * height); // from the whole to a cut without a jump
+      top = all.low + Math.max(2 * most * height - full, CUT * height); // from the whole to a cut without a jump
     }
   }
   const above = top < highest ? highest : null;
