@@ -3078,11 +3078,11 @@ class ImpactModel:
         expected: Expected = None,
     ) -> list[xr.DataTree]:
         """Compute the summaries of scenarios with one key, one after the other."""
-        self._check_scenarios(calls, moment)
         requests = [
             self._scenario({**call, "rng_key": key, "reduce": reduce}, moment)
             for call, reduce in zip(calls, reduces, strict=True)
         ]
+        requests = self._predictor.comparable(requests)
         check_same_kept([request.kept_rows for request in requests])
         reduces = [
             among_kept(reduce, one.kept_rows, call["X"])
@@ -3098,12 +3098,22 @@ class ImpactModel:
         return trees
 
     def _check_scenarios(self, calls: Iterable[CallArguments], moment: Moment) -> None:
-        """Refuse scenarios that hold an observed site that they change."""
-        known = self._trained.spec
-        if known is None or known.other_outcomes:
-            key = jax.random.key(0)  # nothing is drawn
-            calls = [{**_without_how(call), "rng_key": key} for call in calls]
-            self._predictor.check_scenarios([self._scenario(call, moment) for call in calls])
+        """Refuse scenarios, computed apart, that hold a site that they change.
+
+        Raises:
+            ArgumentError: If they hold an observed site, or are to draw a latent one anew.
+            SiteError: If the posterior holds draws of one.
+        """
+        key = jax.random.key(0)  # nothing is drawn
+        calls = [{**_without_how(call), "rng_key": key} for call in calls]
+        requests = [self._scenario(call, moment) for call in calls]
+        checked = self._predictor.comparable(requests)
+        if any(one is not other for one, other in zip(checked, requests, strict=True)):
+            msg = (
+                "held='redraw' needs both scenarios in one call: pass args_baseline= and "
+                "args_intervention= with the same options, and no on_batch."
+            )
+            raise ArgumentError(msg)
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""

@@ -14,13 +14,13 @@ from jaxtyping import Shaped
 
 from aimz_lab.kernel.arguments import check_given_once
 from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.forecast import check_call_fits
-from aimz_lab.predictive.held_outcomes import check_held_outcomes
 from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import (
     Plan,
@@ -50,6 +50,13 @@ from aimz_lab.predictive.results.tree import (
     other_sizes,
     reduced_groups,
     result_groups,
+)
+from aimz_lab.predictive.scenario_sites import (
+    Compared,
+    may_hold_sites,
+    sites_to_draw_anew,
+    with_traced_numbers,
+    without_draws,
 )
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.preparing import doing, preparing_line
@@ -171,33 +178,44 @@ class Predictor:
         named = replace(intervention, attrs={**intervention.attrs, **named})
         return self._tree("values", baseline, named)
 
-    def check_scenarios(self, requests: Sequence[Request]) -> None:
+    def comparable(self, requests: Sequence[Request]) -> list[Request]:
         """Check scenarios that are computed one after the other, as :meth:`effect` does.
 
         Args:
-            requests: The scenarios; those whose rows are read once are left out.
+            requests: The scenarios; rows that can be read only once are not looked at.
+
+        Returns:
+            The scenarios; under ``held="redraw"`` without the draws that do not know of what they
+            differ in.
 
         Raises:
             ArgumentError: If they hold an observed site that they change.
+            SiteError: If the posterior holds draws of a site that they change.
         """
-        requests = [one for one in requests if isinstance(one.rows, Mapping)]
+        if len(requests) < 2 or not all(map(_can_be_read_again, requests)):
+            return [*requests]
         rows = [Rows(one.rows, one.fields) for one in requests]
-        if len(requests) > 1:
-            with explained(requests[0].kernel, output=requests[0].output):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # they come when each is computed
-                    plans = self._plans(requests, rows, "values")
-                self._check_held(requests, rows, plans)
+        with explained(requests[0].kernel, output=requests[0].output), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when each is computed
+            plans = self._plans(requests, rows, "values")
+            names = self._to_draw_anew(requests, rows, plans)
+        return [without_draws(one, names) for one in requests]
 
-    def _check_held(
+    def _to_draw_anew(
         self, requests: Sequence[Request], rows: Sequence[Rows], plans: Sequence[Plan]
-    ) -> None:
-        for request, each, plan in zip(requests, rows, plans, strict=True):
-            if plan.spec.other_outcomes:
-                graph = site_graph(request, each, plan.spec, self._programs.remembered)
-                wanted = {name for one in plans for name in one.row_axes}
-                check_held_outcomes(requests, rows, [one.spec for one in plans], wanted, graph)
-                return
+    ) -> set[str]:
+        has_shared = any(one.shared or one.static for one in requests)
+        if not any(may_hold_sites(plan.spec, has_shared=has_shared) for plan in plans):
+            return set()
+        specs = [plan.spec for plan in plans]
+        scenarios = [*map(Compared, requests, rows, specs)]
+        wanted = {name for plan in plans for name in plan.row_axes}
+
+        def graph_of(one: Compared) -> SiteGraph:
+            traced = with_traced_numbers(one)
+            return site_graph(traced.request, one.rows, one.spec, self._programs.remembered)
+
+        return sites_to_draw_anew(scenarios, wanted, graph_of)
 
     def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
         if requests[-1].reduce is not None:
@@ -228,8 +246,9 @@ class Predictor:
         if quantity == "log_likelihood" and plans[0].spec.is_imputed:
             requests = (observes_entries(requests[0], plans[0], self._programs.remembered),)
             plans = self._plans(requests, rows, quantity)
-        if len(requests) > 1:
-            self._check_held(requests, rows, plans)
+        if len(requests) > 1 and (anew := self._to_draw_anew(requests, rows, plans)):
+            requests = [without_draws(one, anew) for one in requests]
+            plans = self._plans(requests, rows, quantity)
         plans = agreeing_plans(plans)
         if plans[0].axis == "obs":
             try:
@@ -360,6 +379,10 @@ class Predictor:
             site: _stacked(averages_before[site], averages)
             for site, averages in averages_after.items()
         }
+
+
+def _can_be_read_again(request: Request) -> bool:
+    return isinstance(request.rows, Mapping) or request.rows.reiterable
 
 
 def _is_of_averages(scenarios: Sequence[Scenario], reducers: Mapping[str, Reducer]) -> bool:

@@ -1,0 +1,291 @@
+"""Refuse scenarios that hold a site as it was although what they differ in changes it.
+
+A site between treatment and outcome, a mediator, carries part of an effect. Where its data is
+passed with each scenario, or the posterior holds its draws, it is the same in all of them, and
+their contrast lacks that part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aimz_lab.errors import ArgumentError, SiteError
+from aimz_lab.kernel.argument_reach import sites_depending_on
+from aimz_lab.kernel.site_graph import SiteGraph
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.predictive.blocks import Rows
+from aimz_lab.predictive.request import Request
+
+
+class Compared(NamedTuple):
+    """One of several scenarios.
+
+    Attributes:
+        request: The call.
+        rows: Its rows; of those that are read once, any argument may differ.
+        spec: The kernel's structure in this call.
+    """
+
+    request: Request
+    rows: Rows
+    spec: KernelSpec
+
+
+GraphOf = Callable[[Compared], SiteGraph]
+"""Returns which sites of a scenario are computed from which."""
+
+
+def may_hold_sites(spec: KernelSpec, *, has_shared: bool) -> bool:
+    """Whether scenarios can hold a site that they change; else there is nothing to look for.
+
+    Args:
+        spec: The kernel's structure.
+        has_shared: Whether the kernel takes shared arguments, from which a latent site without rows
+            may be drawn, such as the level of a group.
+    """
+    by_row = any(spec.sites[name].row_axes for name in spec.latent_sites)
+    return bool(spec.other_outcomes or by_row or (has_shared and spec.latent_sites))
+
+
+def sites_to_draw_anew(
+    scenarios: Sequence[Compared], wanted: Collection[str], graph_of: GraphOf
+) -> set[str]:
+    """Return the latent sites whose posterior draws do not know what the scenarios differ in.
+
+    Args:
+        scenarios: The scenarios.
+        wanted: The sites to return.
+        graph_of: Returns which sites are computed from which.
+
+    Returns:
+        Under ``held="redraw"``, these sites; otherwise none.
+
+    Raises:
+        ArgumentError: If an observed site depends on what the scenarios differ in, and a wanted
+            site on it.
+        SiteError: If a latent site with draws does, under ``held="refuse"``.
+    """
+    requests = [one.request for one in scenarios]
+    set_here = {name for one in requests for name in (*one.intervention, *one.condition)}
+    held = {name: one for one in scenarios for name in one.spec.other_outcomes}
+    latents = {
+        name: one
+        for one in scenarios
+        for name in one.spec.latent_sites
+        if name in (one.request.draws or {}) and one.request.held != "keep"
+    }
+    differ = _differences(scenarios)
+    found = set()
+    for name, one in {**held, **latents}.items():
+        if name in set_here or not differ:
+            continue
+        links = _links(one, graph_of(one), set_here)
+        if name in held:
+            own = links.arguments_of(name)
+            if own and own <= differ.chosen:
+                continue
+            causes = links.causes(name, differ.names - own, differ.untraced)
+        else:
+            has_rows = bool(one.spec.sites[name].row_axes)
+            names = differ.names if has_rows else differ.names - {*one.rows.template}
+            own = set()
+            causes = links.causes(name, names, differ.untraced if has_rows else frozenset())
+        if not causes or links.reached(name, own).isdisjoint(wanted):
+            continue
+        if name in held:
+            _refuse_data(name, own, causes)
+        if one.request.held == "refuse":
+            _refuse_draws(name, causes)
+        found.add(name)
+    return found
+
+
+def without_draws(request: Request, names: Collection[str]) -> Request:
+    """Return a request that draws some sites from the kernel, in place of the posterior's draws.
+
+    Args:
+        request: The call.
+        names: The sites.
+    """
+    if not names or request.draws is None:
+        return request
+    draws = {name: values for name, values in request.draws.items() if name not in names}
+    return replace(request, draws=draws, num_draws=request.n_draws)
+
+
+class _Differences(NamedTuple):
+    """What scenarios differ in.
+
+    Attributes:
+        names: Arguments, and sites with a value of their own.
+        untraced: Those of the arguments that no program follows, such as texts.
+        chosen: Arguments that all scenarios have, and that are known to differ.
+    """
+
+    names: frozenset[str]
+    untraced: frozenset[str]
+    chosen: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+
+def _differences(scenarios: Sequence[Compared]) -> _Differences:
+    requests = [one.request for one in scenarios]
+    streamed = {n for one in scenarios if one.rows.streams for n in one.rows.template}
+    given = [
+        {
+            **({} if one.rows.streams else one.request.rows),
+            **one.request.shared,
+            **one.request.static,
+        }
+        for one in scenarios
+    ]
+    changed = _changed(given) | streamed
+    moved = _changed([{**one.intervention, **one.condition} for one in requests])
+    untraced = {n for one in requests for n, value in one.static.items() if not _is_number(value)}
+    in_all = set.intersection(*map(set, given))
+    return _Differences(
+        frozenset(changed | moved),
+        frozenset(untraced & changed),
+        frozenset(changed & in_all),
+    )
+
+
+def _changed(given: Sequence[Mapping[str, Any]]) -> set[str]:
+    names = {name for one in given for name in one}
+    return {name for name in names if not _same([one.get(name) for one in given])}
+
+
+def _same(values: Sequence[Any]) -> bool:
+    """Whether trees of arrays are equal, entry by entry."""
+    (first, structure), *others = map(jax.tree.flatten, values)
+    return all(its == structure and all(map(_are_equal, one, first)) for one, its in others)
+
+
+def _are_equal(one: Any, two: Any) -> bool:
+    return one is two or np.array_equal(one, two)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (bool, int, float, np.number))
+
+
+def with_traced_numbers(one: Compared) -> Compared:
+    """Return a scenario whose plain numbers are arrays, so that a program shows what they reach.
+
+    Args:
+        one: The scenario.
+    """
+    numbers = {name: np.asarray(v) for name, v in one.request.static.items() if _is_number(v)}
+    static = {name: v for name, v in one.request.static.items() if name not in numbers}
+    shared = {**one.request.shared, **numbers}
+    return one._replace(request=replace(one.request, shared=shared, static=static))
+
+
+class _Links(NamedTuple):
+    """What sites and arguments lead to.
+
+    Attributes:
+        graph: Which sites are computed from which.
+        observers: For each argument, the observed sites whose data follows from it.
+        cut: Sites that have values of their own.
+    """
+
+    graph: SiteGraph
+    observers: Mapping[str, set[str]]
+    cut: set[str]
+
+    def arguments_of(self, site: str) -> frozenset[str]:
+        """Return the arguments that the data of an observed site follows from."""
+        return frozenset(name for name, sites in self.observers.items() if site in sites)
+
+    def causes(self, site: str, names: Iterable[str], untraced: Collection[str]) -> list[str]:
+        """Return those of some arguments and sites that a site depends on."""
+        if not self.graph.is_proven:
+            return sorted(names)
+        return [one for one in sorted(names) if one in untraced or site in self._changed_by(one)]
+
+    def _changed_by(self, name: str) -> set[str]:
+        """Sites that change with an argument, or with a site that is set."""
+        readers = {site for site, its in self.graph.reads.items() if name in its}
+        found = readers.union(*map(self._below, readers))
+        for site in (name, *self.observers.get(name, ())):
+            found |= self._below(site)
+        return found
+
+    def _below(self, site: str) -> set[str]:
+        return self.graph.reached_from(site, self.cut)
+
+    def reached(self, site: str, arguments: Collection[str]) -> set[str]:
+        """Sites that change with a site, or read its data beside it."""
+        readers = {
+            name
+            for name, its in self.graph.reads.items()
+            if name != site and not its.isdisjoint(arguments)
+        }
+        return {site, *readers}.union(*map(self._below, (site, *readers)))
+
+
+def _links(one: Compared, graph: SiteGraph, set_here: set[str]) -> _Links:
+    observers: dict[str, set[str]] = {}
+    sites = [one.spec.sites[name] for name in one.spec.of_kind("observed")]
+    for site in sites:
+        if site.argument is not None:
+            observers.setdefault(site.argument, set()).add(site.name)
+    unclear = {site.name for site in sites if site.argument is None}
+    if unclear:
+        for name, follow in _followers(one):
+            if follow & unclear:
+                observers.setdefault(name, set()).update(follow & unclear)
+    return _Links(graph, observers, set_here)
+
+
+def _followers(one: Compared) -> Iterable[tuple[str, frozenset[str]]]:
+    """Yield each per-row argument with the sites whose value follows from it."""
+    for name in one.rows.template:
+        try:
+            found = sites_depending_on(
+                one.request.kernel,
+                one.spec,
+                name,
+                rows=one.rows.template,
+                shared=one.request.shared,
+                static=one.request.static,
+            ).values
+        except Exception:  # noqa: BLE001  it cannot be traced, so that any may follow
+            found = frozenset(one.spec.sites)
+        yield name, found
+
+
+def _differ(causes: Sequence[str], site: str) -> str:
+    verbs = ("differs", "changes") if len(causes) == 1 else ("differ", "change")
+    names = ", ".join(map(repr, causes))
+    return f"{names} {verbs[0]} between the scenarios and {verbs[1]} site {site!r}"
+
+
+def _refuse_data(site: str, arguments: Collection[str], causes: Sequence[str]) -> None:
+    names = ", ".join(map(repr, sorted(arguments)))
+    msg = (
+        f"{_differ(causes, site)}, which they hold at its data{', ' * bool(names)}{names}: the "
+        f"effect that goes through {site!r} would be missing. For the whole effect, leave "
+        f"{names or 'that data'} out of all scenarios (of a table, its column); {site!r} is then "
+        f"drawn. For the part that does not go through {site!r}, pass "
+        f"intervention={{{site!r}: ...}} in all of them."
+    )
+    raise ArgumentError(msg)
+
+
+def _refuse_draws(site: str, causes: Sequence[str]) -> None:
+    msg = (
+        f"{_differ(causes, site)}, of which the posterior holds draws that do not know of it: the "
+        f"effect that goes through {site!r} would be missing. Pass held='redraw' with each "
+        f"scenario to draw {site!r} from the kernel, for the whole effect; or held='keep' to keep "
+        "the draws, for the part that does not go through it."
+    )
+    raise SiteError(msg)
