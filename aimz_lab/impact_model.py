@@ -25,7 +25,7 @@ from aimz_lab.data.checks import check_padding, check_positive_int
 from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.memory import memory_explained
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
-from aimz_lab.effects.contrasts import check_same_scale, contrast_trees
+from aimz_lab.effects.contrasts import check_same_scale, contrast_trees, warn_of_observed
 from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
@@ -973,6 +973,8 @@ class ImpactModel:
             held: What to do with posterior draws of sites that depend on a site in ``intervention``
                 or ``condition``, as these draws were made without its value: ``"refuse"`` the call,
                 ``"redraw"`` these sites from the kernel under the value, or ``"keep"`` the draws.
+                In the scenarios of an effect, a sweep or a decision, also of sites that depend on
+                an argument in which these differ: values by row, or of a group.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. The default
                 is ``posterior_predictive``; with a table, only if all of its rows are training
@@ -1646,7 +1648,8 @@ class ImpactModel:
         The attribute ``drawn`` names all sites with such noise, and
         :func:`aimz_lab.summarize_effect` says so. An observed site whose values are given comes
         back as given. Scenarios must not hold one that they change: without its argument, or the
-        column of its table, it is drawn, and the effect is the whole one.
+        column of its table, it is drawn, and the effect is the whole one. For posterior draws of a
+        latent site that they change, ``held=`` of :meth:`predict` says what to do.
 
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
@@ -1678,6 +1681,7 @@ class ImpactModel:
                 no tree; if the scenarios differ in ``reduce``, or in the scale of the output; or if
                 a column does not exist, or differs between them; or if they hold an observed site
                 that they change, so that part of the effect would be missing.
+            SiteError: If the posterior holds draws of a latent site that they change.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently; if groups
                 or weights do not fit the rows; or if the contrast is not defined, such as a ratio
@@ -1750,6 +1754,8 @@ class ImpactModel:
             predict = self.predict_on_batch
         with self._keys.on_demand() as new_key, one_moment(self, moment):
             both = computed_scenarios(predict, outputs, args, new_key)
+            if computed:
+                warn_of_observed(*both)
             return as_effect(contrast_trees(*both, kind))
 
     def sweep(
@@ -1797,6 +1803,7 @@ class ImpactModel:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If the name is not known or not clear, or a value is not allowed; or if
                 an observed site that it changes is held at its data.
+            SiteError: If the posterior holds draws of a latent site that it changes.
             CallError: If arguments do not fit :meth:`predict`.
             DataError: If the data, groups or weights do not fit together.
 
@@ -1876,6 +1883,7 @@ class ImpactModel:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or a name is not known; or if an observed site
                 that the actions change is held at its data.
+            SiteError: If the posterior holds draws of a latent site that they change.
             CallError: If there are fewer than two actions, or their arguments do not fit.
             DataError: If costs or benefits do not fit the rows, or the budget is less than the
                 cheapest actions cost.
@@ -1918,8 +1926,7 @@ class ImpactModel:
 
         Returns:
             A report, green, amber or red, with a table of the columns, and which rows are outside.
-            If the model has a table, the columns are those of its formulas, without those of
-            outcomes.
+            If the model has a table, the columns are those of its formulas, without the outcome's.
             Rows that ``TableSpec(missing="drop")`` leaves out are not compared, and count as
             inside.
 
@@ -1932,9 +1939,7 @@ class ImpactModel:
             >>> report.ok, bool(report.outside.all())
             (False, True)
         """
-        used = None
-        if (table := self._table) is not None:
-            used = table.input_columns(without=table.drawn_arguments(self._trained.spec))
+        used = None if self._table is None else self._table.input_columns()
         with self._line("overlap"):
             doing("comparing the rows")
             sides = []
@@ -3107,8 +3112,7 @@ class ImpactModel:
         key = jax.random.key(0)  # nothing is drawn
         calls = [{**_without_how(call), "rng_key": key} for call in calls]
         requests = [self._scenario(call, moment) for call in calls]
-        checked = self._predictor.comparable(requests)
-        if any(one is not other for one, other in zip(checked, requests, strict=True)):
+        if any(one.anew for one in self._predictor.comparable(requests)):
             msg = (
                 "held='redraw' needs both scenarios in one call: pass args_baseline= and "
                 "args_intervention= with the same options, and no on_batch."

@@ -93,8 +93,13 @@ class AxisLabels(NamedTuple):
 
 def _are_numbers(one: AxisLabels, other: AxisLabels) -> bool:
     """Whether both are unnamed numbers, as two parts of a table have them."""
-    kinds = {one.labels.dtype.kind, other.labels.dtype.kind}
-    return not (one.names or other.names) and kinds <= {*"iu"}
+    return not (one.names or other.names) and all(_holds_numbers(a.labels) for a in (one, other))
+
+
+def _holds_numbers(labels: Shaped[np.ndarray, " entry"]) -> bool:
+    if labels.dtype.kind == "O":
+        return all(isinstance(label, (int, float)) for label in labels)
+    return labels.dtype.kind in "iuf"
 
 
 def axis_labels(value: Any) -> tuple[AxisLabels | None, ...]:

@@ -16,6 +16,7 @@ from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
 from aimz_lab.predictive.results.datasets import origin_attrs
+from aimz_lab.predictive.scenario_sites import OBSERVED
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import SAMPLE_DIMS, shown
@@ -66,13 +67,37 @@ def estimate_effect(
 
     Warns:
         OutputWarning: If the draws are not paired (another key or sharding axis, or another
-            posterior), or only one of them is labelled.
+            posterior), or only one of them is labelled; or if both hold an observed site at its
+            data.
     """
     check_is_tree("baseline", baseline)
     check_is_tree("intervention", intervention)
     inputs = [arguments_of(tree, None) for tree in (baseline, intervention)]
     kind = effect_kind(contrast, by, weights, subset, average, inputs)
+    warn_of_observed(baseline, intervention)
     return contrast_trees(baseline, intervention, kind)
+
+
+def warn_of_observed(baseline: xr.DataTree, intervention: xr.DataTree) -> None:
+    """Warn of predictions that both hold an observed site at its data.
+
+    Args:
+        baseline: Predictive draws without the intervention.
+        intervention: Predictive draws with it.
+
+    Warns:
+        OutputWarning: If there is such a site: a mediator would hide part of the effect.
+    """
+    group = shared_group(baseline, intervention)
+    both = [set(tree[group].attrs.get(OBSERVED, ())) for tree in (baseline, intervention)]
+    if held := sorted(set.intersection(*both)):
+        sites = ", ".join(map(repr, held))
+        warn(
+            f"Both predictions hold {sites} at the data given. If the intervention changes that, "
+            "the effect that goes through it is missing: predict both without that data, or pass "
+            "args_baseline= and args_intervention=, which are checked.",
+            OutputWarning,
+        )
 
 
 def contrast_trees(

@@ -120,10 +120,11 @@ def make_plan(
         graph = graph_of()
         check_reach(request, spec, wanted, graph)
         redrawn = sites_to_redraw(request, wanted, latents, graph)
-        latents = tuple(name for name in latents if name not in redrawn)
         computed = {*graph.looped, *spec.of_kind("deterministic")}
         replaced = frozenset(computed.intersection(request.intervention))
         below = below.union(*map(graph.reached_from, request.intervention))
+    redrawn |= request.anew
+    latents = tuple(name for name in latents if name not in redrawn)
     check_draws(request, spec, rows.n_rows, quantity, below, redrawn)
     given = {*latents, *request.condition}
     missing = tuple(name for name in spec.of_kind("latent") if name not in given)

@@ -56,7 +56,6 @@ from aimz_lab.predictive.scenario_sites import (
     may_hold_sites,
     sites_to_draw_anew,
     with_traced_numbers,
-    without_draws,
 )
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.preparing import doing, preparing_line
@@ -185,8 +184,8 @@ class Predictor:
             requests: The scenarios; rows that can be read only once are not looked at.
 
         Returns:
-            The scenarios; under ``held="redraw"`` without the draws that do not know of what they
-            differ in.
+            The scenarios; under ``held="redraw"`` they draw sites anew of which the posterior's
+            draws do not know what they differ in.
 
         Raises:
             ArgumentError: If they hold an observed site that they change.
@@ -199,7 +198,7 @@ class Predictor:
             warnings.simplefilter("ignore")  # they come when each is computed
             plans = self._plans(requests, rows, "values")
             names = self._to_draw_anew(requests, rows, plans)
-        return [without_draws(one, names) for one in requests]
+        return [replace(one, anew=frozenset(names)) for one in requests]
 
     def _to_draw_anew(
         self, requests: Sequence[Request], rows: Sequence[Rows], plans: Sequence[Plan]
@@ -247,7 +246,7 @@ class Predictor:
             requests = (observes_entries(requests[0], plans[0], self._programs.remembered),)
             plans = self._plans(requests, rows, quantity)
         if len(requests) > 1 and (anew := self._to_draw_anew(requests, rows, plans)):
-            requests = [without_draws(one, anew) for one in requests]
+            requests = tuple(replace(one, anew=frozenset(anew)) for one in requests)
             plans = self._plans(requests, rows, quantity)
         plans = agreeing_plans(plans)
         if plans[0].axis == "obs":

@@ -75,6 +75,7 @@ class Request:
         condition: Sites that take a given value while sampling.
         held: What becomes of posterior draws of a site that a set value changes: ``"refuse"`` the
             call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
+        anew: Further sites that are drawn from the kernel, whatever draws the posterior holds.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         expected: Which drawn sites return the mean of their distribution, given the other sites, in
             place of a draw: ``"means"`` for all of which NumPyro knows a finite one, or
@@ -125,6 +126,7 @@ class Request:
     intervention: Mapping[str, ArrayLike] = field(default_factory=dict)
     condition: Mapping[str, ArrayLike] = field(default_factory=dict)
     held: Held = "refuse"
+    anew: frozenset[str] = frozenset()
     return_sites: tuple[str, ...] | None = None
     expected: Expected = None
     shard_axis: ShardAxis = "obs"

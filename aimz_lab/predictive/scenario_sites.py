@@ -21,6 +21,9 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.request import Request
 
+OBSERVED = "observed"
+"""Attribute of results: the observed sites beside the output, which have the values given."""
+
 
 class Compared(NamedTuple):
     """One of several scenarios.
@@ -103,19 +106,6 @@ def sites_to_draw_anew(
             _refuse_draws(name, causes)
         found.add(name)
     return found
-
-
-def without_draws(request: Request, names: Collection[str]) -> Request:
-    """Return a request that draws some sites from the kernel, in place of the posterior's draws.
-
-    Args:
-        request: The call.
-        names: The sites.
-    """
-    if not names or request.draws is None:
-        return request
-    draws = {name: values for name, values in request.draws.items() if name not in names}
-    return replace(request, draws=draws, num_draws=request.n_draws)
 
 
 class _Differences(NamedTuple):
@@ -276,7 +266,7 @@ def _refuse_data(site: str, arguments: Collection[str], causes: Sequence[str]) -
         f"effect that goes through {site!r} would be missing. For the whole effect, leave "
         f"{names or 'that data'} out of all scenarios (of a table, its column); {site!r} is then "
         f"drawn. For the part that does not go through {site!r}, pass "
-        f"intervention={{{site!r}: ...}} in all of them."
+        f"intervention={{{site!r}: ...}} in all of them, in the kernel's units."
     )
     raise ArgumentError(msg)
 

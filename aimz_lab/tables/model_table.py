@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -133,14 +133,10 @@ class ModelTable:
         """Whether a call with this input is one with a table."""
         return is_table(native_table(inputs))
 
-    def input_columns(self, *, without: Collection[str] = ()) -> frozenset[str]:
-        """Columns that the arguments are made of, but those of the output.
-
-        Args:
-            without: Further arguments to leave out.
-        """
-        left_out = {self.signature.output, *without}
-        parts = [part for name, part in self.spec.parts.items() if name not in left_out]
+    def input_columns(self) -> frozenset[str]:
+        """Columns that the arguments are made of, but those of the output."""
+        output = self.signature.output
+        parts = [part for name, part in self.spec.parts.items() if name != output]
         return frozenset(column for part in parts for column in part.columns)
 
     def levels(self) -> dict[str, tuple[Level, ...]]:
@@ -394,7 +390,7 @@ class ModelTable:
             kernel_kwargs,
             options.get("by_row", ()),
             with_output=group == "log_likelihood",
-            observed=self.drawn_arguments(trained.spec),
+            observed=self._drawn_arguments(trained.spec),
         )
         options = {**options, "by_row": call.by_row}
         untaught = self.encoder is None and group != "prior_predictive"
@@ -417,12 +413,8 @@ class ModelTable:
         options["output_attrs"] = self.learned(call.encoder or self.encoder).output_attrs()
         return call.inputs, call.kernel_kwargs or {}, call.kept, options
 
-    def drawn_arguments(self, spec: KernelSpec | None) -> set[str]:
-        """Return the arguments, but the output, that the kernel can do without: it draws them.
-
-        Args:
-            spec: The kernel's structure in training, or ``None``.
-        """
+    def _drawn_arguments(self, spec: KernelSpec | None) -> set[str]:
+        """Return the arguments, but the output, that the kernel can do without: it draws them."""
         sites = () if spec is None else spec.sites.values()
         parameters = kernel_parameters(self.signature.kernel)
         return {

@@ -1,8 +1,9 @@
-"""Scenarios that hold a mediator at its data, against the effect by the model's own draws."""
+"""Scenarios that hold a mediator as it was, against the effect by the model's own draws."""
 
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec
-from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.errors import ArgumentError, DataError, OutputWarning, SiteError
 from tests.runs import mean_field
 
 RNG = np.random.default_rng(0)
@@ -113,12 +114,6 @@ def test_new_rows_need_no_value_of_what_the_kernel_draws(with_table):
         with_table.predict(TABLE[["x"]], store="memory")
 
 
-def test_a_mediator_tells_nothing_of_who_was_treated(with_table):
-    report = with_table.overlap(TABLE, TABLE.assign(t=1), treatment="t")
-    assert "m" not in report.columns.index
-    assert {"x", "t"} <= {*report.columns.index}
-
-
 @pytest.mark.parametrize("loaded", [False, True])
 def test_arrays_and_loaders_hold_it_neither(with_arrays, loaded):
     calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": ROWS["m"]} for t in (0, 1)]
@@ -135,3 +130,117 @@ def test_observed_sites_aside_of_the_effect_may_stay():
     im.fit_on_batch(ROWS["x"], ROWS["out"], **rows, num_steps=2, progress=False)
     calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": ROWS["m"]} for t in (0, 1)]
     np.testing.assert_allclose(effect_of(im, *calls), im.posterior["effect"], atol=1e-4)
+
+
+def observed_treatment(X, t=None, m=None, y=None):
+    """A treatment with a model of its own, and a mediator observed on the log scale."""
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    logm = None if m is None else jnp.log(m)
+    with numpyro.plate("row", X.shape[0]):
+        T = numpyro.sample("T", dist.Bernoulli(0.5), obs=t)
+        M = numpyro.sample("M", dist.Normal(2 * T, 1), obs=logm)
+        numpyro.sample("y", dist.Normal(T + b * (M if m is None else logm), 1), obs=y)
+
+
+def texts_and_numbers(X, dose=0.0, policy="old", m=None, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        M = numpyro.sample("M", dist.Normal(2 * dose + (policy == "new"), 1), obs=m)
+        numpyro.sample("y", dist.Normal(b * M + X, 1), obs=y)
+
+
+def with_draws(kernel, **draws):
+    im = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    return im.set_posterior_sample({name: np.asarray(a, "f4") for name, a in draws.items()})
+
+
+B = RNG.normal(size=30)
+M = ROWS["m"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "given", "levels"),
+    [
+        (observed_treatment, {"m": np.exp(M)}, {"t": (np.zeros(N, "i4"), np.ones(N, "i4"))}),
+        (texts_and_numbers, {"m": M}, {"dose": (0.0, 1.0)}),
+        (texts_and_numbers, {"m": M}, {"policy": ("old", "new")}),
+    ],
+    ids=["observed treatment", "number", "text"],
+)
+def test_what_differs_may_be_observed_a_number_or_a_text(kernel, given, levels):
+    im = with_draws(kernel, b=B)
+    [(name, values)] = levels.items()
+    calls = [{"X": ROWS["x"], **given, name: value} for value in values]
+    with pytest.raises(ArgumentError, match=f"'{name}' differs .* changes site 'M'"):
+        effect_of(im, *calls)
+    with pytest.raises(ArgumentError, match=f"'{name}' differs .* changes site 'M'"):
+        im.decide(dict(zip("ab", calls, strict=True)))
+    whole = {"t": 1 + 2 * B, "dose": 2 * B, "policy": B}[name]
+    calls = [{n: v for n, v in call.items() if n != "m"} for call in calls]
+    np.testing.assert_allclose(effect_of(im, *calls).mean(), whole.mean(), atol=0.2)
+
+
+def latent_mediator(X, t, y=None):
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        E = numpyro.sample("E", dist.Normal(a * t, 0.1))
+        numpyro.sample("y", dist.Normal(t + 3 * E, 1), obs=y)
+
+
+def level_by_group(X, group, u, y=None):
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    with numpyro.plate("groups", u.shape[0]):
+        E = numpyro.sample("E", dist.Normal(a * u, 0.1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X + 3 * E[group], 1), obs=y)
+
+
+@pytest.mark.allow_rank_promotion
+@pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
+@pytest.mark.parametrize(
+    ("kernel", "calls", "direct"),
+    [
+        (latent_mediator, [{"t": np.full(N, t, "f4")} for t in (0, 1)], 1.0),
+        (
+            level_by_group,
+            [{"group": np.arange(N) % 4, "u": np.full(4, u, "f4")} for u in (0, 1)],
+            0.0,
+        ),
+    ],
+)
+def test_draws_of_a_latent_mediator_are_drawn_anew_or_kept_by_word(kernel, calls, direct):
+    n = N if kernel is latent_mediator else 4
+    im = with_draws(kernel, a=B, E=RNG.normal(size=(30, n)))
+    calls = [{"X": ROWS["x"], **call} for call in calls]
+    with pytest.raises(SiteError, match="changes site 'E', of which the posterior holds draws"):
+        effect_of(im, *calls)
+    with pytest.raises(SiteError, match="held='redraw'"):
+        im.decide(dict(zip("ab", calls, strict=True)))
+    kept = effect_of(im, *({**call, "held": "keep"} for call in calls))
+    np.testing.assert_allclose(kept, direct, atol=1e-4)
+    anew = [{**call, "held": "redraw"} for call in calls]
+    np.testing.assert_allclose(effect_of(im, *anew), direct + 3 * B, atol=1e-3)
+    worth = im.decide(dict(zip("ab", anew, strict=True))).table["utility"]
+    assert worth["b"] - worth["a"] == pytest.approx((direct + 3 * B).mean(), abs=1e-3)
+
+
+def effects_by_row(X, t, y=None):
+    """Draws by row that no argument changes: the residual of each row."""
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(a * t + level, 1), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
+def test_draws_that_nothing_changes_are_kept():
+    im = with_draws(effects_by_row, a=B, level=RNG.normal(size=(30, N)))
+    calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4")} for t in (0, 1)]
+    np.testing.assert_allclose(effect_of(im, *calls), B, atol=1e-4)
+
+
+def test_predictions_at_hand_warn_of_what_they_hold(with_arrays):
+    options = {"m": M, "rng_key": jax.random.key(1), "store": "memory", "progress": False}
+    trees = [with_arrays.predict(ROWS["x"], t=np.full(N, t, "f4"), **options) for t in (0, 1)]
+    with pytest.warns(OutputWarning, match="Both predictions hold 'M' at the data given"):
+        with_arrays.estimate_effect(*trees)

@@ -11,12 +11,15 @@ from aimz_lab.errors import FitWarning
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Rows
 
+_BY_CHANCE = 1e-6
+"""Probability of what a random order is not taken to do."""
+
 _MUCH_SHORTER = 16
 """A batch so many times as short as the others has four times their noise."""
 
 
 class ShortBatches:
-    """Warns once if the same short batch comes again.
+    """Warns once if the same short batch comes again and again.
 
     A loop written by hand tells each step how many rows there are, and nothing of its epochs: a
     batch stands for all rows. In a random order that is right. In a fixed one, the same rows are
@@ -25,7 +28,8 @@ class ShortBatches:
 
     def __init__(self) -> None:
         self._longest = 0
-        self._seen: set[int] = set()
+        self._last: int | None = None
+        self._times = 0
         self._warned = False
 
     def see(self, rows: Rows, valid: int, n_obs: int | None) -> None:
@@ -37,7 +41,7 @@ class ShortBatches:
             n_obs: Rows of the data set, or ``None`` if unknown.
 
         Warns:
-            FitWarning: Once, if the same short batch was seen before.
+            FitWarning: Once, if the short batch is the same as before, more often than by chance.
         """
         if valid >= self._longest or n_obs is None or self._warned:
             self._longest = max(valid, self._longest)
@@ -45,18 +49,24 @@ class ShortBatches:
         checksum = 0
         for array in rows.values():
             checksum = zlib.crc32(np.ascontiguousarray(array[:valid]).tobytes(), checksum)
-        if checksum not in self._seen:
-            self._seen.add(checksum)
+        self._times = self._times + 1 if checksum == self._last else 0
+        self._last = checksum
+        if self._times * _log_choices(n_obs, valid) < -math.log(_BY_CHANCE):
             return
         self._warned = True
         msg = (
-            f"The same batch of {valid:,} rows comes again, and others have {self._longest:,}: the "
-            f"batches are always the same. Each stands for all {n_obs:,} rows, so that a row of "
-            f"this one weighs {self._longest / valid:.3g} times as much as one of those. Shuffle "
-            "the rows in each epoch, make the batches equal, or use fit, which weighs all rows the "
-            "same."
+            f"The same batch of {valid:,} row{'s' * (valid > 1)} comes again, and others have "
+            f"{self._longest:,}: the batches are always the same. Each stands for all {n_obs:,} "
+            f"rows, so that a row of this one weighs {self._longest / valid:.3g} times as much as "
+            "one of those. Shuffle the rows in each epoch, make the batches equal, or use fit, "
+            "which weighs all rows the same."
         )
         warn(msg, FitWarning)
+
+
+def _log_choices(n_obs: int, rows: int) -> float:
+    """Log of the number of ways to choose some rows: a random order repeats few of few rows."""
+    return math.lgamma(n_obs + 1) - math.lgamma(rows + 1) - math.lgamma(max(n_obs - rows, 0) + 1)
 
 
 def short_batch_note(n_rows: int, batch_size: int) -> str | None:

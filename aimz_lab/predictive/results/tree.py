@@ -30,6 +30,7 @@ from aimz_lab.predictive.results.datasets import (
     with_coords,
 )
 from aimz_lab.predictive.results.label_checks import check_dims, check_known
+from aimz_lab.predictive.scenario_sites import OBSERVED
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
 
@@ -266,6 +267,7 @@ def _plain_dataset(
 def _describe_call(request: Request, plan: Plan) -> dict[str, object]:
     """Return the settings behind the draws, in types that files keep."""
     scale = request.output_scale
+    observed = {*plan.spec.other_outcomes}.difference(request.intervention)
     return {
         **({} if scale is None else {"output_scale": str(scale)}),
         "output": request.output,
@@ -275,5 +277,6 @@ def _describe_call(request: Request, plan: Plan) -> dict[str, object]:
         "n_draws": request.n_draws,
         "intervention": sorted(request.intervention),
         "condition": sorted(request.condition),
+        **({OBSERVED: sorted(map(variable_name, observed))} if observed else {}),
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }

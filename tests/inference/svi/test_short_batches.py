@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import jax
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,8 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoDelta
 
 from aimz_lab import ImpactModel
-from aimz_lab.inference.svi.short_batches import short_batch_note
+from aimz_lab.errors import FitWarning
+from aimz_lab.inference.svi.short_batches import ShortBatches, short_batch_note
 from tests import kernels
 from tests.runs import STILL
 
@@ -47,3 +49,17 @@ def test_a_run_in_random_order_notes_it(options, noted):
     assert (
         any("The last batch of each epoch has 1 row" in one for one in im.last_run.notes) is noted
     )
+
+
+def test_a_row_that_is_last_twice_may_be_so_by_chance():
+    seen, rng = ShortBatches(), np.random.default_rng(0)
+    for _ in range(1_000):
+        order = rng.permutation(101)
+        for first in range(0, 101, 20):
+            rows = order[first : first + 20]
+            seen.see({"X": rows}, len(rows), 101)
+    last = {"X": np.array([100])}
+    for _ in range(3):
+        seen.see(last, 1, 101)
+    with pytest.warns(FitWarning, match="batch of 1 row comes again"):
+        seen.see(last, 1, 101)
