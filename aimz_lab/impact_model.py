@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -3111,7 +3112,9 @@ class ImpactModel:
         """
         key = jax.random.key(0)  # nothing is drawn
         calls = [{**_without_how(call), "rng_key": key} for call in calls]
-        requests = [self._scenario(call, moment) for call in calls]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when each is computed
+            requests = [self._scenario(call, moment) for call in calls]
         if any(one.anew for one in self._predictor.comparable(requests)):
             msg = (
                 "held='redraw' needs both scenarios in one call: pass args_baseline= and "

@@ -70,7 +70,7 @@ def sites_to_draw_anew(
 
     Raises:
         ArgumentError: If an observed site depends on what the scenarios differ in, and a wanted
-            site on it.
+            site on it; or if only some of them give its data.
         SiteError: If a latent site with draws does, under ``held="refuse"``.
     """
     requests = [one.request for one in scenarios]
@@ -90,6 +90,9 @@ def sites_to_draw_anew(
         links = _links(one, graph_of(one), set_here)
         if name in held:
             own = links.arguments_of(name)
+            is_given = [name in other.spec.other_outcomes for other in scenarios]
+            if not all(is_given) and not links.reached(name, own).isdisjoint(wanted):
+                _refuse_given_to_some(name, own)
             if own and own <= differ.chosen:
                 continue
             causes = links.causes(name, differ.names - own, differ.untraced)
@@ -267,6 +270,15 @@ def _refuse_data(site: str, arguments: Collection[str], causes: Sequence[str]) -
         f"{names or 'that data'} out of all scenarios (of a table, its column); {site!r} is then "
         f"drawn. For the part that does not go through {site!r}, pass "
         f"intervention={{{site!r}: ...}} in all of them, in the kernel's units."
+    )
+    raise ArgumentError(msg)
+
+
+def _refuse_given_to_some(site: str, arguments: Collection[str]) -> None:
+    names = ", ".join(map(repr, sorted(arguments))) or "its data"
+    msg = (
+        f"Some scenarios hold site {site!r} at its data, and others draw it, so that they differ "
+        f"in more than you ask. Give {names} to all scenarios, or to none (in a table, its column)."
     )
     raise ArgumentError(msg)
 

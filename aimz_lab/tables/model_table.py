@@ -16,12 +16,14 @@ from aimz_lab.errors import (
     ArgumentError,
     ArtifactError,
     CallError,
+    DataError,
     DataTypeError,
     FitWarning,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.spelling import did_you_mean
 from aimz_lab.tables.columns import Level, rows_of
 from aimz_lab.tables.encoder import TableEncoder
 from aimz_lab.tables.formula_values import columns_with_values
@@ -203,8 +205,7 @@ class ModelTable:
             )
             raise CallError(msg)
         encoder, output = self.encoder, self.signature.output
-        there = set(map(str, inputs.columns))
-        left_out = {name for name in observed if there.isdisjoint(self.spec.parts[name].columns)}
+        left_out = self._without_columns(inputs, observed)
         left_out = frozenset(left_out if with_output else {output, *left_out})
         if is_dask_table(inputs):
             if encoder is None:
@@ -226,6 +227,24 @@ class ModelTable:
         observed = None if with_output else self._observed(encoder, inputs, kept)
         arguments = {**(kernel_kwargs or {}), **made}
         return TableCall(X, y, arguments, (*by_row, *rows), encoder, kept, observed)
+
+    def _without_columns(self, table: Any, arguments: Iterable[str]) -> set[str]:
+        """Return those of some arguments of which a table has no column.
+
+        Raises:
+            DataError: If it has one of nearly the name, which would be a slip.
+        """
+        there = set(map(str, table.columns))
+        found = {name for name in arguments if there.isdisjoint(self.spec.parts[name].columns)}
+        for name in sorted(found):
+            for column in self.spec.parts[name].columns:
+                if hint := did_you_mean(column, there.difference(self.spec.columns)):
+                    msg = (
+                        f"The table has no column {column!r}.{hint} Rename it; or take it out, for "
+                        f"predictions that draw what the kernel observes as {name!r}."
+                    )
+                    raise DataError(msg)
+        return found
 
     def data_of(self, arguments: Arguments) -> Arguments:
         """Return all arguments of the kernel, where its input is a table; else them as they are.

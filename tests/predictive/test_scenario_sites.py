@@ -98,9 +98,8 @@ def test_a_mediator_may_be_what_the_scenarios_change(with_table):
         lambda im: im.estimate_effect(
             args_baseline=tables()[0], args_intervention=tables()[1], on_batch=True
         ),
-        lambda im: effect_of(im, tables()[0], tables("m")[1]),
     ],
-    ids=["decide", "sweep", "the mediator itself", "on_batch", "in one scenario alone"],
+    ids=["decide", "sweep", "the mediator itself", "on_batch"],
 )
 def test_no_comparison_holds_it(with_table, asked):
     with pytest.raises(ArgumentError, match="effect that goes through 'M' would be missing"):
@@ -112,6 +111,15 @@ def test_new_rows_need_no_value_of_what_the_kernel_draws(with_table):
     assert tree.predictions.M.shape == (1, 20, N)
     with pytest.raises(DataError, match="no column 't'"):
         with_table.predict(TABLE[["x"]], store="memory")
+    with pytest.raises(DataError, match=r"no column 'm'. Did you mean 'M'\?"):
+        with_table.predict(TABLE.rename(columns={"m": "M"}), store="memory")
+
+
+def test_a_site_is_given_to_all_scenarios_or_to_none(with_table):
+    with pytest.raises(ArgumentError, match="Give 'm' to all scenarios, or to none"):
+        effect_of(with_table, tables()[0], tables("m")[1])
+    with pytest.raises(ArgumentError, match="Give 'm' to all scenarios, or to none"):
+        with_table.decide({"a": TABLE, "b": TABLE.drop(columns="m")})
 
 
 @pytest.mark.parametrize("loaded", [False, True])
