@@ -496,6 +496,7 @@ def test_what_stands_below_a_widget_is_for_those_who_do_not_see_it(page):
 LONG = "coefficients_of_region_and_year[Schleswig-Holstein, 2024]"
 PARAMETERS = {
     "step": 8_000,
+    "steps": {"$bytes": ""},
     "note": "24 values. " + 20 * "A note that is long. ",
     "rows": [
         {

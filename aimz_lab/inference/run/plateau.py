@@ -10,14 +10,15 @@ window before it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.records import RateChange, RunInfo
 from aimz_lab.inference.run.smoothing import window_steps
 
 _BLOCKS = 16
@@ -218,6 +219,22 @@ def _medians(blocks: np.ndarray) -> np.ndarray:
 def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Means; NaN for a count of 0."""
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+
+class Run(Protocol):
+    """What is read of a run; see :class:`aimz_lab.inference.run.run.Run`.
+
+    Attributes:
+        info: Facts that do not change.
+        step: Steps taken.
+        losses: The loss of each, in nats of all rows.
+        rate_changes: Changes of the learning rate.
+    """
+
+    info: RunInfo
+    step: int
+    losses: Float[np.ndarray, " step"]
+    rate_changes: Sequence[RateChange]
 
 
 def steps_at_rate(run: Run) -> int:

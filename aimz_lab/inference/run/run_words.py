@@ -19,6 +19,7 @@ from jaxtyping import Float
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.best_state import not_kept
 from aimz_lab.inference.run.chain_record import ChainRecord
+from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.records import TRAINING, Best, RateChange, RunInfo
 from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
 from aimz_lab.progress import count, duration, number, ratio, spread
@@ -415,6 +416,8 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
         found.append(("loss", words))
     if words := best_words(run):
         found.append(("best", words))
+    if words := trend_words(run):
+        found.append(("trend", words))
     if run.validation:
         found.append(("held-out loss", f"{number(run.validation[-1][1])} per row"))
     if run.info.is_sampling:
@@ -426,6 +429,23 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     found.append(("time", time_words(run)))
     found += [("note", note) for note in run.notes[-3:]]
     return found
+
+
+def trend_words(run: Run) -> str:
+    """Say whether the loss of a run still fell at its end, or rose to it; empty if neither."""
+    per = " per row" if run.info.n_obs else ""
+    if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
+        fall, steps = end
+        fell = f"by {number(fall)}{per} in the last {steps:,} steps"
+        return f"still falling at the end, {fell}; train on to see it level off"
+    if not run.finished or not (rise := rise_to_end(run)):
+        return ""
+    steps = f"steps {rise.first:,} to {rise.first + rise.window - 1:,}"
+    means = (
+        f"from {number(rise.lowest)}{per} (mean of {steps}) to {number(rise.last)} (of the last "
+        f"{rise.window:,})"
+    )
+    return f"the loss rose, {means}; a lower learning rate may keep it lower"
 
 
 def steps_words(run: Run) -> str:

@@ -74,7 +74,8 @@ class ParametersPanel(Panel):
             if self._labels is None:  # finding them traces the kernel, so once
                 self._labels = labels_of(run)
             rows = self._rows(params, sites, self._labels)
-        return {"rows": rows, "step": step, "note": note}
+        steps = float32([kept_at for kept_at, _ in self._snapshots])
+        return {"rows": rows, "step": step, "steps": steps, "note": note}
 
     def _keep(self, step: int, values: dict[str, np.ndarray]) -> None:
         if self._snapshots and self._snapshots[-1][0] == step:

@@ -9,7 +9,6 @@ import numpy as np
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_text
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.run_words import (
     best_words,
     chain_facts,
@@ -19,6 +18,7 @@ from aimz_lab.inference.run.run_words import (
     skipped,
     steps_words,
     taken_at,
+    trend_words,
     with_total,
 )
 from aimz_lab.lab import formatting
@@ -71,19 +71,11 @@ def _facts(run: Run) -> dict[str, str]:
 def _losses(run: Run) -> dict[str, str]:
     if not np.isfinite(run.losses).any():
         return {}
-    per = " per row" if run.info.n_obs else ""
     found = {"loss": with_total(run)}
     if words := best_words(run):
         found["best"] = words
-    if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
-        fall, steps = end
-        fell = f"by {formatting.number(fall)}{per} in the last {steps:,} steps"
-        found["trend"] = f"still falling at the end, {fell}; train on to see it level off"
-    elif run.finished and (rise := rise_to_end(run)):
-        lowest, last = (formatting.number(mean) for mean in (rise.lowest, rise.last))
-        steps = f"steps {rise.first:,} to {rise.first + rise.window - 1:,}"
-        means = f"from {lowest}{per} (mean of {steps}) to {last} (of the last {rise.window:,})"
-        found["trend"] = f"the loss rose, {means}; a lower learning rate may keep it lower"
+    if words := trend_words(run):
+        found["trend"] = words
     return found
 
 

@@ -434,7 +434,8 @@ class TestParameters:
         run = begun(get_params=self.moving(values))
         panel = ParametersPanel()
         panel.begin(run)
-        assert panel.frame(run) == {"rows": [], "step": 0, "note": "1 value."}
+        first = panel.frame(run)
+        assert (first["rows"], first["step"], first["note"]) == ([], 0, "1 value.")
         feed(run, [1.0] * 10)
         assert panel.frame(run)["rows"] == []  # asks for the values of step 10
         feed(run, [1.0] * 90)
@@ -445,6 +446,8 @@ class TestParameters:
         feed(run, [1.0] * 100)
         frame = panel.frame(run)  # which were asked for with the last ones
         assert (frame["step"], frame["rows"][0]["value"]) == (100, 8.0)
+        assert unpack(frame["steps"]).tolist() == [0, 10, 100]
+        assert unpack(frame["rows"][0]["path"]).tolist() == [5, 7, 8]
 
     def test_a_cholesky_factor_gives_the_scale_of_each_location(self):
         params = [

@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord, Convergence
+from aimz_lab.inference.run.run_words import run_facts
 from aimz_lab.lab.formatting import status_line
 from aimz_lab.lab.pictures.compared_losses import comparison_figure
 from aimz_lab.lab.pictures.figures import loss_figure, picture_bundle, png
@@ -383,6 +384,7 @@ class TestSummary:
         expected = "still falling at the end, by 0.07816 per row in the last 200 steps; train on"
         assert facts(run).get("trend", "").startswith(expected) == reported
         assert ("still falling" in summary_html(run)) == reported
+        assert dict(run_facts(run)).get("trend") == facts(run).get("trend")
 
     def test_a_loss_that_rose_is_reported_with_its_means(self, rng):
         losses = np.r_[np.full(640, 2.0), np.full(1_920, 3.0)] + 0.001 * rng.normal(size=2560)

@@ -18,6 +18,7 @@ import { axisWords, linearView, verticalView } from "./view.js";
 
 const MOST_PREVIOUS = 4;
 const FEW_POINTS = 60;
+const FEW_DOTS = 12; // of a small picture
 const RARE = 1; // times the height of the usual energies: so far the axis goes for rare ones
 const ABOVE = 0.05; // of the height, between the highest draw and the end of the axis
 
@@ -484,13 +485,16 @@ function crosshair(ctx, { x, y, box }, colors, { step, raw: value, smoothed }) {
   dot(ctx, left, top, 3.5, colors.text);
 }
 
-/** A path for a small picture of `values` in a box, as an SVG's `d`. */
-export function sparkline(values, width, height) {
+/** Paths for a small picture of `values` in a box, as an SVG's `d`: the line, and its points if these are few. */
+export function sparkline(values, width, height, places = Array.from(values, (_, i) => i)) {
   const [low, high] = extent([values]) ?? [0, 0];
   const span = high - low || 1;
-  const step = width / Math.max(values.length - 1, 1);
-  return Array.from(values, (value, i) => {
-    const y = high === low ? height / 2 : height - 1 - ((value - low) / span) * (height - 2);
-    return `${i ? "L" : "M"}${(i * step).toFixed(1)} ${y.toFixed(1)}`;
-  }).join("");
+  const first = places[0] ?? 0;
+  const length = places[places.length - 1] - first || 1;
+  const points = Array.from(values, (value, i) => {
+    const y = high === low ? height / 2 : height - 2 - ((value - low) / span) * (height - 4);
+    return `${(2 + ((places[i] - first) / length) * (width - 4)).toFixed(1)} ${y.toFixed(1)}`;
+  });
+  const dots = points.length <= FEW_DOTS ? points.map((point) => `M${point}h0`).join("") : "";
+  return { line: points.map((point, i) => `${i ? "L" : "M"}${point}`).join(""), dots };
 }

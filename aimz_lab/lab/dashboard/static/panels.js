@@ -76,9 +76,10 @@ function strip(label, trace, words) {
   return h("div", { class: "aimz-strip" }, h("span", {}, label), spark(values), h("span", {}, words(most)));
 }
 
-function spark(values) {
+function spark(values, places) {
+  const { line, dots } = sparkline(values, 120, 22, places);
   return svg("svg", { class: "aimz-spark", viewBox: "0 0 120 22", width: 120, height: 22, "aria-hidden": "true" },
-    svg("path", { d: sparkline(values, 120, 22) }));
+    svg("path", { d: line }), svg("path", { class: "aimz-dots", d: places ? dots : "" }));
 }
 
 function facts(pairs) {
@@ -174,7 +175,7 @@ export const parametersPanel = () => panel("Parameters", false, (frame, { headli
   extra.replaceChildren();
   body.replaceChildren(first
     ? table("Parameters that moved most", ["parameter", "", `value at ${at}`, "moved", "path"],
-      frame.rows.map((r) => [codeName(r.site), r.kind, number(r.value), moved(r), spark(unpack(r.path))]))
+      frame.rows.map((r) => [codeName(r.site), r.kind, number(r.value), moved(r), spark(unpack(r.path), unpack(frame.steps))]))
     : "",
   h("p", { class: "aimz-note" }, first
     ? `Moved over the last ${plural(first.over_steps, "step")}; a location in standard deviations of its posterior. ${frame.note}`
