@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from aimz_lab.calls import public
 from aimz_lab.data.options import real_number
-from aimz_lab.errors import ArgumentError
+from aimz_lab.errors import ArgumentError, FitWarning
 from aimz_lab.inference.copies import refuse_copy
 from aimz_lab.inference.run.control import INTERRUPTED
 from aimz_lab.inference.run.endings import tell_interrupt
@@ -24,6 +24,7 @@ from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.run_words import run_html, run_line
 from aimz_lab.system.forks import check_can_compute
 from aimz_lab.system.notebook_output import LastingOutput, cell_number, leave_out_end
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import OnInterrupt, RunStatus, shown
 
 Model = TypeVar("Model")
@@ -172,7 +173,17 @@ class RunHandle(Generic[Model]):
 
         Raises:
             ArgumentError: If the optimizer's rate cannot be set, or ``rate`` is not positive.
+
+        Warns:
+            FitWarning: If the run has ended, so that no step is trained at the rate.
         """
+        if self.run.finished:
+            warn(
+                "The run has ended, and no step of it takes another learning rate. Give the rate "
+                "to the optimizer of the next fit.",
+                FitWarning,
+            )
+            return
         self.run.control.set_learning_rate(rate)
 
     def wait(self, timeout: float | None = None) -> Self:

@@ -57,6 +57,7 @@ class Run(Protocol):
     losses: Float[np.ndarray, " step"]
     validation: Sequence[tuple[int, float]]
     rate_changes: Sequence[RateChange]
+    first_learning_rate: float | None
     notes: list[str]
     chains: ChainRecord | None
     finished: bool
@@ -319,11 +320,20 @@ def rate_words(run: Run) -> str:
     """
     changes = [change for change in run.rate_changes if change.step]
     if not changes:
-        return ""
-    before, last = changes[0].before, changes[-1]
-    first = "" if before is None else f"{number(before)} at first, "
+        started = run.rate_changes[-1:]
+        return "".join(f"{number(one.after)} from the start{_instead(one)}" for one in started)
+    last = changes[-1]
+    first = changes[0].before if run.first_learning_rate is None else run.first_learning_rate
+    set_before = changes[-2].after if len(changes) > 1 else first
+    lead = "" if first is None else f"{number(first)} at first, "
+    if last.before is not None and last.before != set_before:  # a schedule went on from there
+        lead += f"{number(last.before)} before and "
     more = f", the last of {count(len(changes))} changes" if len(changes) > 1 else ""
-    return f"{first}{number(last.after)} after step {count(last.step)}{more}"
+    return f"{lead}{number(last.after)} after step {count(last.step)}{more}"
+
+
+def _instead(change: RateChange) -> str:
+    return "" if change.before is None else f", in place of {number(change.before)}"
 
 
 def how_diverged(run: Run) -> str:

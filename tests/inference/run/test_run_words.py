@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from aimz_lab.errors import FitWarning
 from aimz_lab.inference.describe import Standing, describe_html, describe_in_a_line
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord, Convergence
 from aimz_lab.inference.run.handle import RunHandle
@@ -23,7 +24,9 @@ from aimz_lab.inference.run.run_words import (
 from aimz_lab.lab.dashboard.contents import meta
 from aimz_lab.lab.formatting import status_line
 from aimz_lab.lab.pictures.summary import facts
+from tests.kernels import regression_data
 from tests.lab.runs import begun, feed
+from tests.runs import regression_model, told_run
 
 
 def run_with(losses=(30.0, 20.0), *, status="completed", reason="", model="sales", **info):
@@ -167,6 +170,29 @@ def test_a_rate_that_was_changed_is_told_with_the_one_at_first():
     run.rate_changed(0.1)
     assert rate_words(run) == "0.2 at first, 0.1 after step 2, the last of 2 changes"
     assert "learning rate" not in facts(run_with())
+
+
+def test_a_rate_of_a_schedule_is_told_at_first_and_before_its_change():
+    run = run_with()
+    run.first_learning_rate, run.learning_rate = 0.05, 0.0002
+    run.rate_changed(0.001)
+    assert rate_words(run) == "0.05 at first, 0.0002 before and 0.001 after step 2"
+
+
+def test_a_rate_that_was_set_before_the_first_step_is_told():
+    run = told_run()
+    run.learning_rate = 0.01
+    run.rate_changed(0.02)
+    assert rate_words(run) == "0.02 from the start, in place of 0.01"
+
+
+def test_a_rate_for_a_run_that_has_ended_is_warned_of():
+    im = regression_model()
+    X, y = regression_data(40, 2)
+    handle = im.fit(X, y, epochs=1, num_samples=2, progress=False, blocking=False).wait()
+    with pytest.warns(FitWarning, match="The run has ended"):
+        handle.set_learning_rate(0.5)
+    assert handle.run.rate_changes == []
 
 
 def test_a_request_is_told_until_the_run_gets_to_it():
