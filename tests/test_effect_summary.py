@@ -154,13 +154,15 @@ def test_one_value_that_is_missing_is_not_left_out_of_the_average():
     assert "nan" in str(draws).splitlines()[2]
 
 
-def test_draws_that_are_too_many_or_gone_print_as_they_are():
+def test_draws_that_are_too_many_or_gone_print_no_average():
     reduced = as_effect(
         xr.DataTree.from_dict({"predictions": xr.Dataset({"y_mean": ("obs", [1.0])})})
     )
     assert str(reduced).startswith("<xarray.DataTree>")
     many = xr.Dataset({"y": (("chain", "draw", "obs"), np.broadcast_to(0.0, (1, 5000, 1000)))})
-    assert str(as_effect(xr.DataTree.from_dict({"predictions": many}))).startswith("<xarray")
+    large = as_effect(xr.DataTree.from_dict({"predictions": many}))
+    for text in (str(large), large._repr_html_().removeprefix("<p>")):
+        assert text.startswith("An effect of 5,000,000 values, which are not read in order to ")
 
 
 @pytest.mark.parametrize("progress", [True, False])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.effect_summary import SUMMARY, EffectSummary
 from aimz_lab.effects.measures import AVERAGE
@@ -26,18 +28,23 @@ class _PrintedTree(xr.DataTree):
     def _table(self) -> EffectSummary | None:
         raise NotImplementedError
 
+    def _why_none(self) -> str:
+        return ""
+
     def __str__(self) -> str:
         table = self._table()
-        whole = super().__str__()
-        return whole if table is None else f"{table}\n\n{whole}"
+        head = self._why_none() if table is None else str(table)
+        return "\n\n".join(filter(None, (head, super().__str__())))
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
         table = self._table()
-        whole = super()._repr_html_()
-        return whole if table is None else table._repr_html_() + whole
+        if table is not None:
+            return table._repr_html_() + super()._repr_html_()
+        why = self._why_none()
+        return f"<p>{escape(why)}</p>" * bool(why) + super()._repr_html_()
 
 
 class EffectTree(_PrintedTree):
@@ -55,6 +62,16 @@ class EffectTree(_PrintedTree):
 
     def _table(self) -> EffectSummary | None:
         return _average(self)
+
+    def _why_none(self) -> str:
+        size = sum(site.size for site in _draws(self))
+        if size <= _MOST_VALUES:
+            return ""
+        return (
+            f"An effect of {size:,} values, which are not read in order to print it. Pass "
+            "average=True, or by=, to estimate_effect for averages; summarize_effect(effect) reads "
+            "the rows."
+        )
 
 
 class GroupTree(_PrintedTree):
@@ -96,10 +113,8 @@ def _of_groups(summary: xr.Dataset) -> EffectSummary | None:
 
 def _average(tree: xr.DataTree) -> EffectSummary | None:
     """Summarise the average over rows; ``None`` where there are no draws, or too many to read."""
-    group = next((name for name in PREDICTIVE_GROUPS if name in tree.children), None)
-    sites = tree[group].to_dataset().data_vars.values() if group else ()
-    draws = [site for site in sites if set(SAMPLE_DIMS) <= set(site.dims)]
-    if not draws or len(draws) < len(sites) or sum(site.size for site in draws) > _MOST_VALUES:
+    group, draws = _predictive_group(tree), _draws(tree)
+    if not draws or sum(site.size for site in draws) > _MOST_VALUES:
         return None
     attrs = tree[group].attrs
     if "averaged" not in attrs and attrs.get("contrast", "difference") != "difference":
@@ -116,6 +131,17 @@ def _average(tree: xr.DataTree) -> EffectSummary | None:
         return summarize_effect(xr.Dataset(means, attrs={DRAWN: drawn}), progress=False)
     except AimzLabError:  # its store is gone, as reading it will say
         return None
+
+
+def _predictive_group(tree: xr.DataTree) -> str | None:
+    return next((name for name in PREDICTIVE_GROUPS if name in tree.children), None)
+
+
+def _draws(tree: xr.DataTree) -> list[xr.DataArray]:
+    """Return the sites of a tree, if there are draws of all of them."""
+    group = _predictive_group(tree)
+    sites = [*tree[group].to_dataset().data_vars.values()] if group else []
+    return sites if all(set(SAMPLE_DIMS) <= set(site.dims) for site in sites) else []
 
 
 def _averaged(site: xr.DataArray, name: str) -> tuple[str, xr.DataArray]:

@@ -45,6 +45,7 @@ def constant_loss(outputs: Num[np.ndarray, " row"], *, is_discrete: bool) -> Con
         >>> constant_loss(np.array([0, 1, 5]), is_discrete=True)
         ConstantLoss(value=1.909..., distribution='geometric')
     """
+    outputs = np.asarray(outputs)  # those of a device have fewer digits
     mean, sd = (float(moment(outputs, dtype=np.float64)) for moment in (np.mean, np.std))
     if not (math.isfinite(sd) and sd > 0):
         return None
