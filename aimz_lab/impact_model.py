@@ -3117,8 +3117,9 @@ class ImpactModel:
             requests = [self._scenario(call, moment) for call in calls]
         if any(one.anew for one in self._predictor.comparable(requests)):
             msg = (
-                "held='redraw' needs both scenarios in one call: pass args_baseline= and "
-                "args_intervention= with the same options, and no on_batch."
+                "held='redraw' works in sweep, in decide, and in estimate_effect(args_baseline=, "
+                "args_intervention=) with the same options and without on_batch. Elsewhere, as in "
+                "explore_effect, scenarios take held='keep'."
             )
             raise ArgumentError(msg)
 

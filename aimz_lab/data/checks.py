@@ -12,10 +12,10 @@ from aimz_lab.errors import ArgumentError, DataError, DataTypeError
 from aimz_lab.types import Array, Arrays, Columns, shown
 
 ENCODE = (
-    "make a category of it, with the same levels in all calls, pandas.Categorical(column, "
-    "categories=levels), and pass its .codes, or indicators by pandas.get_dummies(). Or give the "
-    "model a TableSpec, which learns the levels from a training table (the whole data frame, not a "
-    "stream of tables)"
+    "pass codes of the same levels in all calls, pandas.Categorical(column, "
+    "categories=levels).codes, or indicators by pandas.get_dummies(). Or give the model a "
+    "TableSpec, which learns the levels from a training table (the whole data frame, not a stream "
+    "of tables)"
 )
 """What to do with categories. Codes of each table by itself would differ from table to table."""
 
@@ -55,7 +55,7 @@ def check_numeric(what: str, dtype: np.dtype, first: object = None) -> None:
         kind = "text" if dtype.kind != "O" else f"{type(first).__name__} objects"
         msg = (
             f"{what} holds {kind} ({dtype}, such as {shown(first)}), not numbers. If these are "
-            f"numbers, pass .astype(float). Of text, {ENCODE}."
+            f"numbers, pass .astype(float). For text, {ENCODE}."
         )
     else:
         msg = f"{what} has the dtype {dtype}; expected numbers or booleans."

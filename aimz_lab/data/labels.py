@@ -8,6 +8,7 @@ labels of any other kind; it contradicts other unnamed numbers, which may be oth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -98,7 +99,7 @@ def _are_numbers(one: AxisLabels, other: AxisLabels) -> bool:
 
 def _holds_numbers(labels: Shaped[np.ndarray, " entry"]) -> bool:
     if labels.dtype.kind == "O":
-        return all(isinstance(label, (int, float)) for label in labels)
+        return all(isinstance(label, Real) for label in labels)
     return labels.dtype.kind in "iuf"
 
 

@@ -118,7 +118,7 @@ def _read_pandas(what: str, series: pd.Series | pd.Index) -> np.ndarray:
         check_numeric(what, values.dtype, next(iter(values), None))
         return values
     if is_a(dtype, "pandas", "CategoricalDtype"):
-        msg = f"{what} is categorical, and holds no numbers. Of text, {ENCODE}."
+        msg = f"{what} is categorical, and holds no numbers: {ENCODE}."
         raise DataTypeError(msg)
     if getattr(dtype, "kind", "O") not in "biufc":
         values = np.asarray(series)

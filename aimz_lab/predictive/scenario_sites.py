@@ -83,28 +83,36 @@ def sites_to_draw_anew(
         if name in (one.request.draws or {}) and one.request.held != "keep"
     }
     differ = _differences(scenarios)
+    linked: dict[int, _Links] = {}
+
+    def links_of(one: Compared) -> _Links:
+        if id(one) not in linked:
+            linked[id(one)] = _links(one, graph_of(one), set_here)
+        return linked[id(one)]
+
     found = set()
-    for name, one in {**held, **latents}.items():
-        if name in set_here or not differ:
+    for name, one in held.items():
+        if name in set_here or not differ.names:
             continue
-        links = _links(one, graph_of(one), set_here)
-        if name in held:
-            own = links.arguments_of(name)
-            is_given = [name in other.spec.other_outcomes for other in scenarios]
-            if not all(is_given) and not links.reached(name, own).isdisjoint(wanted):
-                _refuse_given_to_some(name, own)
-            if own and own <= differ.chosen:
-                continue
-            causes = links.causes(name, differ.names - own, differ.untraced)
-        else:
-            has_rows = bool(one.spec.sites[name].row_axes)
-            names = differ.names if has_rows else differ.names - {*one.rows.template}
-            own = set()
-            causes = links.causes(name, names, differ.untraced if has_rows else frozenset())
-        if not causes or links.reached(name, own).isdisjoint(wanted):
+        links = links_of(one)
+        own = links.arguments_of(name)
+        if links.reached(name, own).isdisjoint(wanted):
             continue
-        if name in held:
+        if not all(name in other.spec.other_outcomes for other in scenarios):
+            _refuse_given_to_some(name, own)
+        if own and own <= differ.chosen:
+            continue
+        if causes := links.causes(name, differ.names - own, differ.untraced):
             _refuse_data(name, own, causes)
+    for name, one in latents.items():
+        has_rows = bool(one.spec.sites[name].row_axes)
+        names = differ.names if has_rows else differ.names.difference(one.rows.template)
+        if name in set_here or not names:
+            continue
+        links = links_of(one)
+        causes = links.causes(name, names, differ.untraced if has_rows else frozenset())
+        if not causes or links.reached(name, ()).isdisjoint(wanted):
+            continue
         if one.request.held == "refuse":
             _refuse_draws(name, causes)
         found.add(name)
@@ -123,9 +131,6 @@ class _Differences(NamedTuple):
     names: frozenset[str]
     untraced: frozenset[str]
     chosen: frozenset[str]
-
-    def __bool__(self) -> bool:
-        return bool(self.names)
 
 
 def _differences(scenarios: Sequence[Compared]) -> _Differences:
@@ -162,7 +167,19 @@ def _same(values: Sequence[Any]) -> bool:
 
 
 def _are_equal(one: Any, two: Any) -> bool:
-    return one is two or np.array_equal(one, two)
+    if one is two:
+        return True
+    one, two = _as_computed(one), _as_computed(two)
+    return np.array_equal(one, two, equal_nan=one.dtype.kind == two.dtype.kind == "f")
+
+
+def _as_computed(value: Any) -> np.ndarray:
+    """Return an array in the digits that the kernel sees: a rounding is no difference."""
+    if jax.dtypes.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    array = np.asarray(value)
+    is_number = array.dtype.kind in "biuf"
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype)) if is_number else array
 
 
 def _is_number(value: object) -> bool:

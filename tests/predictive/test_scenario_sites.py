@@ -132,6 +132,13 @@ def test_arrays_and_loaders_hold_it_neither(with_arrays, loaded):
         with_arrays.estimate_effect(args_baseline=calls[0], args_intervention=calls[1])
 
 
+def test_a_rounding_is_no_other_value_of_a_mediator(with_arrays):
+    calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": ROWS["m"]} for t in (0, 1)]
+    calls[1]["m"] = ROWS["m"].astype(np.float64) + 1e-12
+    with pytest.raises(ArgumentError, match="leave 'm' out of all scenarios"):
+        with_arrays.estimate_effect(args_baseline=calls[0], args_intervention=calls[1])
+
+
 def test_observed_sites_aside_of_the_effect_may_stay():
     im = ImpactModel(measured, jax.random.key(0), svi=mean_field(measured))
     rows = {"t": ROWS["t"], "m": ROWS["m"]}
@@ -230,6 +237,24 @@ def test_draws_of_a_latent_mediator_are_drawn_anew_or_kept_by_word(kernel, calls
     np.testing.assert_allclose(effect_of(im, *anew), direct + 3 * B, atol=1e-3)
     worth = im.decide(dict(zip("ab", anew, strict=True))).table["utility"]
     assert worth["b"] - worth["a"] == pytest.approx((direct + 3 * B).mean(), abs=1e-3)
+    with pytest.raises(ArgumentError, match="held='redraw' works in sweep"):
+        im.estimate_effect(args_baseline=anew[0], args_intervention=anew[1], on_batch=True)
+
+
+@pytest.mark.allow_rank_promotion
+@pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
+@pytest.mark.parametrize(("held", "through"), [("keep", 0), ("redraw", 3)])
+def test_a_sweep_of_a_column_takes_the_same_word(held, through):
+    spec = TableSpec(X="x", t="t", y="out")
+    im = ImpactModel(
+        latent_mediator, jax.random.key(0), svi=mean_field(latent_mediator), table=spec
+    )
+    im.fit_on_batch(TABLE, num_steps=2, num_samples=20, progress=False)
+    with pytest.raises(SiteError, match="held='redraw'"):
+        im.sweep("t", [0.0, 1.0], TABLE, reference=0.0)
+    effect = im.sweep("t", [0.0, 1.0], TABLE, reference=0.0, held=held).posterior_predictive.y
+    expected = 1 + through * im.posterior["a"]
+    np.testing.assert_allclose(effect.sel(t=1.0).values.ravel(), expected, atol=1e-3)
 
 
 def effects_by_row(X, t, y=None):
