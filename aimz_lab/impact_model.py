@@ -879,6 +879,7 @@ class ImpactModel:
                 params=getattr(trained.vi_result, "params", None) or {},
                 posterior=trained.posterior,
                 fingerprint=trained.fingerprint,
+                schema=trained.fitted and trained.fitted.schema,
                 way_to_draws=self._way_to_draws,
             )
             with self._explained():
@@ -974,8 +975,10 @@ class ImpactModel:
             held: What to do with posterior draws of sites that depend on a site in ``intervention``
                 or ``condition``, as these draws were made without its value: ``"refuse"`` the call,
                 ``"redraw"`` these sites from the kernel under the value, or ``"keep"`` the draws.
-                In the scenarios of an effect, a sweep or a decision, also of sites that depend on
-                an argument in which these differ: values by row, or of a group.
+                Also of sites, by row or of a group, that depend on an argument that is not as in
+                training, or in which the scenarios of an effect, a sweep or a decision differ.
+                Under ``"redraw"``, rows that are not those of the training get values of their own
+                of each site with one value per row.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. The default
                 is ``posterior_predictive``; with a table, only if all of its rows are training

@@ -128,7 +128,12 @@ def check_draws_fit(spec: KernelSpec, n_draws: int) -> None:
 
 
 def check_shapes_of_draws(
-    draws: Draws, spec: KernelSpec, n_rows: int | None, *, unused: Container[str] = ()
+    draws: Draws,
+    spec: KernelSpec,
+    n_rows: int | None,
+    *,
+    unused: Container[str] = (),
+    can_redraw: bool = False,
 ) -> None:
     """Check that draws have the shapes of their sites for the arguments of a call.
 
@@ -137,6 +142,7 @@ def check_shapes_of_draws(
         spec: The kernel's structure.
         n_rows: Number of rows of the call; ``None`` if unknown.
         unused: Sites whose draws the call does not use.
+        can_redraw: Whether the call has ``held="redraw"``.
 
     Raises:
         SiteError: With both shapes.
@@ -155,7 +161,8 @@ def check_shapes_of_draws(
                 f"{_advice(shape, expected)}"
             )
             if spec.sites[name].row_axes and not _advice(shape, expected):
-                msg += to_draw_anew([name for name in spec.learned_by_row if name in draws])
+                by_row = [name for name in spec.learned_by_row if name in draws]
+                msg += to_draw_anew(by_row, can_redraw=can_redraw)
             raise SiteError(msg)
 
 
@@ -195,14 +202,17 @@ def as_values_of(site: Site, draws: Shaped[Array, "draw ..."]) -> Shaped[np.ndar
     return values
 
 
-def to_draw_anew(by_row: Collection[str]) -> str:
+def to_draw_anew(by_row: Collection[str], *, can_redraw: bool) -> str:
     """Say how sites with one value per row are drawn anew; empty for none.
 
     Args:
         by_row: Their names.
+        can_redraw: Whether the call has ``held="redraw"``.
     """
     if not by_row:
         return ""
+    if can_redraw:
+        return f" For new rows, draw {_listed(by_row)} anew: held='redraw'."
     one = f"!= {next(iter(by_row))!r}" if len(by_row) == 1 else f"not in {(*by_row,)!r}"
     return (
         f" For new rows, draw {_listed(by_row)} anew, from a copy without these draws: "

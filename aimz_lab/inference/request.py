@@ -239,6 +239,7 @@ class SampleRequest:
         params: Constrained parameters to draw with; empty for those of ``state``.
         posterior: The model's draws, or ``None``.
         fingerprint: Recognises the rows of the training; ``None`` where that is not known.
+        schema: Schema of the training data, or ``None``.
         way_to_draws: What to do for a posterior, where there is none.
 
     Raises:
@@ -254,6 +255,7 @@ class SampleRequest:
     params: Params
     posterior: Posterior | None
     fingerprint: TrainingFingerprint | None
+    schema: InputSchema | None = None
     way_to_draws: str = ""
 
     def __post_init__(self) -> None:

@@ -92,6 +92,12 @@ def kernel_parameters(kernel: Callable) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(_without_handlers(kernel)).parameters
 
 
+def default_arguments(kernel: Callable) -> dict[str, object]:
+    """Return the defaults of a kernel's parameters."""
+    parameters = kernel_parameters(kernel).values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
+
+
 def _without_handlers(kernel: Callable) -> Callable:
     if isinstance(kernel, Messenger) and kernel.fn is not None:
         return _without_handlers(kernel.fn)

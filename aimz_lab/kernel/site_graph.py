@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -116,7 +117,7 @@ def trace_site_graph(
     """
     given = kernel, spec, rows, shared, static, params
     try:
-        traced = _trace(*given, n_rows=spec.n_rows)
+        traced = trace_sites(*given, n_rows=spec.n_rows)
     except Exception:  # noqa: BLE001  the kernel runs, but not with its sites as inputs
         names = spec.of_kind("latent", "observed", "deterministic")
         return _each_from_all_before(names, takes_keys=spec.takes_keys)
@@ -124,28 +125,30 @@ def trace_site_graph(
     if not spec.takes_keys:
         return graph
     try:
-        more = _own_draws(_trace(*given, n_rows=2 * spec.n_rows))
+        more = _own_draws(trace_sites(*given, n_rows=2 * spec.n_rows))
     except Exception:  # noqa: BLE001  for this number of rows alone, so that any noise may be by row
         more = {}, {}
     noisy, noisy_means = map(_growing, _own_draws(traced), more)
     return replace(graph, noisy=noisy, noisy_means=noisy_means)
 
 
-class _Traced(NamedTuple):
+class TracedSites(NamedTuple):
     """A kernel as a program of the values of its sites.
 
     Attributes:
         program: The program.
         inputs: For each of its inputs, what it is, and the name of the site, argument or parameter.
         seen: The sites in the order of the results.
+        constants: Arrays that the program holds.
     """
 
     program: Jaxpr
     inputs: list[tuple[str, str]]
     seen: _SitesAsInputs
+    constants: list[jax.Array]
 
 
-def _trace(
+def trace_sites(
     kernel: Callable,
     spec: KernelSpec,
     rows: Mapping[str, HasShape],
@@ -154,7 +157,7 @@ def _trace(
     params: Mapping[str, PyTree[HasShape]],
     *,
     n_rows: int,
-) -> _Traced:
+) -> TracedSites:
     """Trace a kernel; see :func:`trace_site_graph`."""
     names = spec.of_kind("latent", "observed", "deterministic")
     inputs = {
@@ -179,9 +182,10 @@ def _trace(
 
     given = inputs, abstract, dict(shared), dict(params), {_KEY: jax.random.key(0)}
     with tracing_lock:
-        program = jax.make_jaxpr(run)(*given).jaxpr
+        program = jax.make_jaxpr(run)(*given)
     leaves, _ = jax.tree_util.tree_flatten_with_path(given)
-    return _Traced(program, [(_ROLES[path[0].idx], path[1].key) for path, _ in leaves], seen[0])
+    inputs = [(_ROLES[path[0].idx], path[1].key) for path, _ in leaves]
+    return TracedSites(program.jaxpr, inputs, seen[0], program.consts)
 
 
 _KEY = "key"
@@ -201,6 +205,7 @@ class _SitesAsInputs(Messenger):
 
     Attributes:
         made_of: The parameters of a site's distribution, or its computed value, by site.
+        forms: The same with all that is not an array, such as the family and plain numbers.
         factors: The terms that factors add to the log density, by factor.
         means: The means of distributions, by site.
         computed: The computed sites outside of loops.
@@ -212,6 +217,7 @@ class _SitesAsInputs(Messenger):
         self, fn: Callable, values: Mapping[str, jax.Array], spec: KernelSpec, key: jax.Array
     ) -> None:
         self.made_of: dict[str, list[jax.Array]] = {}
+        self.forms: dict[str, str] = {}
         self.factors: dict[str, list[jax.Array]] = {}
         self.means: dict[str, jax.Array] = {}
         self.computed: set[str] = set()
@@ -234,7 +240,9 @@ class _SitesAsInputs(Messenger):
         if name not in self._values or msg["type"] not in ("sample", "deterministic"):
             return
         computed = msg["type"] == "deterministic"
-        self.made_of[name] = list(_arrays_in(msg["value" if computed else "fn"], set()))
+        origin = msg["value" if computed else "fn"]
+        self.made_of[name] = list(_arrays_in(origin, set()))
+        self.forms[name] = _form_of(origin)
         if name in self._with_mean:
             self.means[name] = msg["fn"].mean
         # Inside of a loop the value is in its place, or cannot be set, by the time it comes here.
@@ -281,9 +289,25 @@ def _arrays_in(value: object, seen: set[int]) -> Iterator[jax.Array]:
         yield from _arrays_in(part, seen)
 
 
-def _read_graph(given: _Traced) -> SiteGraph:
+def _form_of(value: PyTree) -> str:
+    """Return all of a distribution or a value that is not an array, as a text to compare."""
+    leaves, structure = jax.tree.flatten(value)
+    plain = [type(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
+    return without_addresses(f"{structure} {plain}")
+
+
+def without_addresses(text: str) -> str:
+    """Return a text of a program or an object that is the same in every trace.
+
+    Args:
+        text: Its text.
+    """
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def _read_graph(given: TracedSites) -> SiteGraph:
     """Find what each site is made of."""
-    traced, inputs, seen = given
+    traced, inputs, seen = given.program, given.inputs, given.seen
     children: dict[str, set[str]] = {name: set() for role, name in inputs if role == "site"}
     reads: dict[str, set[str]] = {}
     bypassed = set()
@@ -326,9 +350,9 @@ _Draws: TypeAlias = tuple
 """The shapes of the random numbers that a program draws, nested as its programs are."""
 
 
-def _own_draws(traced: _Traced) -> tuple[dict[str, _Draws], dict[str, _Draws]]:
+def _own_draws(traced: TracedSites) -> tuple[dict[str, _Draws], dict[str, _Draws]]:
     """Return what sites, and the means of sites, draw with keys that the kernel asks for."""
-    program, inputs, seen = traced
+    program, inputs, seen = traced.program, traced.inputs, traced.seen
     made_of = {**seen.made_of, **seen.factors}
     results = [(0, name, len(arrays)) for name, arrays in made_of.items()]
     results += [(1, name, 1) for name in seen.means]

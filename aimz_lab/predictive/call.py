@@ -32,7 +32,11 @@ from aimz_lab.inference.posterior import Posterior, Sites, site_names
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.rows.index_checks import IndexCheck
-from aimz_lab.kernel.signature import KernelSignature, merge_arguments
+from aimz_lab.kernel.signature import (
+    KernelSignature,
+    default_arguments,
+    merge_arguments,
+)
 from aimz_lab.predictive.call_labels import (
     DRAWS,
     CallLabels,
@@ -186,6 +190,7 @@ def predict_request(
     )
     known, note = _known_data(fitted, inputs, data, observed), ""
     labels = replace(labels, differ=_how_rows_differ(fitted, data, known))
+    changed = _changed_shared(fitted, data) | _changed_by_row(fitted, data, labels.differ)
     if group is None:
         if isinstance(data.rows, Mapping):
             note = known.why_predictions(len(next(iter(data.rows.values()))))
@@ -207,6 +212,7 @@ def predict_request(
         engine=engine,
         key=key,
         held=held,
+        changed=changed,
         labels=labels,
         trained=fitted.schema,
         trained_sites=fitted.trained_sites,
@@ -292,16 +298,33 @@ def _known_data(
     """Return data to keep beside the results: the observed output and the inputs."""
     signature = fitted.signature
     arguments = parameter_names(signature.kernel)
-    trained = fitted.fingerprint
     # Another value for all rows makes others of them: what was observed belongs to the first.
-    if trained is not None and not trained.has_shared({**data.shared, **data.static}):
-        trained = None
+    trained = None if _changed_shared(fitted, data) else fitted.fingerprint
     known = find_observed_data(
         inputs, data.rows, signature.output, arguments, trained, data.row_labels
     )
     if observed is None:
         return known
     return known.beside(observed, data.rows, signature.output, trained)
+
+
+def _changed_shared(fitted: FittedKernel, data: PredictiveData) -> frozenset[str]:
+    """Return the arguments for all rows that have other values than in training."""
+    if fitted.schema is None:
+        return frozenset()
+    defaults = default_arguments(fitted.signature.kernel)
+    return fitted.schema.changed({**data.shared, **data.static}, defaults)
+
+
+def _changed_by_row(
+    fitted: FittedKernel, data: PredictiveData, differ: RowsDiffer | None
+) -> frozenset[str]:
+    """Return the arguments by row that have other values than in training."""
+    trained = fitted.fingerprint
+    if trained is None or differ == "moved" or not isinstance(data.rows, Mapping):
+        return frozenset()
+    rows = {name: each for name, each in data.rows.items() if name != fitted.signature.output}
+    return frozenset(rows) if differ == "others" else trained.changed(rows)
 
 
 def _how_rows_differ(

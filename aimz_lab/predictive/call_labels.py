@@ -121,7 +121,12 @@ def value_labels(
 
 
 def check_value_labels(
-    labels: CallLabels, spec: KernelSpec, row_wise: Mapping[str, int], latents: Iterable[str]
+    labels: CallLabels,
+    spec: KernelSpec,
+    row_wise: Mapping[str, int],
+    latents: Iterable[str],
+    *,
+    can_redraw: bool,
 ) -> None:
     """Check that the labels of set values and of draws agree with those of rows and columns.
 
@@ -130,6 +135,7 @@ def check_value_labels(
         spec: The kernel's structure.
         row_wise: Sites whose set value has one entry per row, with its axis of rows.
         latents: Sites whose draws are used.
+        can_redraw: Whether the call has ``held="redraw"``.
 
     Raises:
         DataError: If a value labels the same rows or columns in another order, has the rows on
@@ -153,7 +159,8 @@ def check_value_labels(
         )
         raise DataError(msg)
     if by_row and labels.differ is not None:
-        _tell_of_other_rows(by_row, labels.differ, [site for site in by_row if site in latents])
+        with_draws = [site for site in by_row if site in latents]
+        _tell_of_other_rows(by_row, labels.differ, to_draw_anew(with_draws, can_redraw=can_redraw))
     labelled = {site for argument, site in labels.values if argument != DRAWS}
     for site in row_wise:
         if labels.shuffled and (site not in labelled or labels.rows is None):
@@ -170,7 +177,7 @@ def check_value_labels(
             _check_axes(what, axes[1:], spec.row_axis(site), site, spec, labels)
 
 
-def _tell_of_other_rows(by_row: list[str], differ: RowsDiffer, latents: list[str]) -> None:
+def _tell_of_other_rows(by_row: list[str], differ: RowsDiffer, advice: str) -> None:
     """Refuse training rows in another order, and warn of rows that seem to be no training rows."""
     what = f"The model has one value per row of {', '.join(map(repr, by_row))}, and these are"
     if differ == "moved":
@@ -182,7 +189,7 @@ def _tell_of_other_rows(by_row: list[str], differ: RowsDiffer, latents: list[str
     warn(
         f"{what} not the rows of the training: each gets the value of the training row at its "
         "position. That is right only if they are the same rows with other inputs."
-        f"{to_draw_anew(latents)}",
+        f"{advice}",
         OutputWarning,
     )
 

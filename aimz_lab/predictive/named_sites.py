@@ -116,7 +116,7 @@ def check_draws(
     drawn = quantity == "values"
     check_sites_of_draws(request.draws, spec, given, warn_of_missing=drawn)
     unused = {request.output, *request.intervention, *redrawn}
-    check_shapes_of_draws(request.draws, spec, n_rows, unused=unused)
+    check_shapes_of_draws(request.draws, spec, n_rows, unused=unused, can_redraw=drawn)
     untrained = [name for name in spec.of_kind("param") if name not in request.params]
     if untrained:
         names = ", ".join(map(repr, untrained))

@@ -17,11 +17,13 @@ from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, Site, imputed_part
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.call_labels import check_value_labels
+from aimz_lab.predictive.changed_arguments import sites_of_changed
 from aimz_lab.predictive.drawn_sites import drawn_by_row, expected_sites, noisy_sites
 from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
 from aimz_lab.predictive.latents_without_draws import find_summed_sites
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.scenario_sites import Compared
 from aimz_lab.predictive.structure import Structure, structure_key, trace_structure
 from aimz_lab.predictive.trained_shapes import check_row_axes, with_trained_shapes
 from aimz_lab.tracebacks import warn
@@ -48,6 +50,7 @@ class Plan:
             those in loops. Others are drawn beside it.
         expected: The sites to return as the mean of their distribution, given the other sites.
         noisy: The sites to return that hold the noise of values drawn for each row.
+        of_changed: Sites that are drawn anew, as they depend on arguments unlike the training's.
     """
 
     kernel: CodeKey
@@ -61,6 +64,7 @@ class Plan:
     replaced: frozenset[str] = frozenset()
     expected: frozenset[str] = frozenset()
     noisy: frozenset[str] = frozenset()
+    of_changed: frozenset[str] = frozenset()
 
     @property
     def row_sites(self) -> dict[str, int]:
@@ -92,8 +96,9 @@ def make_plan(
 
     Raises:
         SiteError: If a named site does not exist, a posterior draw or a set value does not have
-            the shape of its site for these arguments, a site has the rows on two axes, or a set
-            value does not reach what it should.
+            the shape of its site for these arguments, a site has the rows on two axes, a set value
+            does not reach what it should, or a draw does not know a value or an argument that
+            changes its site.
         DataTypeError: If the rows come from a source and cannot be cut.
         DataError: If there are more rows than a plate of a fixed size has entries.
         KernelError: If a name cannot stand in results, a plate takes others than the rows at
@@ -123,7 +128,10 @@ def make_plan(
         computed = {*graph.looped, *spec.of_kind("deterministic")}
         replaced = frozenset(computed.intersection(request.intervention))
         below = below.union(*map(graph.reached_from, request.intervention))
-    redrawn |= request.anew
+    of_changed = sites_of_changed(
+        Compared(request, rows, spec), quantity, wanted, latents, graph_of, remembered
+    )
+    redrawn |= request.anew | of_changed
     latents = tuple(name for name in latents if name not in redrawn)
     check_draws(request, spec, rows.n_rows, quantity, below, redrawn)
     given = {*latents, *request.condition}
@@ -136,7 +144,8 @@ def make_plan(
         )
     # The draws of a site that is intervened on come back, and nothing is computed from them.
     read = [name for name in latents if name not in request.intervention or name in wanted]
-    check_value_labels(request.labels, spec, row_wise, read)
+    can_redraw = quantity == "values"
+    check_value_labels(request.labels, spec, row_wise, read, can_redraw=can_redraw)
     expected, noisy = frozenset[str](), frozenset[str]()
     if quantity == "values":
         given |= replaced.union(n for n in spec.sample_sites if not spec.sites[n].is_drawn)
@@ -162,6 +171,7 @@ def make_plan(
         replaced=replaced,
         expected=expected,
         noisy=noisy,
+        of_changed=frozenset(of_changed),
     )
 
 

@@ -203,9 +203,10 @@ class Predictor:
     def _to_draw_anew(
         self, requests: Sequence[Request], rows: Sequence[Rows], plans: Sequence[Plan]
     ) -> set[str]:
+        of_changed = {name for plan in plans for name in plan.of_changed}
         has_shared = any(one.shared or one.static for one in requests)
         if not any(may_hold_sites(plan.spec, has_shared=has_shared) for plan in plans):
-            return set()
+            return of_changed
         specs = [plan.spec for plan in plans]
         scenarios = [*map(Compared, requests, rows, specs)]
         wanted = {name for plan in plans for name in plan.row_axes}
@@ -214,7 +215,7 @@ class Predictor:
             traced = with_traced_numbers(one)
             return site_graph(traced.request, one.rows, one.spec, self._programs.remembered)
 
-        return sites_to_draw_anew(scenarios, wanted, graph_of)
+        return of_changed | sites_to_draw_anew(scenarios, wanted, graph_of)
 
     def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
         if requests[-1].reduce is not None:

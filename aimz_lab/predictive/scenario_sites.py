@@ -83,11 +83,11 @@ def sites_to_draw_anew(
         if name in (one.request.draws or {}) and one.request.held != "keep"
     }
     differ = _differences(scenarios)
-    linked: dict[int, _Links] = {}
+    linked: dict[int, SiteLinks] = {}
 
-    def links_of(one: Compared) -> _Links:
+    def links_of(one: Compared) -> SiteLinks:
         if id(one) not in linked:
-            linked[id(one)] = _links(one, graph_of(one), set_here)
+            linked[id(one)] = site_links(one, graph_of(one), set_here)
         return linked[id(one)]
 
     found = set()
@@ -198,7 +198,7 @@ def with_traced_numbers(one: Compared) -> Compared:
     return one._replace(request=replace(one.request, shared=shared, static=static))
 
 
-class _Links(NamedTuple):
+class SiteLinks(NamedTuple):
     """What sites and arguments lead to.
 
     Attributes:
@@ -229,6 +229,10 @@ class _Links(NamedTuple):
             found |= self._below(site)
         return found
 
+    def changed_with(self, sites: Iterable[str]) -> set[str]:
+        """Return the sites that change with some sites, and these."""
+        return {*sites}.union(*map(self._below, sites))
+
     def _below(self, site: str) -> set[str]:
         return self.graph.reached_from(site, self.cut)
 
@@ -242,7 +246,14 @@ class _Links(NamedTuple):
         return {site, *readers}.union(*map(self._below, (site, *readers)))
 
 
-def _links(one: Compared, graph: SiteGraph, set_here: set[str]) -> _Links:
+def site_links(one: Compared, graph: SiteGraph, set_here: set[str]) -> SiteLinks:
+    """Return what the sites and arguments of a scenario lead to.
+
+    Args:
+        one: The scenario.
+        graph: Which of its sites are computed from which.
+        set_here: Sites that have values of their own.
+    """
     observers: dict[str, set[str]] = {}
     sites = [one.spec.sites[name] for name in one.spec.of_kind("observed")]
     for site in sites:
@@ -253,7 +264,7 @@ def _links(one: Compared, graph: SiteGraph, set_here: set[str]) -> _Links:
         for name, follow in _followers(one):
             if follow & unclear:
                 observers.setdefault(name, set()).update(follow & unclear)
-    return _Links(graph, observers, set_here)
+    return SiteLinks(graph, observers, set_here)
 
 
 def _followers(one: Compared) -> Iterable[tuple[str, frozenset[str]]]:

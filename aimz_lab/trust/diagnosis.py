@@ -18,7 +18,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.trained import Fitted, Trained
-from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.kernel.signature import KernelSignature, default_arguments
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers.scores import ROWS_APART, density_of_all
@@ -277,12 +277,15 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
 
 def _check_rows(model: Examined, rows: ExaminedRows) -> None:
     """Refuse rows that are not those of the training, as far as that is known."""
-    fingerprint = model.fitted.fingerprint
-    if fingerprint is None or rows.source is not None:
+    fingerprint, schema = model.fitted.fingerprint, model.fitted.schema
+    if rows.source is not None:
         return
-    output = model.signature.output
-    by_row = {**rows.data.rows, output: rows.outputs}
-    found = fingerprint.difference(by_row, output, {**rows.data.shared, **rows.data.static})
+    output, found = model.signature.output, ""
+    if fingerprint is not None:
+        found = fingerprint.difference({**rows.data.rows, output: rows.outputs}, output)
+    if not found and schema is not None:
+        given = {**rows.data.shared, **rows.data.static}
+        found = schema.difference(given, default_arguments(model.signature.kernel))
     if found:
         msg = (
             "A trust report compares the posterior with the data that it was trained on, row by "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ from jaxtyping import Shaped
 
 from aimz_lab.data import AxisLabels, canonical
 from aimz_lab.files import Malformed, Value
-from aimz_lab.inference.feeds.shared_checksum import shared_checksum
 from aimz_lab.types import JsonObject, Rows
 
 _LARGEST = 256 << 20
@@ -75,7 +73,6 @@ class TrainingFingerprint:
         n_rows: Their number.
         inputs: Checksum of all per-row arguments except the output.
         output: Checksum of the output.
-        shared: Checksum of the arguments that all rows share.
         outputs: The outputs; ``None`` in a model that was loaded.
         labels: Labels of the rows, if a field had some.
         row_sums: A checksum of each row, in ascending order; ``None`` of more than 64 MiB of rows,
@@ -89,7 +86,6 @@ class TrainingFingerprint:
     n_rows: int
     inputs: int
     output: int
-    shared: int
     outputs: Shaped[np.ndarray, "row ..."] | None = None
     labels: AxisLabels | None = None
     row_sums: Shaped[np.ndarray, " row"] | None = None
@@ -102,7 +98,6 @@ class TrainingFingerprint:
         rows: Rows,
         output: str,
         labels: AxisLabels | None = None,
-        shared: Mapping[str, object] = MappingProxyType({}),
         *,
         by_column: bool = False,
     ) -> TrainingFingerprint | None:
@@ -112,7 +107,6 @@ class TrainingFingerprint:
             rows: Arrays by kernel argument, output included.
             output: Name of the output.
             labels: Labels of the rows, if a field has some.
-            shared: The kernel's arguments that all rows share, arrays or not.
             by_column: Whether to keep a checksum of each column, so that the training rows are
                 known again where some of their columns were changed.
         """
@@ -124,7 +118,7 @@ class TrainingFingerprint:
         is_small = size <= _LARGEST_BY_ROW
         sums = np.sort(_row_sums(rows)) if is_small else None
         columns = _column_sums(rows) if by_column and is_small else {}
-        of_all = _checksum(inputs), _of_output(outputs), shared_checksum(shared)
+        of_all = _checksum(inputs), _of_output(outputs)
         return cls(
             len(outputs),
             *of_all,
@@ -166,15 +160,34 @@ class TrainingFingerprint:
         """
         if self.column_sums is None or len(next(iter(rows.values()))) != self.n_rows:
             return False
-        kept = {}
-        for name, sums in _column_sums(rows).items():
-            is_kept = np.isin(sums, self.column_sums)
-            if is_kept.any():
-                kept[name] = _by_column(rows[name], name)[:, is_kept]
+        kept = {
+            name: _by_column(rows[name], name)[:, is_kept]
+            for name, is_kept in self._kept_columns(rows).items()
+            if is_kept.any()
+        }
         if not kept:
             return False
         distinct = len(np.unique(_row_sums(kept, is_rounded=False)))
         return distinct >= _LEAST_DISTINCT * self.n_rows
+
+    def changed(self, rows: Rows) -> frozenset[str]:
+        """Return the arguments of which a column is no column of the training.
+
+        Args:
+            rows: Training rows with some columns changed, by kernel argument.
+
+        Returns:
+            Their names; none where that cannot be told, without checksums of columns.
+        """
+        if self.column_sums is None:
+            return frozenset()
+        kept = self._kept_columns(rows)
+        return frozenset(name for name, is_kept in kept.items() if not is_kept.all())
+
+    def _kept_columns(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Return which columns are as in training, by argument."""
+        sums = _column_sums(rows)
+        return {name: np.isin(each, self.column_sums) for name, each in sums.items()}
 
     def has_outputs(self, outputs: Shaped[np.ndarray, "row ..."]) -> bool:
         """Return whether these are the outputs of the training."""
@@ -185,10 +198,6 @@ class TrainingFingerprint:
         if other is None or self.n_rows != other.n_rows:
             return False
         return (self.inputs, self.output) == (other.inputs, other.output)
-
-    def has_shared(self, shared: Mapping[str, object]) -> bool:
-        """Return whether the arguments that all rows share have the values of the training."""
-        return shared_checksum(shared) == self.shared
 
     def after(self, earlier: TrainingFingerprint | None) -> TrainingFingerprint:
         """Return the fingerprint of a training that went on with the parameters of an earlier one.
@@ -278,20 +287,18 @@ class TrainingFingerprint:
             return False
         return bool(np.array_equal(np.sort(_row_sums(rows)), self.row_sums))
 
-    def difference(self, rows: Rows, output: str, shared: Mapping[str, object]) -> str:
+    def difference(self, rows: Rows, output: str) -> str:
         """Say how data differs from that of the training, row by row; empty if it does not.
 
         Args:
             rows: Arrays by kernel argument, output included.
             output: Name of the output.
-            shared: The arguments that all rows share.
 
         Returns:
             A clause for a message.
         """
         if self.is_of(rows, output) and self.has_outputs(rows[output]):
-            is_same = self.has_shared(shared)
-            return "" if is_same else "an argument that all rows share has another value here"
+            return ""
         if self.has_all_rows(rows):
             how = "in another order"
         elif self.row_sums is None:
@@ -315,7 +322,7 @@ class TrainingFingerprint:
 
     def as_plain(self) -> JsonObject:
         """Return all checksums but those of rows and columns as JSON values."""
-        names = "n_rows", "inputs", "output", "shared"
+        names = "n_rows", "inputs", "output"
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -339,7 +346,7 @@ class TrainingFingerprint:
         Raises:
             Malformed: If they are none.
         """
-        names = "inputs", "output", "shared"
+        names = "inputs", "output"
         fields = plain.fields("n_rows", *names)
         n_rows = fields["n_rows"].whole(1)
         return cls(

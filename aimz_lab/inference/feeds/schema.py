@@ -13,8 +13,10 @@ from jaxtyping import PyTree
 from aimz_lab.errors import ArtifactError
 from aimz_lab.files import Malformed, Value, machine_bytes, plain_number
 from aimz_lab.inference.feeds.ranges import Ranges, plain_ranges, ranges_of_plain
+from aimz_lab.inference.feeds.shared_checksum import shared_checksum
 from aimz_lab.inference.feeds.training_data import TrainingData
-from aimz_lab.types import Columns, HasShape, JsonObject, Static, shown
+from aimz_lab.kernel.cache_keys import key_of
+from aimz_lab.types import Columns, HasShape, JsonObject, Static, StaticKey, shown
 
 _PLAIN = (str, int, float, bool, type(None))
 _LARGEST = 2**63
@@ -33,6 +35,7 @@ class InputSchema:
         columns: Column names of each argument that came as a table; by ``name.index``, labels of
             shared arguments.
         ranges: Smallest and largest value of each column, by per-row argument.
+        sums: Checksums of the shared and the static arguments, by name; ``None`` if unknown.
     """
 
     rows: Mapping[str, jax.ShapeDtypeStruct]
@@ -42,10 +45,16 @@ class InputSchema:
     n_obs: int | None = None
     columns: Columns = field(default_factory=dict)
     ranges: Ranges = field(default_factory=dict, compare=False)
+    sums: Mapping[str, int] | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, data: TrainingData) -> InputSchema:
-        """Return the schema of training data."""
+    def of(cls, data: TrainingData, *, with_sums: bool = False) -> InputSchema:
+        """Return the schema of training data.
+
+        Args:
+            data: The data.
+            with_sums: Whether to keep checksums of the arguments that all rows share.
+        """
         batch = data.first_batch
         return cls(
             {
@@ -58,7 +67,45 @@ class InputSchema:
             data.n_obs,
             dict(data.columns),
             dict(data.ranges),
+            _sums_of({**data.shared, **data.static}) if with_sums else None,
         )
+
+    def changed(
+        self, given: Mapping[str, object], defaults: Mapping[str, object]
+    ) -> frozenset[str]:
+        """Return the names of arguments that do not have the values of the training.
+
+        Args:
+            given: The arguments of a call that all rows share.
+            defaults: Values of arguments that are not given.
+
+        Returns:
+            Their names; none where those of the training are unknown.
+        """
+        if self.sums is None:
+            return frozenset()
+        names = self.sums.keys() | given.keys()
+        now = _sums_of({name: given.get(name, defaults.get(name)) for name in names})
+        trained = _sums_of({name: defaults.get(name) for name in names}) | dict(self.sums)
+        return frozenset(name for name in names if now[name] != trained[name])
+
+    def difference(self, given: Mapping[str, object], defaults: Mapping[str, object]) -> str:
+        """Say which argument that all rows share differs from the training's; empty if none does.
+
+        Args:
+            given: As in :meth:`changed`.
+            defaults: As in :meth:`changed`.
+
+        Returns:
+            A clause for a message.
+        """
+        changed = sorted(self.changed(given, defaults))
+        return f"{changed[0]!r}, which all rows share, has another value here" if changed else ""
+
+    @property
+    def static_key(self) -> StaticKey:
+        """The static arguments as a hashable key."""
+        return key_of(self.static)
 
     @property
     def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -84,6 +131,7 @@ class InputSchema:
             "n_obs": self.n_obs,
             "columns": {name: list(names) for name, names in self.columns.items()},
             "ranges": plain_ranges(self.ranges),
+            "sums": self.sums if self.sums is None else dict(self.sums),
         }
 
     @classmethod
@@ -99,7 +147,7 @@ class InputSchema:
             Malformed: If it is no schema.
         """
         fields = plain.fields(
-            "rows", "shared", "static", "batch_size", "n_obs", "columns", "ranges"
+            "rows", "shared", "static", "batch_size", "n_obs", "columns", "ranges", "sums"
         )
         rows = {name: _shape_of_plain(row) for name, row in fields["rows"].named().items()}
         if not rows:
@@ -115,9 +163,18 @@ class InputSchema:
             fields["n_obs"].optional(_count),
             {name: _columns(name, each, rows) for name, each in fields["columns"].named().items()},
             ranges_of_plain(fields["ranges"], {name: row.shape for name, row in rows.items()}),
+            fields["sums"].optional(_sums_of_plain),
         )
         _check_fits(schema)
         return schema
+
+
+def _sums_of(arguments: Mapping[str, object]) -> dict[str, int]:
+    return {name: shared_checksum({name: value}) for name, value in arguments.items()}
+
+
+def _sums_of_plain(plain: Value) -> dict[str, int]:
+    return {name: each.whole(most=2**32 - 1) for name, each in plain.named().items()}
 
 
 def _shape_of(leaf: HasShape) -> jax.ShapeDtypeStruct:

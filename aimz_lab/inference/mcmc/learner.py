@@ -31,7 +31,7 @@ from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.checks.row_plates import check_not_subsampled
 from aimz_lab.kernel.reads import forget_outdated_traces
 from aimz_lab.kernel.rows.index_checks import IndexCheck
-from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.kernel.signature import KernelSignature, default_arguments
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.preparing import doing
 from aimz_lab.types import Static, callable_name
@@ -154,7 +154,7 @@ class McmcLearner:
             signature, inputs, outputs, extra, allow_nonfinite=True, roles=request.roles
         )
         forget_outdated_traces(signature.kernel)
-        _check_trained(request.fingerprint, data, signature.output)
+        _check_trained(request, data, signature)
         spec = request.spec or trace_data(signature, data)
         with_checked_indices(self._indices, data)
         check_draws_fit(spec, request.num_samples * self._mcmc.num_chains)
@@ -214,13 +214,12 @@ class ChainFit:
             check_finite_draws(posterior.draws, None, OF_CHAINS)
             yield FitResult(
                 self.spec,
-                InputSchema.of(self.data),
+                InputSchema.of(self.data, with_sums=True),
                 posterior=replace(posterior, row_labels=self.data.row_labels),
                 fingerprint=TrainingFingerprint.of(
                     self.data.rows,
                     self.output,
                     self.data.row_labels,
-                    {**self.data.shared, **self.data.static},
                     by_column=bool(self.spec.learned_by_row),
                 ),
                 training=self.training,
@@ -246,12 +245,14 @@ class ChainFit:
         return None
 
 
-def _check_trained(
-    fingerprint: TrainingFingerprint | None, data: TrainingData, output: str
-) -> None:
+def _check_trained(request: SampleRequest, data: TrainingData, signature: KernelSignature) -> None:
     """Refuse other data than that of the run: the chains are adapted to its posterior."""
-    shared = {**data.shared, **data.static}
-    found = fingerprint.difference(data.rows, output, shared) if fingerprint else ""
+    found = ""
+    if request.fingerprint is not None:
+        found = request.fingerprint.difference(data.rows, signature.output)
+    if not found and request.schema is not None:
+        given, defaults = {**data.shared, **data.static}, default_arguments(signature.kernel)
+        found = request.schema.difference(given, defaults)
     if found:
         msg = (
             "The chains go on with the data of their run, to whose posterior they are adapted, and "

@@ -283,7 +283,7 @@ class SviFit:
     @functools.cached_property
     def schema(self) -> InputSchema:
         """Shapes and types of the data."""
-        return InputSchema.of(self.data)
+        return InputSchema.of(self.data, with_sums=True)
 
     def results(self) -> Iterator[FitResult]:
         """Yield the trained state, then the draws too: interrupting these loses no training.
@@ -364,12 +364,10 @@ class SviFit:
     def _fingerprint(self) -> TrainingFingerprint | None:
         data = self.data
         rows = data.rows if data.in_memory else {}
-        shared = {**data.shared, **data.static}
         return TrainingFingerprint.of(
             rows,
             self.learner.output,
             data.row_labels,
-            shared,
             by_column=bool(self.spec.learned_by_row),
         )
 

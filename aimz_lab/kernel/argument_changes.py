@@ -1,0 +1,83 @@
+"""Which sites a kernel makes otherwise with other arguments, by its traced programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
+from jaxtyping import PyTree
+
+from aimz_lab.kernel.site_graph import TracedSites, trace_sites, without_addresses
+from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.types import HasShape, Static
+
+
+class Given(NamedTuple):
+    """Arguments of a kernel.
+
+    Attributes:
+        rows: Per-row arguments; only types and the shapes behind the rows matter.
+        shared: Shared arguments; shapes and types are enough.
+        static: Arguments without arrays.
+    """
+
+    rows: Mapping[str, HasShape]
+    shared: Mapping[str, PyTree[HasShape]]
+    static: Static
+
+
+def sites_made_otherwise(
+    kernel: Callable,
+    spec: KernelSpec,
+    one: Given,
+    other: Given,
+    params: Mapping[str, PyTree[HasShape]],
+) -> frozenset[str] | None:
+    """Return the sites that the kernel makes otherwise of the same other sites.
+
+    Arguments without arrays, such as flags, options and sizes, are part of a program: what they
+    change is seen where the programs of a site differ.
+
+    Args:
+        kernel: The kernel.
+        spec: Its structure with the first arguments.
+        one: Arguments.
+        other: Other arguments, for as many rows.
+        params: Values of ``param`` sites and mutable state.
+
+    Returns:
+        Their names, also of sites that it has with the first arguments alone; ``None`` where it
+        cannot be traced with the other ones.
+    """
+    try:
+        found, others = (
+            _made(trace_sites(kernel, spec, *each, params, n_rows=spec.n_rows))
+            for each in (one, other)
+        )
+    except Exception:  # noqa: BLE001  the kernel may refuse these arguments for any reason
+        return None
+    return frozenset(name for name, made in found.items() if others.get(name) != made)
+
+
+def _made(traced: TracedSites) -> dict[str, tuple[object, ...]]:
+    """Return how each site is made: its form, what it reads, and the program between them."""
+    program, seen = traced.program, traced.seen
+    made, first = {}, 0
+    for name, arrays in seen.made_of.items():
+        own = range(first, first := first + len(arrays))
+        part, used = dce_jaxpr(program, [i in own for i in range(len(program.outvars))])
+        read = [each for each, is_used in zip(traced.inputs, used, strict=True) if is_used]
+        atoms = {*map(id, part.outvars)}.union(*(map(id, each.invars) for each in part.eqns))
+        held = zip(program.constvars, traced.constants, strict=True)
+        constants = [_bits(value) for variable, value in held if id(variable) in atoms]
+        made[name] = seen.forms[name], read, without_addresses(str(part)), constants
+    return made
+
+
+def _bits(constant: jax.Array) -> tuple[tuple[int, ...], bytes]:
+    if jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key):
+        constant = jax.random.key_data(constant)
+    return constant.shape, np.asarray(constant).tobytes()

@@ -1,0 +1,166 @@
+"""Predictions with arguments unlike the training's, against the model's own draws."""
+
+from __future__ import annotations
+
+import warnings
+
+import jax
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
+from aimz_lab.errors import OutputWarning, SiteError
+from tests.runs import mean_field
+
+pytestmark = pytest.mark.allow_rank_promotion
+
+RNG = np.random.default_rng(0)
+N, N_GROUPS, N_DRAWS = 40, 4, 60
+X = RNG.normal(size=N).astype("f4")
+T = RNG.integers(0, 2, N).astype("f4")
+Y = RNG.normal(size=N).astype("f4")
+GROUP = np.arange(N) % N_GROUPS
+SIZE = RNG.normal(size=N_GROUPS).astype("f4")
+SLOPE = RNG.normal(size=N_DRAWS).astype("f4")
+OPTIONS = {"rng_key": jax.random.key(1), "store": "memory", "progress": False}
+
+
+def of_groups(X, group, size, y=None, *, link="linear", spread=1e-3, training=True):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("groups", N_GROUPS):
+        mean = slope * size if link == "linear" else slope * size**2
+        level = numpyro.sample("level", dist.Normal(mean, spread))
+    with numpyro.plate("row", X.shape[0]):
+        mean = level[group] + X
+        numpyro.sample("y", dist.Normal(mean if training else 1 * mean, 1e-3), obs=y)
+
+
+def mediated(X, t, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        level = numpyro.sample("level", dist.Normal(slope * t, 1e-3))
+        numpyro.sample("y", dist.Normal(level + X, 1e-3), obs=y)
+
+
+def trained(kernel, inputs, *outputs, level, **arguments):
+    """A model that has seen data, with draws that a test can compute with."""
+    im = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    fit = im.fit_on_batch if outputs else im.fit
+    length = {"num_steps": 2} if outputs else {"epochs": 1}
+    with jax.numpy_rank_promotion("allow"):
+        fit(inputs, *outputs, num_samples=2, progress=False, **length, **arguments)
+    return im.set_posterior_sample({"slope": SLOPE, "level": level})
+
+
+LEVEL_OF_GROUPS = (SLOPE[:, None] * SIZE + 5).astype("f4")
+LEVEL_OF_ROWS = (SLOPE[:, None] * T + 5).astype("f4")
+
+
+@pytest.fixture(scope="module")
+def with_groups():
+    return trained(of_groups, X, Y, level=LEVEL_OF_GROUPS, group=GROUP, size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def with_rows():
+    return trained(mediated, X, Y, level=LEVEL_OF_ROWS, t=T)
+
+
+def predicted(im, inputs, **arguments):
+    tree = im.predict(inputs, **OPTIONS, **arguments)
+    group = "predictions" if "predictions" in tree else "posterior_predictive"
+    return tree[group].y.values[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "by_kernel"),
+    [
+        ({"size": SIZE + 1}, SLOPE[:, None] * (SIZE + 1)),
+        ({"link": "square"}, SLOPE[:, None] * SIZE**2),
+        ({"spread": 1e-2}, SLOPE[:, None] * SIZE),
+    ],
+    ids=["array", "option", "number"],
+)
+def test_levels_of_groups_do_not_know_of_other_arguments(with_groups, changed, by_kernel):
+    [name] = changed
+    given = {"group": GROUP, "size": SIZE, **changed}
+    with pytest.raises(SiteError, match=f"'{name}' is not as in training and changes site 'level'"):
+        predicted(with_groups, X, **given)
+    kept = predicted(with_groups, X, held="keep", **given)
+    np.testing.assert_allclose(kept, LEVEL_OF_GROUPS[:, GROUP] + X, atol=0.02)
+    redrawn = predicted(with_groups, X, held="redraw", **given)
+    np.testing.assert_allclose(redrawn, by_kernel[:, GROUP] + X, atol=0.06)
+    with pytest.raises(SiteError, match=f"Pass '{name}' as in training, or fit the model"):
+        with_groups.log_likelihood(X, Y, store="memory", progress=False, **given)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"size": SIZE.astype("f8")},
+        {"training": False},
+        {"training": True, "link": "linear", "spread": 1e-3},
+    ],
+    ids=["other type", "a flag of the output alone", "defaults"],
+)
+def test_what_changes_no_draws_is_no_matter(with_groups, same):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = predicted(with_groups, X[:7], **{"group": GROUP[:7], "size": SIZE, **same})
+    np.testing.assert_allclose(found, LEVEL_OF_GROUPS[:, GROUP[:7]] + X[:7], atol=0.02)
+
+
+def test_a_model_of_a_loader_and_a_loaded_one_know_what_they_were_trained_with(tmp_path):
+    data = ArrayDataset(X=X, y=Y, group=GROUP)
+    loader = ArrayLoader(data, jax.random.key(0), batch_size=10)
+    im = trained(of_groups, loader, level=LEVEL_OF_GROUPS, size=SIZE)
+    im.save(tmp_path / "im")
+    loaded = ImpactModel.load(tmp_path / "im", of_groups, svi=mean_field(of_groups))
+    for each in (im, loaded):
+        assert predicted(each, X, group=GROUP, size=SIZE).shape == (N_DRAWS, N)
+        with pytest.raises(SiteError, match="'size' is not as in training"):
+            predicted(each, X, group=GROUP, size=SIZE + 1)
+
+
+@pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
+def test_values_by_row_do_not_know_of_a_changed_input(with_rows):
+    np.testing.assert_allclose(predicted(with_rows, X, t=T), LEVEL_OF_ROWS + X, atol=0.02)
+    with pytest.raises(SiteError, match="'t' is not as in training and changes site 'level'"):
+        predicted(with_rows, X, t=1 - T)
+    kept = predicted(with_rows, X, t=1 - T, held="keep")
+    np.testing.assert_allclose(kept, LEVEL_OF_ROWS + X, atol=0.02)
+    redrawn = predicted(with_rows, X, t=1 - T, held="redraw")
+    np.testing.assert_allclose(redrawn, SLOPE[:, None] * (1 - T) + X, atol=0.02)
+
+
+@pytest.mark.parametrize("n_rows", [N, 9])
+def test_other_rows_get_values_of_their_own_on_word(with_rows, n_rows):
+    rows, t = X[:n_rows] + 1, 1 - T[:n_rows]
+    with pytest.raises(SiteError, match="held='redraw'"):
+        predicted(with_rows, rows, t=t)
+    redrawn = predicted(with_rows, rows, t=t, held="redraw")
+    np.testing.assert_allclose(redrawn, SLOPE[:, None] * t + rows, atol=0.02)
+
+
+def of_a_size(X, size, factor, y=None):
+    """A kernel that does not run with the training's size on other rows."""
+    if X.shape[0] != size:
+        raise ValueError("another size")
+    with numpyro.plate("groups", N_GROUPS):
+        level = numpyro.sample("level", dist.Normal(0, factor))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level.mean() + X, 1e-3), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not run on another number of rows")
+def test_what_cannot_be_told_is_said():
+    im = ImpactModel(of_a_size, jax.random.key(0), svi=mean_field(of_a_size))
+    im.fit_on_batch(X, Y, size=N, factor=1.0, num_steps=2, num_samples=5, progress=False)
+    told = "'size' is not as in training, and it cannot be told whether site 'level' depends on"
+    with pytest.warns(OutputWarning, match=told):
+        im.predict(X[:9], size=9, factor=1.0, **OPTIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutputWarning)
+        im.predict(X[:9], size=9, factor=1.0, held="keep", **OPTIONS)
