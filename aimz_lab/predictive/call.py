@@ -190,7 +190,7 @@ def predict_request(
     )
     known, note = _known_data(fitted, inputs, data, observed), ""
     labels = replace(labels, differ=_how_rows_differ(fitted, data, known))
-    changed = _changed_shared(fitted, data) | _changed_by_row(fitted, data, labels.differ)
+    changed = _changed_shared(fitted, data) | _changed_by_row(fitted, data, known, labels.differ)
     if group is None:
         if isinstance(data.rows, Mapping):
             note = known.why_predictions(len(next(iter(data.rows.values()))))
@@ -317,14 +317,18 @@ def _changed_shared(fitted: FittedKernel, data: PredictiveData) -> frozenset[str
 
 
 def _changed_by_row(
-    fitted: FittedKernel, data: PredictiveData, differ: RowsDiffer | None
+    fitted: FittedKernel, data: PredictiveData, known: ObservedData, differ: RowsDiffer | None
 ) -> frozenset[str]:
-    """Return the arguments by row that have other values than in training."""
-    trained = fitted.fingerprint
-    if trained is None or differ == "moved" or not isinstance(data.rows, Mapping):
+    """Return the arguments by row that have other values than in training; all for other rows."""
+    trained, output = fitted.fingerprint, fitted.signature.output
+    if known.are_trained or differ == "moved" or not isinstance(data.rows, Mapping):
         return frozenset()
-    rows = {name: each for name, each in data.rows.items() if name != fitted.signature.output}
-    return frozenset(rows) if differ == "others" else trained.changed(rows)
+    rows = {name: each for name, each in data.rows.items() if name != output}
+    if trained is None or trained.is_of(rows, output):
+        return frozenset()
+    if differ == "others" or trained.column_sums is None:
+        return frozenset(rows)
+    return trained.changed(rows)
 
 
 def _how_rows_differ(

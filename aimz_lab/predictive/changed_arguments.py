@@ -48,7 +48,8 @@ def sites_of_changed(
         SiteError: Under ``held="refuse"``, if there is one that changes a wanted site.
 
     Warns:
-        OutputWarning: Under ``held="refuse"``, if it cannot be told whether there is one.
+        OutputWarning: Under ``held="refuse"``, if it cannot be told whether there is one; or if a
+            site without rows is computed from rows, and these are not those of the training.
     """
     request = call.request
     if request.draws is None or request.held == "keep":
@@ -72,15 +73,23 @@ def sites_of_changed(
             _refuse(name, of_site, quantity)
         elif of_site:
             found.add(name)
+        elif quantity == "values" and (arguments := causes.by_row_of(name)):
+            if request.held == "redraw":
+                found.add(name)
+            else:
+                _warn_of_rows(name, arguments)
     if unknown and request.held == "redraw":
         return found.union(unknown)
     if unknown:
-        _warn_of_unknown(unknown, sorted(request.changed), quantity)
+        _warn_of_unknown(unknown, causes.plain or sorted(request.changed), quantity)
     return found
 
 
 class _Causes:
     """Which of the changed arguments a site depends on.
+
+    Attributes:
+        plain: Those that are no arrays here and in training.
 
     Args:
         call: The call.
@@ -94,12 +103,12 @@ class _Causes:
         now, before = {*rows.template, *request.shared}, {*trained.rows, *trained.shared}
         self._sites, self._links = spec.sites, links
         self._arrays = request.changed & now & before
-        self._plain = sorted(request.changed - self._arrays)
+        self.plain = sorted(request.changed - self._arrays)
         self._by_row = {*rows.template}
         self._with_plain: set[str] | None = set()
         if not links.graph.is_proven:
             self._with_plain = None
-        elif self._plain:
+        elif self.plain:
             kind = structure_key(CodeKey(request.kernel), request, rows)
             key = "otherwise", kind, trained.static_key, shapes_of(dict(trained.shared))
             made = remembered(key, lambda: _made_otherwise(call))
@@ -109,14 +118,24 @@ class _Causes:
         """Return those that a site depends on; ``None`` if that is unknown.
 
         Args:
-            site: The site. One without rows is of all rows, those of the training, and does not
-                change with the rows of a call.
+            site: The site. One without rows is known from those of the training, and keeps its
+                draws for other rows.
         """
         arrays = self._arrays if self._sites[site].row_axes else self._arrays - self._by_row
         if self._with_plain is None:
-            return None if arrays or self._plain else []
+            return None if arrays or self.plain else []
         found = self._links.causes(site, arrays, ())
-        return [*found, *(self._plain if site in self._with_plain else ())]
+        return [*found, *(self.plain if site in self._with_plain else ())]
+
+    def by_row_of(self, site: str) -> list[str]:
+        """Return the arguments by row that a site without rows depends on.
+
+        Args:
+            site: The site.
+        """
+        if self._sites[site].row_axes or not self._links.graph.is_proven:
+            return []
+        return self._links.causes(site, self._arrays & self._by_row, ())
 
 
 def _made_otherwise(call: Compared) -> frozenset[str] | None:
@@ -185,3 +204,14 @@ def _warn_of_unknown(sites: Sequence[str], changed: Sequence[str], quantity: Qua
             "held='keep' if the draws are to stay."
         )
     warn(msg, OutputWarning)
+
+
+def _warn_of_rows(site: str, arguments: Sequence[str]) -> None:
+    names = ", ".join(map(repr, arguments))
+    warn(
+        f"Site {site!r} is computed from {names} of all rows, and these are not the rows of the "
+        "training. Its posterior draws are used: they hold for new rows, and not for the same rows "
+        f"with other values of {names}. Pass held='redraw' to draw {site!r} from the kernel, or "
+        "held='keep' if the draws are to stay.",
+        OutputWarning,
+    )

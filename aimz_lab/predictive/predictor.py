@@ -53,7 +53,6 @@ from aimz_lab.predictive.results.tree import (
 )
 from aimz_lab.predictive.scenario_sites import (
     Compared,
-    may_hold_sites,
     sites_to_draw_anew,
     with_traced_numbers,
 )
@@ -204,9 +203,6 @@ class Predictor:
         self, requests: Sequence[Request], rows: Sequence[Rows], plans: Sequence[Plan]
     ) -> set[str]:
         of_changed = {name for plan in plans for name in plan.of_changed}
-        has_shared = any(one.shared or one.static for one in requests)
-        if not any(may_hold_sites(plan.spec, has_shared=has_shared) for plan in plans):
-            return of_changed
         specs = [plan.spec for plan in plans]
         scenarios = [*map(Compared, requests, rows, specs)]
         wanted = {name for plan in plans for name in plan.row_axes}

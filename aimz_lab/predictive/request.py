@@ -75,8 +75,8 @@ class Request:
         condition: Sites that take a given value while sampling.
         held: What becomes of posterior draws of a site that a set value changes: ``"refuse"`` the
             call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
-        changed: Arguments with other values than in training, as far as that is known; of those by
-            row, where the posterior has values by row.
+        changed: Arguments with other values than in training, as far as that is known; those by row
+            if the rows are others, too.
         anew: Further sites that are drawn from the kernel, whatever draws the posterior holds.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         expected: Which drawn sites return the mean of their distribution, given the other sites, in

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, SiteError
+from aimz_lab.kernel.argument_changes import Given, sites_made_otherwise
 from aimz_lab.kernel.argument_reach import sites_depending_on
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
@@ -41,18 +42,6 @@ class Compared(NamedTuple):
 
 GraphOf = Callable[[Compared], SiteGraph]
 """Returns which sites of a scenario are computed from which."""
-
-
-def may_hold_sites(spec: KernelSpec, *, has_shared: bool) -> bool:
-    """Whether scenarios can hold a site that they change; else there is nothing to look for.
-
-    Args:
-        spec: The kernel's structure.
-        has_shared: Whether the kernel takes shared arguments, from which a latent site without rows
-            may be drawn, such as the level of a group.
-    """
-    by_row = any(spec.sites[name].row_axes for name in spec.latent_sites)
-    return bool(spec.other_outcomes or by_row or (has_shared and spec.latent_sites))
 
 
 def sites_to_draw_anew(
@@ -84,11 +73,20 @@ def sites_to_draw_anew(
     }
     differ = _differences(scenarios)
     linked: dict[int, SiteLinks] = {}
+    by_text: dict[int, set[str] | None] = {}
 
     def links_of(one: Compared) -> SiteLinks:
         if id(one) not in linked:
             linked[id(one)] = site_links(one, graph_of(one), set_here)
         return linked[id(one)]
+
+    def untraced_in(one: Compared, site: str) -> frozenset[str]:
+        if not differ.untraced:
+            return frozenset()
+        if id(one) not in by_text:
+            by_text[id(one)] = _reached_untraced(one, scenarios, links_of(one))
+        reached = by_text[id(one)]
+        return differ.untraced if reached is None or site in reached else frozenset()
 
     found = set()
     for name, one in held.items():
@@ -100,17 +98,13 @@ def sites_to_draw_anew(
             continue
         if not all(name in other.spec.other_outcomes for other in scenarios):
             _refuse_given_to_some(name, own)
-        if own and own <= differ.chosen:
-            continue
-        if causes := links.causes(name, differ.names - own, differ.untraced):
+        if causes := links.causes(name, differ.names - own, untraced_in(one, name)):
             _refuse_data(name, own, causes)
     for name, one in latents.items():
-        has_rows = bool(one.spec.sites[name].row_axes)
-        names = differ.names if has_rows else differ.names.difference(one.rows.template)
-        if name in set_here or not names:
+        if name in set_here or not differ.names:
             continue
         links = links_of(one)
-        causes = links.causes(name, names, differ.untraced if has_rows else frozenset())
+        causes = links.causes(name, differ.names, untraced_in(one, name))
         if not causes or links.reached(name, ()).isdisjoint(wanted):
             continue
         if one.request.held == "refuse":
@@ -125,12 +119,10 @@ class _Differences(NamedTuple):
     Attributes:
         names: Arguments, and sites with a value of their own.
         untraced: Those of the arguments that no program follows, such as texts.
-        chosen: Arguments that all scenarios have, and that are known to differ.
     """
 
     names: frozenset[str]
     untraced: frozenset[str]
-    chosen: frozenset[str]
 
 
 def _differences(scenarios: Sequence[Compared]) -> _Differences:
@@ -147,12 +139,26 @@ def _differences(scenarios: Sequence[Compared]) -> _Differences:
     changed = _changed(given) | streamed
     moved = _changed([{**one.intervention, **one.condition} for one in requests])
     untraced = {n for one in requests for n, value in one.static.items() if not _is_number(value)}
-    in_all = set.intersection(*map(set, given))
-    return _Differences(
-        frozenset(changed | moved),
-        frozenset(untraced & changed),
-        frozenset(changed & in_all),
-    )
+    return _Differences(frozenset(changed | moved), frozenset(untraced & changed))
+
+
+def _reached_untraced(
+    one: Compared, scenarios: Sequence[Compared], links: SiteLinks
+) -> set[str] | None:
+    """Return the sites of a scenario that others make otherwise; ``None`` if that is unknown."""
+    found: set[str] = set()
+    for other in scenarios:
+        made = sites_made_otherwise(
+            one.request.kernel, one.spec, _given(one), _given(other), one.request.params
+        )
+        if made is None:
+            return None
+        found |= links.changed_with(made)
+    return found
+
+
+def _given(one: Compared) -> Given:
+    return Given(one.rows.template, one.request.shared, one.request.static)
 
 
 def _changed(given: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -216,7 +222,13 @@ class SiteLinks(NamedTuple):
         return frozenset(name for name, sites in self.observers.items() if site in sites)
 
     def causes(self, site: str, names: Iterable[str], untraced: Collection[str]) -> list[str]:
-        """Return those of some arguments and sites that a site depends on."""
+        """Return those of some arguments and sites that a site depends on.
+
+        Args:
+            site: The site.
+            names: The arguments and sites.
+            untraced: Those of the arguments that it depends on although no program shows it.
+        """
         if not self.graph.is_proven:
             return sorted(names)
         return [one for one in sorted(names) if one in untraced or site in self._changed_by(one)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -164,3 +165,36 @@ def test_what_cannot_be_told_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error", OutputWarning)
         im.predict(X[:9], size=9, factor=1.0, held="keep", **OPTIONS)
+
+
+def of_shares(X, group, t, y=None):
+    """The level of a group depends on the share of its rows that are treated."""
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    treated = jnp.zeros(N_GROUPS).at[group].add(t) / jnp.zeros(N_GROUPS).at[group].add(1)
+    with numpyro.plate("groups", N_GROUPS):
+        level = numpyro.sample("level", dist.Normal(slope * treated, 1e-3))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level[group] + X, 1e-3), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:The kernel computes across rows")
+@pytest.mark.filterwarnings("ignore:Site 'level' is computed")
+def test_levels_of_groups_that_are_computed_from_rows():
+    im = trained(of_shares, X, Y, level=LEVEL_OF_GROUPS, group=GROUP, t=T)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", category=OutputWarning)
+        predicted(im, X, group=GROUP, t=T)
+    treated = {"group": GROUP, "t": np.ones_like(T)}
+    with pytest.warns(OutputWarning, match="'level' is computed from 'group', 't' of all rows"):
+        kept = predicted(im, X, **treated)
+    np.testing.assert_allclose(kept, LEVEL_OF_GROUPS[:, GROUP] + X, atol=0.02)
+    redrawn = predicted(im, X, held="redraw", **treated)
+    np.testing.assert_allclose(redrawn, SLOPE[:, None] + X, atol=0.02)
+    untreated = {"X": X, "group": GROUP, "t": np.zeros_like(T)}
+    calls = [untreated, {"X": X, **treated}]
+    names = "args_baseline", "args_intervention"
+    with pytest.raises(SiteError, match="'t' differs between the scenarios and changes site 'leve"):
+        im.estimate_effect(**dict(zip(names, calls, strict=True)))
+    calls = [{**call, "held": "redraw"} for call in calls]
+    effect = im.estimate_effect(**dict(zip(names, calls, strict=True)), average=True)
+    np.testing.assert_allclose(effect.posterior_predictive.y.values.ravel(), SLOPE, atol=1e-3)

@@ -132,9 +132,19 @@ def test_arrays_and_loaders_hold_it_neither(with_arrays, loaded):
         with_arrays.estimate_effect(args_baseline=calls[0], args_intervention=calls[1])
 
 
-def test_a_rounding_is_no_other_value_of_a_mediator(with_arrays):
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda m: m.astype(np.float64) + 1e-9,
+        lambda m: np.round(m, 4),
+        lambda m: m + 1,
+        lambda m: np.where(np.arange(N) == 3, m + 1, m),
+    ],
+    ids=["a rounding", "fewer digits", "all rows", "one row"],
+)
+def test_other_data_of_a_mediator_holds_it_too(with_arrays, other):
     calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": ROWS["m"]} for t in (0, 1)]
-    calls[1]["m"] = ROWS["m"].astype(np.float64) + 1e-12
+    calls[1]["m"] = other(ROWS["m"])
     with pytest.raises(ArgumentError, match="leave 'm' out of all scenarios"):
         with_arrays.estimate_effect(args_baseline=calls[0], args_intervention=calls[1])
 
