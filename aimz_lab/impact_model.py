@@ -1032,9 +1032,11 @@ class ImpactModel:
             CallStoppedError: If it was stopped on the page that shows its workers.
             ForkedProcessError: In a process that was forked after JAX had been used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory.
-            SiteError: If a named site does not exist or does not fit, a value set for it changes
-                sites of which the posterior has draws, the draws have names that the kernel does
-                not know while its own are missing, or a site has the rows on two axes.
+            SiteError: If a named site does not exist or does not fit, a value set for it, or an
+                argument that is not as in training, changes sites of which the posterior has draws,
+                the draws have names that the kernel does not know while its own are missing, a site
+                without draws would be drawn as if data that tells of it were not there, or a site
+                has the rows on two axes.
             CallError: If arguments are missing, unknown or doubled, or no mappings where these are
                 needed.
             DataError: If the data does not fit together or is not finite, or its rows have another

@@ -26,6 +26,7 @@ from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.scenario_sites import Compared
 from aimz_lab.predictive.structure import Structure, structure_key, trace_structure
 from aimz_lab.predictive.trained_shapes import check_row_axes, with_trained_shapes
+from aimz_lab.predictive.uninformed_draws import check_informed
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import ShardAxis
 
@@ -148,6 +149,8 @@ def make_plan(
     check_value_labels(request.labels, spec, row_wise, read, can_redraw=can_redraw)
     expected, noisy = frozenset[str](), frozenset[str]()
     if quantity == "values":
+        if request.draws is not None:
+            check_informed(spec, wanted, {*given, *request.intervention}, graph_of)
         given |= replaced.union(n for n in spec.sample_sites if not spec.sites[n].is_drawn)
         drawn = drawn_by_row(request, spec, given)
         expected = expected_sites(request, spec, wanted, drawn)
