@@ -70,7 +70,11 @@ SITES = [*DRAWN, "line", "large", "q"]
         ({"expected": "probabilities"}, {"buys"}, DRAWN - {"buys"} | {"large"}),
         ({"expected": None}, set(), DRAWN | {"large"}),
         # What is given is not drawn, and leaves no noise below it.
-        ({"rows": {"w": X}}, DRAWN - {"odd", "w"}, {"paid", "large", "odd"}),
+        (
+            {"rows": {"w": X}, "condition": {"buys": 1}},
+            DRAWN - {"odd", "w", "buys"},
+            {"large", "odd"},
+        ),
         ({"condition": {"buys": 1}}, DRAWN - {"odd", "buys"}, {"large", "odd", "y"}),
         (
             {"draws": {**DRAWS, "size": np.ones((3, 7), np.float32)}, "shard_axis": "draw"},
