@@ -94,13 +94,8 @@ class AxisLabels(NamedTuple):
 
 def _are_numbers(one: AxisLabels, other: AxisLabels) -> bool:
     """Whether both are unnamed numbers, as two parts of a table have them."""
-    return not (one.names or other.names) and all(_holds_numbers(a.labels) for a in (one, other))
-
-
-def _holds_numbers(labels: Shaped[np.ndarray, " entry"]) -> bool:
-    if labels.dtype.kind == "O":
-        return all(isinstance(label, Real) for label in labels)
-    return labels.dtype.kind in "iuf"
+    both = one, other
+    return not any(a.names for a in both) and all(a.labels.dtype.kind in "iuf" for a in both)
 
 
 def axis_labels(value: Any) -> tuple[AxisLabels | None, ...]:
@@ -302,6 +297,8 @@ def _index_labels(index: pd.Index) -> np.ndarray:
     if is_a(index, "pandas", "MultiIndex"):
         return _joined_levels(index)
     labels = np.asarray(index)
+    if labels.dtype.kind == "O" and all(isinstance(label, Real) for label in labels):
+        labels = np.array(labels.tolist())  # numbers in an index of any objects
     return labels if labels.dtype.kind in "biufmMUS" else labels.astype(str)
 
 

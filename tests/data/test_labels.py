@@ -33,6 +33,7 @@ def array(labels, dim="unit"):
         (series(list("abcd")), series(list("abce"))),
         (series(), series([3, 2, 1, 0])),
         (series(), series([1, 4, 7, 9])),  # row 1 is another one in each
+        (series(), series(pd.Index([4, 5, 6, 7], dtype=object))),
         (series(DAYS), series(DAYS[::-1])),
         (series(DAYS.tz_localize("UTC")), series(DAYS)),
         (series(DAYS.tz_localize("UTC")), series(DAYS.tz_localize("Asia/Tokyo"))),
