@@ -54,7 +54,6 @@ from aimz_lab.predictive.results.tree import (
 from aimz_lab.predictive.scenario_sites import (
     Compared,
     sites_to_draw_anew,
-    with_traced_numbers,
 )
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.preparing import doing, preparing_line
@@ -208,8 +207,7 @@ class Predictor:
         wanted = {name for plan in plans for name in plan.row_axes}
 
         def graph_of(one: Compared) -> SiteGraph:
-            traced = with_traced_numbers(one)
-            return site_graph(traced.request, one.rows, one.spec, self._programs.remembered)
+            return site_graph(one.request, one.rows, one.spec, self._programs.remembered)
 
         return of_changed | sites_to_draw_anew(scenarios, wanted, graph_of)
 

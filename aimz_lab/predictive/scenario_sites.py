@@ -8,7 +8,6 @@ their contrast lacks that part.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -107,7 +106,7 @@ def sites_to_draw_anew(
         causes = links.causes(name, differ.names, untraced_in(one, name))
         if not causes or links.reached(name, ()).isdisjoint(wanted):
             continue
-        if one.request.held == "refuse":
+        if all(request.held != "redraw" for request in requests):
             _refuse_draws(name, causes)
         found.add(name)
     return found
@@ -118,7 +117,8 @@ class _Differences(NamedTuple):
 
     Attributes:
         names: Arguments, and sites with a value of their own.
-        untraced: Those of the arguments that no program follows, such as texts.
+        untraced: Those of the arguments that are no arrays in all scenarios: programs differ by
+            them.
     """
 
     names: frozenset[str]
@@ -138,8 +138,8 @@ def _differences(scenarios: Sequence[Compared]) -> _Differences:
     ]
     changed = _changed(given) | streamed
     moved = _changed([{**one.intervention, **one.condition} for one in requests])
-    untraced = {n for one in requests for n, value in one.static.items() if not _is_number(value)}
-    return _Differences(frozenset(changed | moved), frozenset(untraced & changed))
+    arrays = set.intersection(*({*one.rows.template, *one.request.shared} for one in scenarios))
+    return _Differences(frozenset(changed | moved), frozenset(changed - arrays))
 
 
 def _reached_untraced(
@@ -186,22 +186,6 @@ def _as_computed(value: Any) -> np.ndarray:
     array = np.asarray(value)
     is_number = array.dtype.kind in "biuf"
     return array.astype(jax.dtypes.canonicalize_dtype(array.dtype)) if is_number else array
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (bool, int, float, np.number))
-
-
-def with_traced_numbers(one: Compared) -> Compared:
-    """Return a scenario whose plain numbers are arrays, so that a program shows what they reach.
-
-    Args:
-        one: The scenario.
-    """
-    numbers = {name: np.asarray(v) for name, v in one.request.static.items() if _is_number(v)}
-    static = {name: v for name, v in one.request.static.items() if name not in numbers}
-    shared = {**one.request.shared, **numbers}
-    return one._replace(request=replace(one.request, shared=shared, static=static))
 
 
 class SiteLinks(NamedTuple):

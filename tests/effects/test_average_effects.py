@@ -349,8 +349,7 @@ def test_what_hangs_on_values_drawn_by_row_says_so(is_given, key):
     one = {"X": zeros, "rng_key": key, "return_sites": ["w", "buys", "y"]}
     sides = [one, {**one, "X": zeros + 1}]
     if is_given:  # in one scenario: the other holds its noise
-        sides[1] |= {"w": zeros + 3, "intervention": {"buys": 1}}
-        sides[0] |= {"w": zeros}
+        sides = [{**one, "w": zeros}, {**one, "w": zeros + 3, "intervention": {"buys": 1}}]
     with_warning = pytest.warns(OutputWarning, match="buys") if is_given else nullcontext()
     with with_warning:
         effect = im.estimate_effect(None, None, *sides, by=np.arange(5))
