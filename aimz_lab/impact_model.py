@@ -1650,7 +1650,11 @@ class ImpactModel:
         :func:`aimz_lab.summarize_effect` says so. An observed site whose values are given comes
         back as given. Scenarios must not hold one that they change: without its argument, or the
         column of its table, it is drawn, and the effect is the whole one. For posterior draws of a
-        latent site that they change, ``held=`` of :meth:`predict` says what to do.
+        latent site that they change, ``held=`` of :meth:`predict` says what to do. A mediator
+        that the kernel describes by ``numpyro.factor`` is refused where the factor compares an
+        argument, which the outcome is computed from too, with what the scenarios change. One that
+        is a column of the very argument that they differ in cannot be seen; nor can, in
+        predictions at hand, one that is no site.
 
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
@@ -1682,7 +1686,8 @@ class ImpactModel:
                 no tree; if the scenarios differ in ``reduce``, or in the scale of the output; or if
                 a column does not exist, or differs between them; or if they hold an observed site
                 that they change, so that part of the effect would be missing.
-            SiteError: If the posterior holds draws of a latent site that they change.
+            SiteError: If the posterior holds draws of a latent site that they change, or a handler
+                of the kernel sets it.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently; if groups
                 or weights do not fit the rows; or if the contrast is not defined, such as a ratio
