@@ -228,6 +228,7 @@ class _SitesAsInputs(Messenger):
         self._factors = spec.of_kind("factor")
         self.deterministic = frozenset(spec.of_kind("deterministic"))
         self.observed = frozenset(spec.of_kind("observed"))
+        self._drawn_output = None if spec.output_observed else spec.output
         self._with_mean = {name for name, site in spec.sites.items() if site.mean_kind is not None}
         super().__init__(fn)
 
@@ -243,7 +244,7 @@ class _SitesAsInputs(Messenger):
             return
         computed = msg["type"] == "deterministic"
         origin = msg["value"] if computed else msg["fn"]
-        if name not in self.observed:
+        if name == self._drawn_output:
             origin = _without_mask(origin)
         self.made_of[name] = list(_arrays_in(origin, set()))
         if name in self._with_mean:
