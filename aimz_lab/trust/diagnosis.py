@@ -248,7 +248,8 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     request = model.request(posterior, "log_likelihood", None)
     rows = examined_rows(request, options.batch_size, model.signature.output)
     _check_rows(model, rows)
-    counted = counted_entries(model.signature.kernel, model.spec, model.fitted.params, rows)
+    output = model.signature.output
+    counted = counted_entries(model.signature.kernel, output, model.fitted.params, rows)
     model = replace(model, labelled=lambda one: without_uncounted(labelled(one), counted))
     evidence = _Evidence(raw_table(model.labelled(posterior)))
     if isinstance(model.inference, SVI):
@@ -269,7 +270,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         evidence.findings += chain_findings(evidence.table, posterior, _of_chains(model, rows))
         evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
     doing("holding predictions against the rows")
-    outputs = observed_output(rows.outputs, model.signature.output, counted)
+    outputs = observed_output(rows.outputs, output, counted)
     _judge_predictions(evidence, model, drawn, outputs, likelihood, why_not)
     evidence.findings += [*_of_other_outcomes(model), *_of_factors(model, rows)]
     if options.refine is not None:
