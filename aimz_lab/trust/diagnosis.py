@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpyro.infer import SVI
 
 from aimz_lab.data.checks import check_positive_int
@@ -19,6 +19,7 @@ from aimz_lab.inference.request import Learner
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.signature import KernelSignature, default_arguments
+from aimz_lab.kernel.site_graph import trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers.scores import ROWS_APART, density_of_all
@@ -31,6 +32,7 @@ from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.guide_advice import better_draws
 from aimz_lab.trust.guide_checks import GIVEN, GuideExamination, examine_guide, rows_finding
 from aimz_lab.trust.loss_checks import LossTrend, has_settled, loss_finding, loss_trend
+from aimz_lab.trust.masked_entries import counted_entries, observed_output, without_uncounted
 from aimz_lab.trust.posterior_checks import (
     beside,
     distance_finding,
@@ -242,10 +244,13 @@ def diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
 
 
 def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
-    posterior = model.fitted.posterior
+    posterior, labelled = model.fitted.posterior, model.labelled
     request = model.request(posterior, "log_likelihood", None)
     rows = examined_rows(request, options.batch_size, model.signature.output)
     _check_rows(model, rows)
+    output = model.signature.output
+    counted = counted_entries(model.signature.kernel, output, model.fitted.params, rows)
+    model = replace(model, labelled=lambda one: without_uncounted(labelled(one), counted))
     evidence = _Evidence(raw_table(model.labelled(posterior)))
     if isinstance(model.inference, SVI):
         doing("comparing the guide with the posterior")
@@ -265,8 +270,9 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         evidence.findings += chain_findings(evidence.table, posterior, _of_chains(model, rows))
         evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
     doing("holding predictions against the rows")
-    _judge_predictions(evidence, model, drawn, rows, likelihood, why_not)
-    evidence.findings += _of_other_outcomes(model)
+    outputs = observed_output(rows.outputs, output, counted)
+    _judge_predictions(evidence, model, drawn, outputs, likelihood, why_not)
+    evidence.findings += [*_of_other_outcomes(model), *_of_factors(model, rows)]
     if options.refine is not None:
         doing(f"making better draws, refine={options.refine!r}")
         _refine(evidence, model, rows, options)
@@ -418,7 +424,7 @@ def _judge_predictions(
     evidence: _Evidence,
     model: Examined,
     drawn: Posterior,
-    rows: ExaminedRows,
+    outputs: Shaped[np.ndarray, "row ..."],
     likelihood: Likelihood | None,
     why_not: str,
 ) -> None:
@@ -446,13 +452,13 @@ def _judge_predictions(
         evidence.loo = leave_one_out(
             kept,
             of_rows.lppd,
-            _kept_rows(rows.n_rows),
+            _kept_rows(len(outputs)),
             guide.drawn.log_ratios if weights is not None else None,
             _r_eff(evidence.table, drawn),
         )
     evidence.findings.append(loo_finding(evidence.loo, why_not, ROWS_APART if is_one_event else ""))
-    chosen = _kept_rows(rows.n_rows)
-    reader = PredictionsOfRows(rows.outputs, chosen)
+    chosen = _kept_rows(len(outputs))
+    reader = PredictionsOfRows(outputs, chosen)
     try:
         # A row's own latent values are drawn anew: with those of its posterior it would predict
         # itself (the mixed predictive check of Marshall and Spiegelhalter 2003).
@@ -476,7 +482,7 @@ def _judge_predictions(
     else:
         evidence.calibration = calibration(
             reader.kept,
-            np.asarray(rows.outputs, np.float64)[chosen],
+            np.asarray(outputs, np.float64)[chosen],
             reader.observed[chosen],
             evidence.loo.weights if evidence.loo else None,
         )
@@ -503,6 +509,36 @@ def _of_other_outcomes(model: Examined) -> list[Finding]:
         f"without {arguments}, draws them."
     )
     return [Finding("other outcomes", "amber", text, advice)]
+
+
+def _of_factors(model: Examined, rows: ExaminedRows) -> list[Finding]:
+    """Say which factors are computed from the rows: no prediction is held against these."""
+    spec, data = model.spec, rows.data
+    if not spec.of_kind("factor"):
+        return []
+    graph = trace_site_graph(
+        model.signature.kernel,
+        spec,
+        rows=data.rows,
+        shared=data.shared,
+        static=data.static,
+        params=model.fitted.params,
+    )
+    names = [
+        name
+        for name in spec.of_kind("factor")
+        if spec.sites[name].row_axes or not data.rows.keys().isdisjoint(graph.reads.get(name, ()))
+    ]
+    if not names:
+        return []
+    sites = ", ".join(map(repr, names))
+    text = (
+        f"the factor{'s' * (len(names) > 1)} {sites} {'add' if len(names) > 1 else 'adds'} to the "
+        "log density of the rows, and no predictions are drawn of what only a factor describes: "
+        "a wrong model of it would not be seen"
+    )
+    advice = "Write a density of data as numpyro.sample(..., obs=...) to have it judged."
+    return [Finding("factors", "amber", text, advice)]
 
 
 def _of_dependent_rows(output: str) -> Finding:
