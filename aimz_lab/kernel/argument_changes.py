@@ -10,8 +10,8 @@ import numpy as np
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 
-from aimz_lab.kernel.site_graph import TracedSites, trace_sites, without_addresses
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.traced_sites import TracedSites, trace_sites, without_addresses
 from aimz_lab.types import HasShape, Static
 
 

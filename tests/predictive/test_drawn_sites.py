@@ -194,7 +194,7 @@ def test_where_nothing_is_proven_all_after_a_drawn_value_may_hold_its_noise(
     def fails(*_):
         raise TypeError
 
-    monkeypatch.setattr("aimz_lab.kernel.site_graph.jax.make_jaxpr", lambda _: fails)
+    monkeypatch.setattr("aimz_lab.kernel.traced_sites.jax.make_jaxpr", lambda _: fails)
     sites = SITES if quiet else ["y"]
     found = plan_of(kernel, sites, shard_axis="draw")
     assert found.noisy == {*sites} - quiet
