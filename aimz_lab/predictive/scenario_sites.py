@@ -140,10 +140,11 @@ def _check_terms(
         if links.arguments_of(name):
             continue
         data = links.graph.modelled.get(name, frozenset()) & by_row
-        held = {each for each in data if not here.read_by(each).isdisjoint(wanted)}
-        if held and (causes := links.causes(name, differ.names - held, differ.untraced)):
-            kind = "factor" if trained.spec.sites[name].kind == "factor" else "site"
-            _refuse_term(_differ(causes, name, kind), sorted(held))
+        for each in sorted(data):
+            causes = links.causes(name, differ.names - {each}, differ.untraced)
+            if causes and not here.read_by(each).isdisjoint(wanted):
+                kind = "factor" if trained.spec.sites[name].kind == "factor" else "site"
+                _refuse_term(_differ(causes, name, kind), each)
 
 
 def _check_set_by_kernel(
@@ -380,14 +381,13 @@ def _refuse_given_to_some(site: str, arguments: Collection[str]) -> None:
     raise ArgumentError(msg)
 
 
-def _refuse_term(change: str, data: Sequence[str]) -> None:
-    names = ", ".join(map(repr, data))
+def _refuse_term(change: str, data: str) -> None:
     msg = (
-        f"{change}, which may be the log density of {names}, and what you ask for is computed from "
-        f"{names} too. The effect that goes through {names} would be missing: what only a log "
-        f"density describes cannot be drawn. Write numpyro.sample(..., obs={data[0]}) in place of "
-        f"it, for data that may be None. For the whole effect, leave {names} out of all scenarios; "
-        f"for the part that does not go through {names}, set that site by intervention=."
+        f"{change}, which may be the log density of {data!r}, and what you ask for is computed "
+        f"from {data!r} too. The effect that goes through {data!r} would be missing: what only a "
+        f"log density describes cannot be drawn. Write numpyro.sample(..., obs={data}) in place of "
+        "it, for data that may be None. For the whole effect, leave it out of all scenarios; for "
+        "the part that does not go through it, set that site by intervention=."
     )
     raise ArgumentError(msg)
 

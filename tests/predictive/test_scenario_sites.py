@@ -339,6 +339,8 @@ def test_a_mediator_that_only_a_density_describes_is_refused(kernel, sites):
     calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": M} for t in (0, 1)]
     with pytest.raises(ArgumentError, match="'t' differs .* 'M', which may be the log density of"):
         effect_of(im, *calls)
+    with pytest.raises(ArgumentError, match="'t' differs"):
+        effect_of(im, calls[0], {**calls[1], "m": M + 1})
     assert np.isfinite(effect_of(im, calls[0], {**calls[0], "m": M + 1})).all()
 
 
