@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import Jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 
+from aimz_lab.kernel.rows.jaxprs import inner_programs
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.traced_sites import TracedSites, trace_sites, without_addresses
 from aimz_lab.types import HasShape, Static
@@ -72,9 +74,20 @@ def _made(traced: TracedSites) -> dict[str, tuple[object, ...]]:
         read = [each for each, is_used in zip(traced.inputs, used, strict=True) if is_used]
         atoms = {*map(id, part.outvars)}.union(*(map(id, each.invars) for each in part.eqns))
         held = zip(program.constvars, traced.constants, strict=True)
-        constants = [_bits(value) for variable, value in held if id(variable) in atoms]
+        needed = [(variable, value) for variable, value in held if id(variable) in atoms]
+        part = part.replace(constvars=[variable for variable, _ in needed])
+        constants = [_bits(value) for _, value in needed]
+        constants += [_bits(value) for value in _inner_constants(part)]
         made[name] = seen.forms[name], read, without_addresses(str(part)), constants
     return made
+
+
+def _inner_constants(program: Jaxpr) -> Iterator[jax.Array]:
+    """Yield the arrays that the programs within a program hold, such as compiled functions."""
+    for equation in program.eqns:
+        for each in inner_programs(equation):
+            yield from each.consts
+            yield from _inner_constants(each.jaxpr)
 
 
 def _bits(constant: jax.Array) -> tuple[tuple[int, ...], bytes]:

@@ -18,7 +18,7 @@ def check_informed(
     """Check that no site is drawn as if an observed site that depends on it had no data.
 
     Such a site is the class or the true value of a row, of which the posterior has no draws, beside
-    an indicator or a measurement of it.
+    an indicator or a measurement of it. A factor may hold such data, or add to the prior of a site.
 
     Args:
         spec: The kernel's structure.
@@ -31,22 +31,45 @@ def check_informed(
     """
     drawn = [name for name in spec.latent_sites if name not in given]
     others = [name for name in spec.other_outcomes if name not in given]
-    if not drawn or not others:
+    factors = spec.of_kind("factor")
+    if not drawn or not (others or factors):
         return
     graph = graph_of()
     for name in drawn:
         below = graph.reached_from(name, {*given, *others}) | {name}
+        if below.isdisjoint(wanted):
+            continue
         for other in others:
-            if graph.parents(other).isdisjoint(below) or below.isdisjoint(wanted):
-                continue
-            argument = spec.sites[other].argument
-            data = "that data" if argument is None else repr(argument)
-            msg = (
-                f"Site {name!r} would be drawn from the kernel as if {other!r} had no data: the "
-                f"posterior has no draws of {name!r} for these rows, and the data of {other!r} "
-                f"tells of it. To predict without it, leave {data} out (of a table, its column). "
-                f"To predict with it, fit the model to these rows, so that there are draws of "
-                f"{name!r}; of a discrete site, numpyro.infer.Predictive(..., infer_discrete=True) "
-                "makes them for set_posterior_sample."
-            )
-            raise SiteError(msg)
+            if not graph.parents(other).isdisjoint(below):
+                _refuse_data(name, other, spec.sites[other].argument)
+        for factor in factors:
+            if not graph.is_proven or not graph.factors.get(factor, below).isdisjoint(below):
+                _refuse_factor(name, factor)
+
+
+def _refuse_data(name: str, other: str, argument: str | None) -> None:
+    data = "that data" if argument is None else repr(argument)
+    msg = (
+        f"Site {name!r} would be drawn from the kernel as if {other!r} had no data: the posterior "
+        f"has no draws of {name!r} for these rows, and the data of {other!r} tells of it. To "
+        f"predict without it, leave {data} out (of a table, its column). To predict with it, "
+        f"{_with_draws(name)}"
+    )
+    raise SiteError(msg)
+
+
+def _refuse_factor(name: str, factor: str) -> None:
+    msg = (
+        f"Site {name!r} would be drawn from the kernel without the factor {factor!r}, which "
+        f"depends on it: the posterior has no draws of {name!r} for these rows. Leave the factor "
+        f"out of the kernel where it predicts, if it does not belong there; or "
+        f"{_with_draws(name)}"
+    )
+    raise SiteError(msg)
+
+
+def _with_draws(name: str) -> str:
+    return (
+        f"fit the model to these rows, so that there are draws of {name!r}; of a discrete site, "
+        "numpyro.infer.Predictive(..., infer_discrete=True) makes them for set_posterior_sample."
+    )

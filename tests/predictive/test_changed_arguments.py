@@ -28,10 +28,16 @@ SLOPE = RNG.normal(size=N_DRAWS).astype("f4")
 OPTIONS = {"rng_key": jax.random.key(1), "store": "memory", "progress": False}
 
 
+TABLE = {"linear": np.zeros(N_GROUPS, "f4"), "shifted": np.ones(N_GROUPS, "f4")}
+
+
 def of_groups(X, group, size, y=None, *, link="linear", spread=1e-3, training=True):
     slope = numpyro.sample("slope", dist.Normal(0, 1))
     with numpyro.plate("groups", N_GROUPS):
-        mean = slope * size if link == "linear" else slope * size**2
+        if link == "square":
+            mean = slope * size**2
+        else:
+            mean = jax.jit(lambda slope: slope * (size + TABLE[link]))(slope)
         level = numpyro.sample("level", dist.Normal(mean, spread))
     with numpyro.plate("row", X.shape[0]):
         mean = level[group] + X
@@ -80,9 +86,10 @@ def predicted(im, inputs, **arguments):
     [
         ({"size": SIZE + 1}, SLOPE[:, None] * (SIZE + 1)),
         ({"link": "square"}, SLOPE[:, None] * SIZE**2),
+        ({"link": "shifted"}, SLOPE[:, None] * (SIZE + 1)),
         ({"spread": 1e-2}, SLOPE[:, None] * SIZE),
     ],
-    ids=["array", "option", "number"],
+    ids=["array", "option", "table in a compiled function", "number"],
 )
 def test_levels_of_groups_do_not_know_of_other_arguments(with_groups, changed, by_kernel):
     [name] = changed

@@ -73,3 +73,22 @@ def test_with_draws_of_the_class_it_is_known(im):
     tree = known.predict(X, sign=SIGN, shard_axis="draw", **OPTIONS)
     y = tree.posterior_predictive.y.values[0]
     np.testing.assert_allclose(y, np.tile(5.0 * KIND, (N_DRAWS, 1)), atol=0.01)
+
+
+def with_a_factor(X, sign=None, y=None):
+    with numpyro.plate("row", X.shape[0]):
+        kind = numpyro.sample("kind", dist.Normal(0, 1))
+        if sign is not None:
+            numpyro.factor("likeness", dist.Normal(kind, 0.1).log_prob(sign))
+        numpyro.sample("y", dist.Normal(kind + X, 1e-3), obs=y)
+
+
+@pytest.mark.allow_rank_promotion
+def test_a_factor_tells_of_a_site_too():
+    im = ImpactModel(with_a_factor, jax.random.key(0), svi=mean_field(with_a_factor))
+    im.fit_on_batch(X, X, sign=SIGN, num_steps=2, num_samples=N_DRAWS, progress=False)
+    new = X[:9] + 1
+    with pytest.raises(SiteError, match="'kind' would be drawn .* without the factor 'likeness'"):
+        im.predict(new, sign=SIGN[:9], held="redraw", **OPTIONS)
+    tree = im.predict(new, held="redraw", **OPTIONS)
+    assert tree.posterior_predictive.y.shape == (1, N_DRAWS, 9)

@@ -55,9 +55,12 @@ def _parts(value: object, depth: int) -> Iterator[bytes | memoryview]:
         yield str(array.shape).encode()
         if array.nbytes <= _LARGEST:
             yield array.reshape(-1).view(np.uint8).data
+    elif isinstance(value, np.ndarray):  # of dates, texts or any objects
+        yield str(value.shape).encode()
+        yield from _of_all(value.ravel().tolist(), depth)
     else:
         name = getattr(value, "__qualname__", type(value).__qualname__)
-        yield from _of_all((name, getattr(value, "__dict__", None)), depth)
+        yield from _of_all((name, _state(value)), depth)
 
 
 def _contents(value: object) -> tuple[object, ...]:
@@ -68,6 +71,15 @@ def _contents(value: object) -> tuple[object, ...]:
     if isinstance(value, types.FunctionType):
         return value.__code__, value.__defaults__, value.__kwdefaults__, _closure(value)
     return tuple(sorted(value.items(), key=repr))
+
+
+def _state(value: object) -> object:
+    """Return what a value would be made again from; its attributes if nothing says that."""
+    try:
+        made = value.__reduce_ex__(2)
+    except Exception:  # noqa: BLE001  any class may have its own, and fail
+        return getattr(value, "__dict__", None)
+    return made if isinstance(made, str) else made[1:3]
 
 
 def _closure(function: types.FunctionType) -> list[object]:

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
+import enum
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.shared_checksum import shared_checksum
 from aimz_lab.inference.feeds.training_data import TrainingData
+
+
+@dataclass(slots=True, frozen=True)
+class Slotted:
+    size: int
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
 
 
 def schema_of(**shared):
@@ -67,6 +83,16 @@ class Spline:
         (lambda x: x + 1, lambda x: x + 2),
         (lambda x: np.sin(x), lambda x: np.cos(x)),
         ({"a": {1, 2}}, {"a": {1, 3}}),
+        (dt.date(2026, 1, 1), dt.date(2026, 1, 2)),
+        (np.datetime64("2026-01-01"), np.datetime64("2026-01-02")),
+        (np.array(["2026-01-01"], "M8[D]"), np.array(["2026-01-02"], "M8[D]")),
+        (np.array(["a", None], object), np.array(["b", None], object)),
+        (pd.Timestamp("2026-01-01"), pd.Timestamp("2026-01-02")),
+        (Decimal("0.1"), Decimal("0.2")),
+        (Fraction(1, 3), Fraction(2, 3)),
+        (1 + 2j, 1 + 3j),
+        (Slotted(1), Slotted(2)),
+        (Colour.RED, Colour.BLUE),
     ],
 )
 def test_functions_are_told_apart_by_what_they_were_made_with(one, other):
