@@ -37,6 +37,8 @@ def sites_made_otherwise(
     one: Given,
     other: Given,
     params: Mapping[str, PyTree[HasShape]],
+    *,
+    n_rows: int | None = None,
 ) -> frozenset[str] | None:
     """Return the sites that the kernel makes otherwise of the same other sites.
 
@@ -47,21 +49,26 @@ def sites_made_otherwise(
         kernel: The kernel.
         spec: Its structure with the first arguments.
         one: Arguments.
-        other: Other arguments, for as many rows.
+        other: Other arguments.
         params: Values of ``param`` sites and mutable state.
+        n_rows: Number of rows of the other arguments, for a kernel that has to know it; ``None`` if
+            it is not known. The programs of sites with rows differ by it.
 
     Returns:
         Their names, also of sites that it has with the first arguments alone; ``None`` where it
         cannot be traced with the other ones.
     """
     try:
-        found, others = (
-            _made(trace_sites(kernel, spec, *each, params, n_rows=spec.n_rows))
-            for each in (one, other)
-        )
+        found = _made(trace_sites(kernel, spec, *one, params, n_rows=spec.n_rows))
     except Exception:  # noqa: BLE001  the kernel may refuse these arguments for any reason
         return None
-    return frozenset(name for name, made in found.items() if others.get(name) != made)
+    for count in (spec.n_rows, n_rows):
+        try:
+            others = _made(trace_sites(kernel, spec, *other, params, n_rows=count))
+        except Exception:  # noqa: BLE001  so may it with the other ones
+            continue
+        return frozenset(name for name, made in found.items() if others.get(name) != made)
+    return None
 
 
 def _made(traced: TracedSites) -> dict[str, tuple[object, ...]]:

@@ -320,15 +320,17 @@ def _changed_by_row(
     fitted: FittedKernel, data: PredictiveData, known: ObservedData, differ: RowsDiffer | None
 ) -> frozenset[str]:
     """Return the arguments by row that have other values than in training; all for other rows."""
-    trained, output = fitted.fingerprint, fitted.signature.output
-    if known.are_trained or differ == "moved" or not isinstance(data.rows, Mapping):
+    trained, output, here = fitted.fingerprint, fitted.signature.output, data.rows
+    if differ == "moved" or not isinstance(here, Mapping):
         return frozenset()
-    rows = {name: each for name, each in data.rows.items() if name != output}
-    if trained is None or trained.is_of(rows, output):
-        return frozenset()
+    rows = {name: each for name, each in here.items() if name != output}
+    given = {output, *rows, *data.shared, *data.static}
+    left_out = frozenset(fitted.schema.rows).difference(given) if fitted.schema else frozenset()
+    if known.are_trained or trained is None or trained.is_of(rows, output):
+        return left_out
     if differ == "others" or trained.column_sums is None:
-        return frozenset(rows)
-    return trained.changed(rows)
+        return left_out.union(rows)
+    return left_out | trained.changed(rows)
 
 
 def _how_rows_differ(

@@ -48,7 +48,7 @@ def sites_of_changed(
         SiteError: Under ``held="refuse"``, if there is one that changes a wanted site.
 
     Warns:
-        OutputWarning: Under ``held="refuse"``, if it cannot be told whether there is one; or if a
+        OutputWarning: If it cannot be told whether there is one; or under ``held="refuse"``, if a
             site without rows is computed from rows, and these are not those of the training.
     """
     request = call.request
@@ -78,8 +78,6 @@ def sites_of_changed(
                 found.add(name)
             else:
                 _warn_of_rows(name, arguments)
-    if unknown and request.held == "redraw":
-        return found.union(unknown)
     if unknown:
         _warn_of_unknown(unknown, causes.plain or sorted(request.changed), quantity)
     return found
@@ -154,6 +152,7 @@ def _made_otherwise(call: Compared) -> frozenset[str] | None:
         Given(rows.template, request.shared, request.static),
         Given(by_row, shared, trained.static),
         request.params,
+        n_rows=trained.n_obs,
     )
 
 
@@ -185,7 +184,7 @@ def _refuse(site: str, causes: Sequence[str], quantity: Quantity) -> None:
     else:
         msg += (
             f" Pass held='redraw' to draw {site!r} from the kernel with {it}; or held='keep' to "
-            f"keep the draws, so that {it} {'has' if it == 'it' else 'have'} no effect through "
+            f"keep the draws, so that {'it has' if it == 'it' else 'they have'} no effect through "
             f"{site!r}."
         )
     raise SiteError(msg)
@@ -199,10 +198,7 @@ def _warn_of_unknown(sites: Sequence[str], changed: Sequence[str], quantity: Qua
         f"depend{'s' * one} on that: the posterior's draws of {'it' if one else 'them'} are used."
     )
     if quantity == "values":
-        msg += (
-            f" Pass held='redraw' to draw {'it' if one else 'them'} from the kernel, or "
-            "held='keep' if the draws are to stay."
-        )
+        msg += " Pass held='keep' if that is right."
     warn(msg, OutputWarning)
 
 

@@ -105,6 +105,9 @@ def sites_to_draw_anew(
             _refuse_given_to_some(name, own)
         if causes := links.causes(name, differ.names - own, untraced_in(one, name)):
             _refuse_data(name, own, causes)
+        beside = {each for each in own - differ.names if not links.read_by(each).isdisjoint(wanted)}
+        if beside and (moved := own & differ.names):
+            _refuse_joint_data(name, moved, beside)
     for one in scenarios if differ.names else ():
         _check_terms(one, links_of, differ, wanted)
         if one.request.held != "keep":
@@ -368,6 +371,16 @@ def _refuse_data(site: str, arguments: Collection[str], causes: Sequence[str]) -
         f"{names or 'that data'} out of all scenarios (of a table, its column); {site!r} is then "
         f"drawn. For the part that does not go through {site!r}, pass "
         f"intervention={{{site!r}: ...}} in all of them, in the kernel's units."
+    )
+    raise ArgumentError(msg)
+
+
+def _refuse_joint_data(site: str, changed: Collection[str], held: Collection[str]) -> None:
+    names, others = (", ".join(map(repr, sorted(each))) for each in (changed, held))
+    msg = (
+        f"The data of site {site!r} is computed from {names}, which differs between the scenarios, "
+        f"and from {others}, which they hold: how {others} follows {names} would be missing. Leave "
+        f"{others} out of all scenarios, or write it as a sample site that depends on {names}."
     )
     raise ArgumentError(msg)
 

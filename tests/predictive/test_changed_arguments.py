@@ -152,26 +152,67 @@ def test_other_rows_get_values_of_their_own_on_word(with_rows, n_rows):
     np.testing.assert_allclose(redrawn, SLOPE[:, None] * t + rows, atol=0.02)
 
 
-def of_a_size(X, size, factor, y=None):
-    """A kernel that does not run with the training's size on other rows."""
-    if X.shape[0] != size:
+def of_some_rows(X, n, t=None, y=None):
+    """A kernel that knows how many rows there are, with an argument that may be left out."""
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", n):
+        level = numpyro.sample("level", dist.Normal(0 if t is None else slope * t, 1e-3))
+        numpyro.sample("y", dist.Normal(level + X, 1e-3), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
+@pytest.mark.filterwarnings("ignore:.*does not run on another number of rows")
+def test_an_argument_that_is_left_out_and_a_number_of_rows():
+    im = trained(of_some_rows, X, Y, level=LEVEL_OF_ROWS, t=T, n=N)
+    with pytest.raises(SiteError, match="'t' is not as in training and changes site 'level'"):
+        predicted(im, X, n=N)
+    redrawn = predicted(im, X, n=N, held="redraw")
+    np.testing.assert_allclose(redrawn, np.tile(X, (N_DRAWS, 1)), atol=0.02)
+    few = predicted(im, X[:9] + 1, t=T[:9], n=9, held="redraw")
+    np.testing.assert_allclose(few, SLOPE[:, None] * T[:9] + X[:9] + 1, atol=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not run on another number of rows")
+def test_another_number_of_rows_is_no_matter_of_parameters():
+    def kernel(X, n, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        with numpyro.plate("row", n):
+            numpyro.sample("y", dist.Normal(slope * X, 1e-3), obs=y)
+
+    im = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    im.fit_on_batch(X, Y, n=N, num_steps=2, num_samples=5, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutputWarning)
+        found = [predicted(im, X[:9], n=9, held=held) for held in ("refuse", "redraw")]
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_allclose(found[0], im.posterior["slope"][:, None] * X[:9], atol=0.02)
+
+
+SIZES = {N}
+
+
+def of_a_size(X, size, y=None):
+    """A kernel that in time does not run any more with the training's size."""
+    if X.shape[0] != size or size not in SIZES:
         raise ValueError("another size")
     with numpyro.plate("groups", N_GROUPS):
-        level = numpyro.sample("level", dist.Normal(0, factor))
+        level = numpyro.sample("level", dist.Normal(0, 1))
     with numpyro.plate("row", X.shape[0]):
         numpyro.sample("y", dist.Normal(level.mean() + X, 1e-3), obs=y)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not run on another number of rows")
-def test_what_cannot_be_told_is_said():
+def test_what_cannot_be_told_is_said(monkeypatch):
     im = ImpactModel(of_a_size, jax.random.key(0), svi=mean_field(of_a_size))
-    im.fit_on_batch(X, Y, size=N, factor=1.0, num_steps=2, num_samples=5, progress=False)
+    im.fit_on_batch(X, Y, size=N, num_steps=2, num_samples=5, progress=False)
+    monkeypatch.setitem(globals(), "SIZES", {9})
     told = "'size' is not as in training, and it cannot be told whether site 'level' depends on"
-    with pytest.warns(OutputWarning, match=told):
-        im.predict(X[:9], size=9, factor=1.0, **OPTIONS)
+    for held in ("refuse", "redraw"):
+        with pytest.warns(OutputWarning, match=told):
+            im.predict(X[:9], size=9, held=held, **OPTIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("error", OutputWarning)
-        im.predict(X[:9], size=9, factor=1.0, held="keep", **OPTIONS)
+        im.predict(X[:9], size=9, held="keep", **OPTIONS)
 
 
 def of_shares(X, group, t, y=None):

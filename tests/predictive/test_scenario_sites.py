@@ -181,6 +181,14 @@ def with_draws(kernel, **draws):
     return im.set_posterior_sample({name: np.asarray(a, "f4") for name, a in draws.items()})
 
 
+def gained(X, t, m, y=None):
+    """The data of a site is what a mediator gained over the treatment."""
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("gain", dist.Normal(0, 1), obs=m - t)
+        numpyro.sample("y", dist.Normal(b * m + X, 1), obs=y)
+
+
 B = RNG.normal(size=30)
 M = ROWS["m"]
 
@@ -205,6 +213,12 @@ def test_what_differs_may_be_observed_a_number_or_a_text(kernel, given, levels):
     whole = {"t": 1 + 2 * B, "dose": 2 * B, "policy": B}[name]
     calls = [{n: v for n, v in call.items() if n != "m"} for call in calls]
     np.testing.assert_allclose(effect_of(im, *calls).mean(), whole.mean(), atol=0.2)
+
+
+def test_data_of_a_site_may_be_computed_from_what_differs_and_a_mediator():
+    calls = [{"X": ROWS["x"], "m": M, "t": np.full(N, t, "f4")} for t in (0, 1)]
+    with pytest.raises(ArgumentError, match="'gain' is computed from 't', .* and from 'm'"):
+        effect_of(with_draws(gained, b=B), *calls)
 
 
 def latent_mediator(X, t, y=None):
