@@ -321,7 +321,10 @@ def _changed_by_row(
 ) -> frozenset[str]:
     """Return the arguments by row that have other values than in training; all for other rows."""
     trained, output, here = fitted.fingerprint, fitted.signature.output, data.rows
-    if differ == "moved" or not isinstance(here, Mapping):
+    if not isinstance(here, Mapping):  # which rows a source has is not known
+        names = data.fields or (fitted.schema.rows if fitted.schema else ())
+        return frozenset(names) - {output}
+    if differ == "moved":
         return frozenset()
     rows = {name: each for name, each in here.items() if name != output}
     given = {output, *rows, *data.shared, *data.static}

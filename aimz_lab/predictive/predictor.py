@@ -56,6 +56,7 @@ from aimz_lab.predictive.scenario_sites import (
     sites_to_draw_anew,
 )
 from aimz_lab.predictive.structure import check_plates
+from aimz_lab.predictive.uninformed_draws import warn_of_output_data
 from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import callable_name
@@ -237,6 +238,8 @@ class Predictor:
             check_given_once(each.template, {**request.shared, **request.static})
         check_same_rows(requests[0].labels, requests[-1].labels)
         plans = self._plans(requests, rows, quantity)
+        if quantity == "values" and len(requests) == 1:
+            self._tell_of_output_data(requests[0], rows[0], plans[0])
         if quantity == "log_likelihood" and plans[0].spec.is_imputed:
             requests = (observes_entries(requests[0], plans[0], self._programs.remembered),)
             plans = self._plans(requests, rows, quantity)
@@ -255,6 +258,12 @@ class Predictor:
         return self._seen(
             plans, compute(_scenarios(requests, agreeing_plans(plans), rows, quantity))
         )
+
+    def _tell_of_output_data(self, request: Request, rows: Rows, plan: Plan) -> None:
+        def graph_of() -> SiteGraph:
+            return site_graph(request, rows, plan.spec, self._programs.remembered)
+
+        warn_of_output_data(request, plan.spec, plan.row_axes, graph_of)
 
     def _seen(self, plans: Sequence[Plan], result: T) -> T:
         """Take in the sites of a call that succeeded, and return its result."""

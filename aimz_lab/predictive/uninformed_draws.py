@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from aimz_lab.errors import SiteError
+from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.predictive.request import Request
+from aimz_lab.tracebacks import warn
 
 
 def check_informed(
@@ -45,6 +47,36 @@ def check_informed(
         for factor in factors:
             if not graph.is_proven or not graph.factors.get(factor, below).isdisjoint(below):
                 _refuse_factor(name, factor)
+
+
+def warn_of_output_data(
+    request: Request, spec: KernelSpec, wanted: Collection[str], graph_of: Callable[[], SiteGraph]
+) -> None:
+    """Warn of an observed site below the output, whose data a prediction of it does not use.
+
+    Args:
+        request: The call.
+        spec: The kernel's structure.
+        wanted: The sites that it returns.
+        graph_of: Returns which sites are computed from which.
+
+    Warns:
+        OutputWarning: If there is one, and the rows are not those of the training.
+    """
+    others = [name for name in spec.other_outcomes if name not in request.intervention]
+    is_new = request.trained is not None and not request.changed.isdisjoint(request.trained.rows)
+    if request.output not in wanted or not others or not is_new or request.draws is None:
+        return
+    graph = graph_of()
+    below = [name for name in others if name in graph.reached_from(request.output)]
+    if below and graph.is_proven:
+        names = ", ".join(map(repr, below))
+        warn(
+            f"{request.output!r} is predicted as if {names} had no data: the kernel computes "
+            f"{names} from it, and what that data tells of {request.output!r} is not used. Leave "
+            "it out of the call, or out of its table, to say so.",
+            OutputWarning,
+        )
 
 
 def _refuse_data(name: str, other: str, argument: str | None) -> None:

@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 import pytest
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
-from aimz_lab.errors import OutputWarning, SiteError
+from aimz_lab.errors import DataTypeError, OutputWarning, SiteError
 from tests.runs import mean_field
 
 pytestmark = pytest.mark.allow_rank_promotion
@@ -238,6 +238,11 @@ def test_levels_of_groups_that_are_computed_from_rows():
     np.testing.assert_allclose(kept, LEVEL_OF_GROUPS[:, GROUP] + X, atol=0.02)
     redrawn = predicted(im, X, held="redraw", **treated)
     np.testing.assert_allclose(redrawn, SLOPE[:, None] + X, atol=0.02)
+    loader = ArrayLoader(ArrayDataset(X=X, **treated), jax.random.key(0), batch_size=10)
+    with pytest.warns(OutputWarning, match="'level' is computed from 'group', 't' of all rows"):
+        predicted(im, loader)
+    with pytest.raises(DataTypeError, match="Pass the rows as arrays"):
+        predicted(im, loader, held="redraw")
     untreated = {"X": X, "group": GROUP, "t": np.zeros_like(T)}
     calls = [untreated, {"X": X, **treated}]
     names = "args_baseline", "args_intervention"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ import numpyro.distributions as dist
 import pytest
 
 from aimz_lab import ImpactModel
-from aimz_lab.errors import SiteError
+from aimz_lab.errors import OutputWarning, SiteError
 from tests.runs import mean_field
 
 RNG = np.random.default_rng(0)
@@ -92,3 +94,23 @@ def test_a_factor_tells_of_a_site_too():
         im.predict(new, sign=SIGN[:9], held="redraw", **OPTIONS)
     tree = im.predict(new, held="redraw", **OPTIONS)
     assert tree.posterior_predictive.y.shape == (1, N_DRAWS, 9)
+
+
+def with_a_child(X, sign=None, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        y = numpyro.sample("y", dist.Normal(slope + X, 1), obs=y)
+        numpyro.sample("sign", dist.Normal(y, 0.1), obs=sign)
+
+
+def test_data_below_the_output_of_new_rows_is_not_used_and_said_so():
+    im = ImpactModel(with_a_child, jax.random.key(0), svi=mean_field(with_a_child))
+    im.fit_on_batch(X, X, sign=SIGN, num_steps=2, num_samples=N_DRAWS, progress=False)
+    with pytest.warns(OutputWarning, match="'y' is predicted as if 'sign' had no data"):
+        im.predict(X + 1, sign=SIGN, **OPTIONS)
+    calls = [{"X": X + step, "sign": SIGN} for step in (0, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutputWarning)
+        im.predict(X, sign=SIGN, **OPTIONS)  # replicates of the training rows
+        im.predict(X + 1, **OPTIONS)
+        im.estimate_effect(args_baseline=calls[0], args_intervention=calls[1])
