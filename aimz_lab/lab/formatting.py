@@ -255,7 +255,7 @@ def mean_rates(run: Run) -> tuple[float, float]:
 
 def _time(run: Run, eta_s: float | None) -> dict[str, str]:
     if run.finished:
-        rest = no_training(run.prepared_s, run.paused_s)
+        rest = no_training(run.prepared_s, run.compiling_s, run.paused_s)
         return {"time": f"in {duration(run.trained_s)}", **({"rest": rest} if rest else {})}
     return {"eta": left[0]} if run.steps_per_s and (left := time_left(eta_s)) else {}
 

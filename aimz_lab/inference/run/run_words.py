@@ -64,6 +64,7 @@ class Run(Protocol):
     is_preparing: bool
     trained_s: float
     prepared_s: float
+    compiling_s: float
     paused_s: float
     restored: Best | None
     best_so_far: Best | None
@@ -378,23 +379,25 @@ def time_words(run: Run) -> str:
         >>> time_words(im.fit(X, y, epochs=5, progress=False).last_run)
         '... s'
     """
-    rest = no_training(run.prepared_s, run.paused_s)
+    rest = no_training(run.prepared_s, run.compiling_s, run.paused_s)
     return duration(run.trained_s) + (f", and {rest}" if rest else "")
 
 
-def no_training(prepared_s: float, paused_s: float) -> str:
-    """Write the time that a run was prepared and paused; what is too short to see is left out.
+def no_training(prepared_s: float, compiling_s: float, paused_s: float) -> str:
+    """Write the time of a run that was no training; what is too short to see is left out.
 
     Args:
         prepared_s: Seconds before the first step.
+        compiling_s: Seconds of compiling since then.
         paused_s: Seconds of pauses.
 
     Example:
-        >>> no_training(0.0, 11.2), no_training(3.0, 11.2), no_training(0.0, 0.0)
-        ('11 s paused', '3.0 s to prepare, 11 s paused', '')
+        >>> no_training(0.0, 0.0, 11.2), no_training(3.0, 1.5, 11.2), no_training(0.0, 0.0, 0.0)
+        ('11 s paused', '3.0 s to prepare, 1.5 s compiling, 11 s paused', '')
     """
-    both = [(prepared_s, "to prepare"), (paused_s, "paused")]
-    return ", ".join(f"{duration(seconds)} {what}" for seconds, what in both if seconds >= _SEEN_S)
+    all_of_it = [(prepared_s, "to prepare"), (compiling_s, "compiling"), (paused_s, "paused")]
+    seen = [(seconds, what) for seconds, what in all_of_it if seconds >= _SEEN_S]
+    return ", ".join(f"{duration(seconds)} {what}" for seconds, what in seen)
 
 
 def run_line(run: Run) -> str:

@@ -198,6 +198,7 @@ class TestProgress:
     def test_its_seconds_by_activity_and_its_clock_are_of_one_moment(self, monkeypatch):
         clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
         monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
+        monkeypatch.setattr("aimz_lab.inference.run.step_clock.time", clock)
         run, panel = begun(), ProgressPanel(lambda: 0.25)
         clock.now = 6.0
         assert (panel.frame(run)["trained_s"], panel.frame(run)["prepared_s"]) == (0, 6)
@@ -217,6 +218,7 @@ class TestProgress:
         """A display tells while the first steps of a large model take seconds."""
         clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
         monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
+        monkeypatch.setattr("aimz_lab.inference.run.step_clock.time", clock)
         run, panel = begun(), ProgressPanel()
         run.begin_steps()
         for activity, so_far in [("steps", 3), ("callbacks", 4), ("steps", 7)]:

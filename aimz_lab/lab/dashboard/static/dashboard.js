@@ -498,7 +498,7 @@ class View {
   drawTime(progress) {
     const [time, rest] = this.stats.time.childNodes;
     setText(time, progress ? duration(progress.trained_s) : "-");
-    setText(rest, progress ? noTraining(progress.prepared_s, progress.paused_s) : "");
+    setText(rest, progress ? noTraining(progress) : "");
   }
 
   drawControls(progress, over) {

@@ -263,9 +263,10 @@ export function duration(seconds) {
 
 export const SEEN_S = 0.05; // what is shorter would be written as 0.0 s
 
-/** Write the time that a run was prepared and paused. */
-export const noTraining = (prepared, paused) =>
-  [[prepared, "to prepare"], [paused, "paused"]].filter(([seconds]) => seconds >= SEEN_S)
+/** Write the time of a run's progress that was no training. */
+export const noTraining = (progress) =>
+  [["prepared_s", "to prepare"], ["compiling_s", "compiling"], ["paused_s", "paused"]]
+    .map(([name, what]) => [progress[name], what]).filter(([seconds]) => seconds >= SEEN_S)
     .map(([seconds, what]) => `${duration(seconds)} ${what}`).join(", ");
 
 /** Write the time that is left; nothing where it is unknown, or used up while the run goes on. */
