@@ -131,15 +131,22 @@ class Summary:
             "</table></div>"
         )
 
-    def alt(self) -> str:
-        """Return a sentence for readers who cannot see the picture."""
+    def alt(self, curve: str = "") -> str:
+        """Return a sentence for readers who cannot see the picture.
+
+        Args:
+            curve: What it shows, in words; by default the loss, or the energy of chains.
+        """
         run, found = self._run, self._facts
+        curve = curve[:1].upper() + curve[1:]
         if run.info.is_sampling:
             more = ", ".join(f"{name} {found[name]}" for name in ("R-hat", "ESS") if name in found)
             more = f" {more}." if more else ""
-            return f"Potential energy of the chains of {run.info.model}, {found['status']}.{more}"
+            curve = curve or "Potential energy"
+            return f"{curve} of the chains of {run.info.model}, {found['status']}.{more}"
         loss = f" Loss {found['loss']}." if "loss" in found else ""
-        return f"Loss of {run.info.model} over {run.step:,} steps, {found['status']}.{loss}"
+        curve = curve or "Loss"
+        return f"{curve} of {run.info.model} over {run.step:,} steps, {found['status']}.{loss}"
 
 
 def notice_html(text: str) -> str:
