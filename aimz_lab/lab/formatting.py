@@ -6,7 +6,6 @@ exact half away from zero, and neither writes a minus before zero.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -18,6 +17,7 @@ from aimz_lab.inference.run.run_words import (
     draws,
     no_training,
     status_words,
+    time_now,
     time_words,
 )
 from aimz_lab.progress import (
@@ -41,6 +41,7 @@ __all__ = [
     "duration",
     "first_lines",
     "last_known_line",
+    "line_then",
     "mean_rates",
     "number",
     "number_beside",
@@ -59,6 +60,7 @@ __all__ = [
 
 _MOST_DIGITS = 12
 _LEAST_SHARE = 0.001
+_DISPENSABLE = "rest", "step size", "step", "name"  # the least important parts of a line first
 _OF_THE_MOMENT = ("awaited", "rate", "eta")  # parts of a line that soon are no longer so
 _OF_CHAINS = {"diverging": "divergences", "n_steps": "leapfrog steps"}
 
@@ -144,21 +146,37 @@ def status_line(
         convergence: Frame of the convergence panel, for a run of chains.
     """
     parts = _parts(run, loss, convergence or {})
-    return _in_width(parts, ("rest", "step size", "step", "name"), width)
+    return _in_width(parts, _DISPENSABLE, width)
+
+
+def line_then(run: Run, loss: float | None = None, width: int | None = None) -> str:
+    """Describe where a run was, and when: a line that is read when the run may be gone.
+
+    Args:
+        run: The run; of one that has ended this is its :func:`status_line`.
+        loss: As for :func:`status_line`.
+        width: As for :func:`status_line`.
+    """
+    return _in_width(_parts_then(run, loss), _DISPENSABLE, width)
 
 
 def last_known_line(run: Run, loss: float | None = None) -> str:
-    """Describe where a run was, in a line that stays true when the run is gone with its kernel.
+    """Describe the same without what soon is no longer so, such as the time left.
 
     Args:
         run: The run; of one that has ended this is its :func:`status_line`.
         loss: As for :func:`status_line`.
     """
-    if run.finished:
-        return status_line(run, loss)
+    parts = _parts_then(run, loss)
+    left_out = () if run.finished else _OF_THE_MOMENT
+    return " · ".join(text for name, text in parts.items() if name not in left_out)
+
+
+def _parts_then(run: Run, loss: float | None) -> dict[str, str]:
     parts = _parts(run, loss, {})
-    parts["name"] = f"{run.info.model}: was {status(run)} at {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    return " · ".join(text for name, text in parts.items() if name not in _OF_THE_MOMENT)
+    if not run.finished:
+        parts["name"] = f"{run.info.model}: was {status(run)} at {time_now()}"
+    return parts
 
 
 def _parts(run: Run, loss: float | None, convergence: Mapping[str, Any]) -> dict[str, str]:

@@ -361,15 +361,21 @@ def ended_words(run: Run) -> str:
     return ": ".join(filter(None, (status, run.reason)))
 
 
-def taken_at(run: Run) -> str:
-    """Write date and local time, as what is written of a run that goes on does not move with it.
+def time_now() -> str:
+    """Write date and local time: a notebook that is saved may be opened on another day."""
+    return time.strftime("%Y-%m-%d %H:%M:%S")
 
-    A notebook that is saved may be opened on another day.
+
+def status_then(run: Run) -> str:
+    """Write the status of a run for a text that does not move with it.
+
+    Such a text is read when the run may have ended, or is gone with its kernel.
 
     Args:
-        run: The run; of one that has ended there is nothing to write.
+        run: The run; of one that goes on, it says what it was, and when.
     """
-    return "" if run.finished else f"as of {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    words = status_words(run)
+    return words if run.finished else f"was {words} at {time_now()}"
 
 
 def time_words(run: Run) -> str:
@@ -402,7 +408,7 @@ def no_training(prepared_s: float, compiling_s: float, paused_s: float) -> str:
 
 def run_line(run: Run) -> str:
     """Describe a run in a line: its name, status, position, loss and time."""
-    parts = [*filter(None, (status_words(run), awaited(run))), position(run)]
+    parts = [*filter(None, (status_then(run), awaited(run))), position(run)]
     if words := loss_words(run):
         parts.append(f"loss {words}")
         if (best := shown_best(run)) is not None and best.is_lower:
@@ -413,8 +419,6 @@ def run_line(run: Run) -> str:
         parts += _chain_parts(run)
     if run.status != "pending":
         parts.append(f"{'in' if run.finished else 'for'} {time_words(run)}")
-    if taken := taken_at(run):
-        parts.append(taken)
     return f"{run.info.model} ({method_words(run.info.method)}): {', '.join(parts)}"
 
 
@@ -423,8 +427,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     if run.finished:
         found = [("status", ended_words(run))]
     else:
-        status = filter(None, (status_words(run), awaited(run), taken_at(run)))
-        found = [("status", ", ".join(status))]
+        found = [("status", ", ".join(filter(None, (status_then(run), awaited(run)))))]
     if words := with_total(run):
         found.append(("loss", words))
     if words := best_words(run):

@@ -21,7 +21,7 @@ from aimz_lab.inference.run.run_words import (
     method_words,
     of_outcomes,
     shown_best,
-    taken_at,
+    status_then,
     total_loss,
 )
 from aimz_lab.lab import formatting
@@ -311,7 +311,7 @@ def _facts(run: Run) -> dict[str, Any]:
     divergences, best = None if run.chains is None else run.chains.divergences, shown_best(run)
     return {
         "method": method_words(run.info.method),
-        "status": ", ".join(filter(None, (formatting.STATUS_WORDS[run.status], taken_at(run)))),
+        "status": status_then(run),
         "epochs": None if run.info.is_sampling else run.epoch,
         "steps": run.step,
         "batch_size": None if run.info.is_sampling else run.info.batch_size,

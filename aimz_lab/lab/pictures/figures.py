@@ -17,7 +17,7 @@ from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag, check_text
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import heading, taken_at
+from aimz_lab.inference.run.run_words import heading, time_now
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.panels.chains import ENERGY
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
@@ -251,17 +251,17 @@ def _title(axes: Axes, run: Run) -> None:
         parse_math=False,
     )  # fmt: skip
     begins = f"{run.info.model}: "
-    line = formatting.status_line(run)
+    line = formatting.line_then(run)
     state = axes.set_title(
         line[len(begins) :], loc="right", y=1.0, color=ink.TEXT, fontsize=8.5, parse_math=False
     )
     room = 0.87 * axes.figure.bbox.width  # the axes have a little more
     if _width(name) + _width(state) + _TITLE_GAP > room:
         _shorten(name, room)
-        line = formatting.status_line(run, width=len(line) - 1)  # without its least part
+        line = formatting.line_then(run, width=len(line) - 1)  # without its least part
         while _width(state) > room and line.startswith(begins):
             state.set_text(line[len(begins) :])
-            line = formatting.status_line(run, width=len(line) - 1)
+            line = formatting.line_then(run, width=len(line) - 1)
         _wrap(state, room)
         name.set_text(name.get_text() + "\n" * (1 + state.get_text().count("\n")))
 
@@ -319,7 +319,7 @@ def picture_bundle(
         html = summary.html(f"data:image/png;base64,{encoded}", alt)
     else:  # a table would be of another moment than the picture
         image = image_tag(f"data:image/png;base64,{encoded}", alt, WIDTH)
-        html = f"<div>{image}{notice_html(taken_at(run))}</div>"
+        html = f"<div>{image}{notice_html(f'as of {time_now()}')}</div>"
     bundle = {"image/png": encoded, "text/html": html, "text/plain": summary.text()}
     return bundle, {"image/png": {"width": WIDTH, "alt": alt}}
 

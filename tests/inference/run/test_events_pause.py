@@ -70,7 +70,7 @@ def test_the_time_of_a_pause_is_told_apart_while_it_lasts_and_in_the_end():
     run._began, run._paused_at = run._began - 11.0, run._paused_at - 11.0
     assert run.paused_s == pytest.approx(11, abs=1)
     assert run.trained_s == pytest.approx(9, abs=1)
-    assert re.search(r"for (9\.|10 s).*, and 11 s paused, as of", repr(run))
+    assert re.search(r"was paused at .* for (9\.|10 s).*, and 11 s paused>", repr(run))
     run.end_pause("running")
     run.finish("completed", "all steps done")
     assert (run.status, run.paused_s) == ("completed", pytest.approx(11, abs=1))
@@ -83,7 +83,7 @@ def test_no_time_of_training_goes_by_before_the_first_step():
     run = begun()
     run._began -= 9.0  # it compiles, on this thread or another one
     assert (run.trained_s, run.prepared_s) == (0.0, pytest.approx(9, abs=1))
-    assert re.search(r"preparing, step 0.*, for 0\.0 s, and 9\.\d s to prepare", repr(run))
+    assert re.search(r"was preparing at .* step 0, for 0\.0 s, and 9\.\d s to prepare", repr(run))
     run.begin_steps()  # of which none is done yet
     with run.spending("steps"):
         time.sleep(0.06)
@@ -91,7 +91,7 @@ def test_no_time_of_training_goes_by_before_the_first_step():
         words = repr(run)
     assert times == (pytest.approx(0.06, abs=0.3), pytest.approx(9, abs=1))
     assert times[0] >= 0.06
-    assert re.search(r"running, step 0.*, for 0\.\d s, and 9\.\d s to prepare", words)
+    assert re.search(r"was running at .*, step 0.*, for 0\.\d s, and 9\.\d s to prepare", words)
 
 
 @pytest.mark.parametrize("activity", ["dispatch", "callbacks", ""])
