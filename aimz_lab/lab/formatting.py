@@ -21,6 +21,7 @@ from aimz_lab.inference.run.run_words import (
     time_words,
 )
 from aimz_lab.progress import (
+    WELL_MIXED,
     count,
     duration,
     fixed,
@@ -242,11 +243,18 @@ def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
         parts["step size"] = f"step size {spread(chains.last('step_size'))}"
     if convergence:
         if plan.chains > 1 or convergence["r_hat"] is not None:
-            parts["R-hat"] = f"R-hat {ratio(convergence['r_hat'])}"
+            parts["R-hat"] = f"R-hat {_beside_its_limit(convergence['r_hat'])}"
         parts["ESS"] = f"ESS {count(convergence['ess'])}"
         if convergence["read"] is not None:
             parts["ESS"] += f" of {count(convergence['read'])} draws read"
     return parts | _time(run, run.eta_s)
+
+
+def _beside_its_limit(r_hat: float | None) -> str:
+    """Write an R-hat with its limit; without one before it is known."""
+    if r_hat is None:
+        return ratio(r_hat)
+    return f"{ratio(r_hat)} {'≤' if r_hat <= WELL_MIXED else '>'} {WELL_MIXED}"
 
 
 def _awaited(run: Run) -> dict[str, str]:

@@ -22,7 +22,7 @@ from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.records import TRAINING, Best, RateChange, RunInfo
 from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
-from aimz_lab.progress import count, duration, number, ratio, spread
+from aimz_lab.progress import WELL_MIXED, count, duration, number, ratio, spread
 from aimz_lab.types import RunStatus
 
 STATUS_WORDS: dict[RunStatus, str] = {
@@ -36,8 +36,6 @@ STATUS_WORDS: dict[RunStatus, str] = {
     "diverged": "diverged",
     "failed": "failed",
 }
-WELL_MIXED = 1.01
-"""R-hat up to which chains agree; Vehtari et al. (2021)."""
 
 _SEEN_S = 0.05  # what is shorter would be written as 0.0 s
 
@@ -562,17 +560,14 @@ def _r_hat_fact(value: float, entry: str, chains: int) -> str:
         return words
     of_chains = ": the chains have not mixed; run longer ones"
     of_halves = ", of the halves of one chain; run four chains, and longer ones"
-    return f"{words}, above {WELL_MIXED}{of_chains if chains > 1 else of_halves}"
+    return f"{words}{of_chains if chains > 1 else of_halves}"
 
 
 def _r_hat_of(value: float, entry: str) -> str:
-    return f"{'at most' if value <= WELL_MIXED else 'up to'} {_r_hat(value)} ({entry})"
-
-
-def _r_hat(value: float) -> str:
-    """Write an R-hat, with digits that show whether it is above 1.01."""
-    text = ratio(value)
-    return f"{value:.4f}" if float(text) <= WELL_MIXED < value else text
+    """Write the largest R-hat beside its limit."""
+    if value <= WELL_MIXED:
+        return f"at most {ratio(value)} ({entry}), within the limit of {WELL_MIXED}"
+    return f"up to {ratio(value)} ({entry}), above {WELL_MIXED}"
 
 
 def divergence_advice(run: Run) -> str:

@@ -47,7 +47,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "validation": ("held-out loss per row", formatting.number),
     "draws": ("draws of each chain", formatting.count),
     "divergences": ("divergences", formatting.count),
-    "r_hat": ("largest R-hat", formatting.ratio),
+    "r_hat": ("largest R-hat (limit 1.01)", formatting.ratio),
     "ess": ("fewest effective draws", formatting.count),
     "kernel": ("kernel", str),
     "outcome": ("outcome", str),

@@ -156,12 +156,14 @@ def test_chains_that_failed_say_so_wherever_they_are():
     assert "200 divergences, in" in repr(run)
     assert "1,000 posterior draws, 200 divergent>" in describe_in_a_line(DESCRIBED, model)
     run.chains.convergence = Convergence(3.061, "tau", 9.2, "mu", judged=2, total=2)
-    assert "200 divergences, R-hat up to 3.06 (tau), ESS at least 9 (mu), in" in repr(run)
-    assert "200 divergent, R-hat up to 3.06 (tau)>" in describe_in_a_line(DESCRIBED, model)
-    advice = "200 divergent, R-hat up to 3.06 (tau): diagnose() says whether to trust these draws"
+    worst = "R-hat up to 3.06 (tau), above 1.01"
+    assert f"200 divergences, {worst}, ESS at least 9 (mu), in" in repr(run)
+    assert f"200 divergent, {worst}>" in describe_in_a_line(DESCRIBED, model)
+    advice = f"200 divergent, {worst}: diagnose() says whether to trust these draws"
     assert advice in describe_html(DESCRIBED, model)
     run.chains.convergence = Convergence(1.004, "tau", 90.0, "mu", judged=2, total=2)
-    assert "200 divergences, R-hat at most 1.00 (tau), ESS at least 90 (mu), in" in repr(run)
+    worst = "R-hat at most 1.00 (tau), within the limit of 1.01"
+    assert f"200 divergences, {worst}, ESS at least 90 (mu), in" in repr(run)
     assert "R-hat" not in describe_in_a_line(DESCRIBED, Standing(run))
     given = Standing(run, has_given_draws=True)
     assert "divergent" not in describe_in_a_line(DESCRIBED, given)

@@ -362,6 +362,9 @@ class TestSameAsPython:
     @given(st.floats(0, 1e9) | halves.map(abs))
     @example(2.5)
     @example(1.125)
+    @example(1.0104)
+    @example(1.0099)
+    @example(1234.5)
     def test_counts_rates_and_ratios(self, node, value):
         for name in ("count", "rate", "ratio"):
             assert node(name, value) == getattr(formatting, name)(value)

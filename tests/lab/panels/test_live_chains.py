@@ -154,7 +154,9 @@ def test_lines_tell_the_phase_and_how_far_the_chains_agree(seen):
     last = seen["text"].getvalue().splitlines()[-1]
     judged = seen["screen"].final["convergence"]
     assert last.startswith("line: completed · draw 80 of 80 in 2 chains · ")
-    assert f"R-hat {judged['r_hat']:.2f} · ESS {judged['ess']:,.0f} · in " in last
+    assert (
+        f"R-hat {formatting.ratio(judged['r_hat'])} > 1.01 · ESS {judged['ess']:,.0f} · in " in last
+    )
     narrow = formatting.status_line(seen["im"].last_run, None, 70, judged)
     assert "step size" not in narrow
     assert "R-hat" in narrow

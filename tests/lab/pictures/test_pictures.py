@@ -331,7 +331,7 @@ def test_a_single_iteration_of_chains_is_a_dot():
 @pytest.mark.parametrize(
     ("value", "chains", "said"),
     [
-        (1.004, 1, "at most 1.00 (a)"),
+        (1.004, 1, "at most 1.00 (a), within the limit of 1.01"),
         (1.0104, 4, "up to 1.0104 (a), above 1.01: the chains have not mixed; run longer ones"),
         (1.03, 1, "up to 1.03 (a), above 1.01, of the halves of one chain; run four chains, and"),
     ],

@@ -241,8 +241,21 @@ export function tickLabels(values) {
   return values.map((value) => number(value, MOST_DIGITS));
 }
 
-/** Write an R-hat. */
-export const ratio = (value) => (value === null || value === undefined ? "-" : fixed(value, 2));
+export const WELL_MIXED = 1.01; // R-hat up to which chains agree
+
+const MOST_DECIMALS = 14; // then double precision ends
+
+/** Write an R-hat, so that it is seen to differ from its limit. */
+export function ratio(value) {
+  if (value === null || value === undefined) return "-";
+  let decimals = 2;
+  const alike = () => value !== WELL_MIXED && fixed(value, decimals) === fixed(WELL_MIXED, decimals);
+  while (decimals < MOST_DECIMALS && alike()) decimals++;
+  return grouped(value, decimals);
+}
+
+/** The limit of an R-hat, as it stands beside one. */
+export const limitOf = (value) => (value === null || value === undefined ? "" : `${value <= WELL_MIXED ? "≤" : ">"} ${WELL_MIXED}`);
 
 /** Write a whole number, thousands in groups. */
 export const count = (value) => (value === null || value === undefined ? "-" : grouped(value));
