@@ -459,12 +459,12 @@ class TimeLeft:
         7.0
     """
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: float | None) -> None:
         self._total = total
-        self._first: tuple[int, float] | None = None
+        self._first: tuple[float, float] | None = None
         self.seconds: float | None = None
 
-    def reach(self, done: int, now: float) -> None:
+    def reach(self, done: float, now: float) -> None:
         """Note how much is done.
 
         Args:

@@ -287,17 +287,18 @@ def test_an_interrupted_prediction_says_how_far_it_came_and_that_nothing_is_kept
 def test_the_time_left_is_known_once_parts_are_done():
     told = []
     with Preparation("sales", told.append, first_s=0.05).under_way() as outer:
-        doing("compiling")
-        time.sleep(0.1)
-        doing("fitting", (1, 4))
-        outer._counted_from -= 10.0
+        doing("fitting", (0, 4))
         with preparing_line("sales", enabled=False):  # a call within, which has no line
-            current().reach(0.5)
+            current().reach(0.5)  # after its compilation, as long as that takes
+            time.sleep(0.1)
+            share, at_s = outer._left._first
+            outer._left._first = share, at_s - 10.0
+            current().reach(1.0)
         time.sleep(0.6)
         outer.end()
     assert told[0].left_s is None
-    assert told[-1].left_s == pytest.approx(10 * 5 / 3, rel=0.2)  # 1.5 of 4 parts took 10 s
-    assert re.search(r"fitting · 0\.\d s · 1\d s left", told[-1].text)
+    assert told[-1].left_s == pytest.approx(60, rel=0.1)  # half of one of 4 parts took 10 s
+    assert re.search(r"fitting · 0\.\d s · (59 s|1:00) left", told[-1].text)
 
 
 def test_parts_of_a_call_within_are_shares_of_the_part_around_it():
