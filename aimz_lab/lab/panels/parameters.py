@@ -33,7 +33,7 @@ class ParametersPanel(Panel):
     """
 
     name = "parameters"
-    interval_s = 1.8  # with the time until the device has the values, 2 seconds
+    interval_s = 1.2  # and one update more, until the device has the values
 
     def __init__(self) -> None:
         self._forget()
