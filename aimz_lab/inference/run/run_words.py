@@ -397,9 +397,13 @@ def no_training(prepared_s: float, compiling_s: float, paused_s: float) -> str:
 
     Example:
         >>> no_training(0.0, 0.0, 11.2), no_training(3.0, 1.5, 11.2), no_training(0.0, 0.0, 0.0)
-        ('11 s paused', '3.0 s to prepare, 1.5 s compiling, 11 s paused', '')
+        ('11 s paused', '3.0 s to prepare, 1.5 s tracing and compiling, 11 s paused', '')
     """
-    all_of_it = [(prepared_s, "to prepare"), (compiling_s, "compiling"), (paused_s, "paused")]
+    all_of_it = [
+        (prepared_s, "to prepare"),
+        (compiling_s, "tracing and compiling"),
+        (paused_s, "paused"),
+    ]
     seen = [(seconds, what) for seconds, what in all_of_it if seconds >= _SEEN_S]
     return ", ".join(f"{duration(seconds)} {what}" for seconds, what in seen)
 

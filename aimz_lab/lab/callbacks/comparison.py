@@ -35,7 +35,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "batch_size": ("rows of a batch", formatting.count),
     "trained_s": ("time", formatting.duration),
     "prepared_s": ("time to prepare", formatting.duration),
-    "compiling_s": ("time compiling since then", formatting.duration),
+    "compiling_s": ("time tracing and compiling", formatting.duration),
     "paused_s": ("time paused", formatting.duration),
     "steps_per_s": ("steps/s", formatting.rate),
     "padded_share": ("padding", formatting.share),

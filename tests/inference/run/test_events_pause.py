@@ -123,17 +123,18 @@ def test_the_clock_stands_still_while_a_run_compiles_or_waits_for_another(waits,
                 pass
         else:
             jax.jit(lambda x: (time.sleep(0.2), x + 3)[1]).lower(1.0)
+    before = run.trained_s
+    assert before < 0.15 < 0.18 < run.compiling_s
     with run.spending("steps"):
         time.sleep(0.1)
+        assert run.trained_s >= before + 0.1  # it goes on while steps are waited for
     run.finish("completed", "all steps done")
     reader.join()
     clock = [trained for trained, _ in seen]
     assert clock == sorted(clock)  # it never goes back
-    assert any(0.02 < trained < 0.09 for trained in clock)  # it goes on while steps are waited for
-    assert 0.1 <= run.trained_s < 0.18 < run.compiling_s
     assert {each for _, each in seen} == {prepared}
     assert run.seconds_in["waiting" if waits else "tracing"] > 0.18
-    assert "0.2 s compiling" in repr(run)
+    assert re.search(r"0\.\d s tracing and compiling", repr(run))
 
 
 def test_rates_are_steps_over_the_time_of_training_as_the_summary_and_the_comparison_tell_it():
