@@ -123,6 +123,7 @@ def test_the_clock_stands_still_while_a_run_compiles_or_waits_for_another(waits,
                 pass
         else:
             jax.jit(lambda x: (time.sleep(0.2), x + 3)[1]).lower(1.0)
+    run.count()
     before = run.trained_s
     assert before < 0.15 < 0.18 < run.compiling_s
     with run.spending("steps"):
