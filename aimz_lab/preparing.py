@@ -18,6 +18,7 @@ from aimz_lab.progress import (
     QUIET_S,
     NotebookLine,
     StatusLine,
+    TimeLeft,
     count_of,
     duration,
     progress_line,
@@ -103,7 +104,7 @@ class Preparation:
         self.activity, self.stage = "reading the data", "preparing"
         self._outer: Preparation | None = None
         self._parts: tuple[int, int] | None = None
-        self._counted_from = self._share = 0.0
+        self._left, self._reached_at, self._share = TimeLeft(1.0), 0.0, 0.0
         self.began: float | None = None
         self._name, self._tell, self._withdraw, self._first_s = name, tell, withdraw, first_s
         self._has_told = False
@@ -130,22 +131,27 @@ class Preparation:
 
     def at_part(self, part: tuple[int, int]) -> None:
         """Count from here on the parts of the call: how many are done, and how many there are."""
-        if self._parts is None:
-            self._counted_from = time.monotonic()
-        self._parts, self._share = part, part[0] / part[1]
+        self._parts = part
+        self._note_share(part[0] / part[1])
+
+    def _note_share(self, share: float) -> None:
+        self._share = share
+        if share > 0:  # the first result waits for compilation, and tells no pace
+            self._reached_at = time.monotonic()
+            self._left.reach(share, self._reached_at)
 
     def reach(self, share: float) -> None:
         """Note the share of the present part that is done, here and in the calls around."""
         if self._parts is not None:
             done, of = self._parts
-            share = self._share = (done + share) / of
+            share = (done + share) / of
+            self._note_share(share)
         if self._outer is not None:
             self._outer.reach(share)
 
     def _left_s(self, now: float) -> float | None:
-        if self._parts is None or self._share <= 0:
-            return None
-        return (now - self._counted_from) * (1 - self._share) / self._share
+        left = self._left.seconds
+        return None if left is None else max(left - (now - self._reached_at), 0.0)
 
     def _go_on(self) -> None:
         wait = self._first_s
@@ -226,7 +232,8 @@ def doing(activity: str, part: tuple[int, int] | None = None) -> None:
     Args:
         activity: A phrase such as ``"tracing the model"``.
         part: How many parts are done, and how many there are, if they take about as long each: the
-            time left is then known. An activity within a part names none.
+            time left is then known, by what follows the first result, which waits for compilation.
+            An activity within a part names none.
     """
     preparation = current()
     preparation.activity = activity

@@ -41,6 +41,9 @@ _SEEN_S = 0.05
 _PLAIN = str.maketrans({"·": "|"})
 _WIDEST = Context(prec=400, rounding=ROUND_HALF_UP)  # enough digits for any float
 _ROUNDING = 1e-7  # of a value: a smaller spread is what single precision leaves
+WELL_MIXED = 1.01
+"""R-hat up to which chains agree; Vehtari et al. (2021)."""
+
 _MORE_DECIMALS = 12  # then double precision ends
 _MEASURES = ("mean", "median", "50%", "observed", "predicted")
 _ENDS = (("hdi_low", "hdi_high"), ("low", "high"), ("5%", "95%"))
@@ -168,13 +171,13 @@ def spread(values: Iterable[float]) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """Write an R-hat.
+    """Write an R-hat, so that it is seen to differ from :data:`WELL_MIXED`.
 
     Example:
-        >>> ratio(1.00412), ratio(None)
-        ('1.00', '-')
+        >>> ratio(1.00412), ratio(1.0104), ratio(None)
+        ('1.00', '1.0104', '-')
     """
-    return "-" if value is None else fixed(value, 2, group="")
+    return "-" if value is None else beside_limit(value, WELL_MIXED)[0]
 
 
 def numbers_alike(values: Sequence[float], spreads: Iterable[float] = ()) -> list[str]:
@@ -456,12 +459,12 @@ class TimeLeft:
         7.0
     """
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: float | None) -> None:
         self._total = total
-        self._first: tuple[int, float] | None = None
+        self._first: tuple[float, float] | None = None
         self.seconds: float | None = None
 
-    def reach(self, done: int, now: float) -> None:
+    def reach(self, done: float, now: float) -> None:
         """Note how much is done.
 
         Args:

@@ -6,6 +6,7 @@ import io
 import re
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from numpyro.infer import MCMC, NUTS
 from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.inference.run.events import Callback
-from aimz_lab.lab import EarlyStopping, LiveDashboard, ProgressLine, monitor
+from aimz_lab.lab import EarlyStopping, LiveDashboard, ProgressLine, compare, monitor
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
 from aimz_lab.predictive.results.sinks import MemorySink
 from aimz_lab.preparing import Preparation, Preparing, current, doing, preparing_line
@@ -108,6 +109,54 @@ def test_steps_and_held_out_loss_are_compiled_before_the_first_step():
     assert "compiling" not in run.seconds_in
     assert run.prepared_s > 0.45
     assert run.trained_s < 0.4 > run.stepping_s
+    assert run.elapsed_s > sum(run.seconds_in.values()) * 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [0, 2])
+def test_what_compiles_for_the_first_rate_that_is_set_is_no_training(step):
+    """Before the first step, and in the midst of the run."""
+
+    def kernel(X, y=None):
+        time.sleep(0.15)  # as the training steps are traced anew, too
+        Slow.__call__(SimpleNamespace(wait_s=0.0), X, y)
+
+    class Rate(Callback):
+        def at(self, run):
+            if run.step == step:
+                run.control.set_learning_rate(0.5)
+
+        def on_fit_begin(self, run):
+            self.at(run)
+
+        def on_steps_end(self, run, _):
+            self.at(run)
+
+    model = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    model.fit(X, 2 * X, batch_size=20, epochs=5, progress=False, callbacks=[Rate()],
+              steps_per_call=2)  # fmt: skip
+    run = model.last_run
+    assert [change.step for change in run.rate_changes] == [step]
+    assert run.compiling_s > 0.15
+    assert run.trained_s < 0.15 > run.stepping_s
+    assert compare(run).loc["steps_per_s"].item() > 10 / 0.15
+    times = run.trained_s, run.prepared_s, run.compiling_s
+    assert sum(times) == pytest.approx(run.elapsed_s, abs=0.01)
+
+
+@pytest.mark.slow
+def test_what_a_hand_written_loop_compiles_is_no_training():
+    @jax.jit
+    def step(x):
+        time.sleep(0.3)  # as it is traced
+        return x + 1.0
+
+    watch = monitor([1.0, 2.0], epochs=2)
+    for batch in watch:
+        watch.step(step(batch))
+    run = watch.run
+    assert run.compiling_s > 0.3
+    assert run.trained_s < 0.2 > run.seconds_in["steps"]
     assert run.elapsed_s > sum(run.seconds_in.values()) * 0.99
 
 
@@ -238,17 +287,18 @@ def test_an_interrupted_prediction_says_how_far_it_came_and_that_nothing_is_kept
 def test_the_time_left_is_known_once_parts_are_done():
     told = []
     with Preparation("sales", told.append, first_s=0.05).under_way() as outer:
-        doing("compiling")
-        time.sleep(0.1)
-        doing("fitting", (1, 4))
-        outer._counted_from -= 10.0
+        doing("fitting", (0, 4))
         with preparing_line("sales", enabled=False):  # a call within, which has no line
-            current().reach(0.5)
+            current().reach(0.5)  # after its compilation, as long as that takes
+            time.sleep(0.1)
+            share, at_s = outer._left._first
+            outer._left._first = share, at_s - 10.0
+            current().reach(1.0)
         time.sleep(0.6)
         outer.end()
     assert told[0].left_s is None
-    assert told[-1].left_s == pytest.approx(10 * 5 / 3, rel=0.2)  # 1.5 of 4 parts took 10 s
-    assert re.search(r"fitting · 0\.\d s · 1\d s left", told[-1].text)
+    assert told[-1].left_s == pytest.approx(60, rel=0.1)  # half of one of 4 parts took 10 s
+    assert re.search(r"fitting · 0\.\d s · (59 s|1:00) left", told[-1].text)
 
 
 def test_parts_of_a_call_within_are_shares_of_the_part_around_it():

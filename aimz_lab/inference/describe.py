@@ -18,7 +18,7 @@ from aimz_lab.inference.run.run_words import (
     position,
     r_hat_words,
     skipped,
-    taken_at,
+    time_now,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
@@ -226,8 +226,8 @@ def _training_words(described: JsonObject, standing: Standing) -> str:
     data = f" on {_data_words(trained)}" if trained else ""
     if run is not None and run.status not in ("completed", "early_stopped"):
         if not run.finished:
-            paused = " paused" if run.status == "paused" else ""
-            return f"training{paused}, {position(run)}, {taken_at(run)}"
+            training = "paused in training" if run.status == "paused" else "training"
+            return f"was {training} at {time_now()}, {position(run)}"
         # How it ended is no longer so once single steps or a result from elsewhere followed.
         can_follow = run.chains is None and run.status in ("interrupted", "diverged")
         if not described["ending"] and not can_follow:

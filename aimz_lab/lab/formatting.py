@@ -6,7 +6,6 @@ exact half away from zero, and neither writes a minus before zero.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -18,9 +17,11 @@ from aimz_lab.inference.run.run_words import (
     draws,
     no_training,
     status_words,
+    time_now,
     time_words,
 )
 from aimz_lab.progress import (
+    WELL_MIXED,
     count,
     duration,
     fixed,
@@ -41,6 +42,7 @@ __all__ = [
     "duration",
     "first_lines",
     "last_known_line",
+    "line_then",
     "mean_rates",
     "number",
     "number_beside",
@@ -59,6 +61,7 @@ __all__ = [
 
 _MOST_DIGITS = 12
 _LEAST_SHARE = 0.001
+_DISPENSABLE = "rest", "step size", "step", "name"  # the least important parts of a line first
 _OF_THE_MOMENT = ("awaited", "rate", "eta")  # parts of a line that soon are no longer so
 _OF_CHAINS = {"diverging": "divergences", "n_steps": "leapfrog steps"}
 
@@ -144,21 +147,37 @@ def status_line(
         convergence: Frame of the convergence panel, for a run of chains.
     """
     parts = _parts(run, loss, convergence or {})
-    return _in_width(parts, ("rest", "step size", "step", "name"), width)
+    return _in_width(parts, _DISPENSABLE, width)
+
+
+def line_then(run: Run, loss: float | None = None, width: int | None = None) -> str:
+    """Describe where a run was, and when: a line that is read when the run may be gone.
+
+    Args:
+        run: The run; of one that has ended this is its :func:`status_line`.
+        loss: As for :func:`status_line`.
+        width: As for :func:`status_line`.
+    """
+    return _in_width(_parts_then(run, loss), _DISPENSABLE, width)
 
 
 def last_known_line(run: Run, loss: float | None = None) -> str:
-    """Describe where a run was, in a line that stays true when the run is gone with its kernel.
+    """Describe the same without what soon is no longer so, such as the time left.
 
     Args:
         run: The run; of one that has ended this is its :func:`status_line`.
         loss: As for :func:`status_line`.
     """
-    if run.finished:
-        return status_line(run, loss)
+    parts = _parts_then(run, loss)
+    left_out = () if run.finished else _OF_THE_MOMENT
+    return " · ".join(text for name, text in parts.items() if name not in left_out)
+
+
+def _parts_then(run: Run, loss: float | None) -> dict[str, str]:
     parts = _parts(run, loss, {})
-    parts["name"] = f"{run.info.model}: was {status(run)} at {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    return " · ".join(text for name, text in parts.items() if name not in _OF_THE_MOMENT)
+    if not run.finished:
+        parts["name"] = f"{run.info.model}: was {status(run)} at {time_now()}"
+    return parts
 
 
 def _parts(run: Run, loss: float | None, convergence: Mapping[str, Any]) -> dict[str, str]:
@@ -224,11 +243,18 @@ def _sampling_parts(run: Run, convergence: Mapping[str, Any]) -> dict[str, str]:
         parts["step size"] = f"step size {spread(chains.last('step_size'))}"
     if convergence:
         if plan.chains > 1 or convergence["r_hat"] is not None:
-            parts["R-hat"] = f"R-hat {ratio(convergence['r_hat'])}"
+            parts["R-hat"] = f"R-hat {_beside_its_limit(convergence['r_hat'])}"
         parts["ESS"] = f"ESS {count(convergence['ess'])}"
         if convergence["read"] is not None:
             parts["ESS"] += f" of {count(convergence['read'])} draws read"
     return parts | _time(run, run.eta_s)
+
+
+def _beside_its_limit(r_hat: float | None) -> str:
+    """Write an R-hat with its limit; without one before it is known."""
+    if r_hat is None:
+        return ratio(r_hat)
+    return f"{ratio(r_hat)} {'≤' if r_hat <= WELL_MIXED else '>'} {WELL_MIXED}"
 
 
 def _awaited(run: Run) -> dict[str, str]:
@@ -255,7 +281,7 @@ def mean_rates(run: Run) -> tuple[float, float]:
 
 def _time(run: Run, eta_s: float | None) -> dict[str, str]:
     if run.finished:
-        rest = no_training(run.prepared_s, run.paused_s)
+        rest = no_training(run.prepared_s, run.compiling_s, run.paused_s)
         return {"time": f"in {duration(run.trained_s)}", **({"rest": rest} if rest else {})}
     return {"eta": left[0]} if run.steps_per_s and (left := time_left(eta_s)) else {}
 

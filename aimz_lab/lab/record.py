@@ -48,6 +48,7 @@ class RecordedRun(Run):
         elapsed_s: Wall time that it took.
         trained_s: Of that, the time in which it trained, with that of an earlier process.
         prepared_s: Of that, the time before its first step.
+        compiling_s: Of that, the time since then in which it compiled.
         paused_s: Of that, the time that it was paused.
     """
 
@@ -62,6 +63,7 @@ class RecordedRun(Run):
         elapsed_s: float,
         trained_s: float,
         prepared_s: float,
+        compiling_s: float,
         paused_s: float,
     ) -> None:
         super().__init__(info)
@@ -72,7 +74,8 @@ class RecordedRun(Run):
         if self.step and np.isfinite(rate := self.column("learning_rate")[-1]):
             self.learning_rate = float(rate)
         self.finish(status, reason)
-        self.seconds_in = {"preparing": prepared_s, "paused": paused_s}
+        spent = {"preparing": prepared_s, "compiling": compiling_s, "paused": paused_s}
+        self.seconds_in = spent
         self._took_s, self._trained_s = elapsed_s, trained_s
 
     @property

@@ -217,7 +217,7 @@ print("RESULT", json.dumps({"status": im.last_run.status, "draws": len(im.poster
     dashboard.wait_for()
     dashboard.locator(".aimz-where", has_text="draw").wait_for()
     moves(nb, dashboard, 1, times=2)
-    dashboard.get_by_text("R-hat at most 1.").wait_for()
+    dashboard.get_by_text("ESS at least").wait_for()
     assert "potential energy" in dashboard.locator(".aimz-unit").inner_text()
     legend = dashboard.locator(".aimz-legend").first.inner_text().split("\n")
     assert legend[:2] == ["chain 1", "chain 2"]

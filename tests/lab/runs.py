@@ -41,6 +41,8 @@ def feed(run, loss, **columns):
         run.begin_steps()
     if run._began is not None:
         run._began -= steps.seconds
+        reading = run._clock._reading
+        run._clock._reading = reading._replace(trained_s=reading.trained_s + steps.seconds)
     run.record(steps)
     return steps
 

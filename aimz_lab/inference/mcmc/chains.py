@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 
 import jax
@@ -85,23 +86,30 @@ class Chains:
         """Wait until the program of :meth:`advance` is compiled."""
         self._programs.wait()
 
-    def advance(self, count: int) -> dict[str, Num[np.ndarray, "iteration chain"]]:
+    def advance(
+        self,
+        count: int,
+        spending: Callable[[str], AbstractContextManager] = lambda _: nullcontext(),
+    ) -> dict[str, Num[np.ndarray, "iteration chain"]]:
         """Run iterations of every chain.
 
         Args:
             count: Number of iterations, at most :data:`MOST_ITERATIONS`.
+            spending: Measures what is done, by its activity, as ``Run.spending``.
 
         Returns:
             The reported values by the names of :attr:`watched`, shape ``(count, chain)``.
         """
         reported = []
         with self._lock:
-            for number, group in enumerate(self._groups):
-                found = self._programs.advance(group, self.done, count, self._shared)
-                self._groups[number] = group._replace(state=found.state, kept=found.kept)
-                reported.append(found.reported)
+            with spending("dispatch"):
+                for number, group in enumerate(self._groups):
+                    found = self._programs.advance(group, self.done, count, self._shared)
+                    self._groups[number] = group._replace(state=found.state, kept=found.kept)
+                    reported.append(found.reported)
             self.done += count
-            reported = jax.device_get(reported)
+            with spending("steps"):
+                reported = jax.device_get(reported)
         return {name: self._by_iteration(reported, name)[:count] for name in self.watched}
 
     def _by_iteration(self, reported: list[dict[str, np.ndarray]], name: str) -> np.ndarray:

@@ -20,9 +20,6 @@ from aimz_lab.preparing import current
 from aimz_lab.types import RunStatus
 
 CHUNK_S = 0.05
-
-_APART = ("compiling", "tracing", "waiting")
-"""Activities that are no stepping."""
 """Aimed length of a chunk in seconds: short enough to feel live, long enough to cost nothing."""
 
 
@@ -95,8 +92,8 @@ class Lifecycle:
 
         Pauses, compilations and waiting for other calls do not count.
         """
-        before, spent = self._apart_s, self.run.seconds_in
-        self._apart_s = sum(spent.get(what, 0.0) for what in _APART)
+        self.run.count()
+        before, self._apart_s = self._apart_s, self.run.compiling_s
         seconds, self.lap_began = now - self.lap_began, now
         return max(seconds - (self._apart_s - before), 0.0)
 

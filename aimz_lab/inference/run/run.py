@@ -30,9 +30,9 @@ from aimz_lab.inference.run.records import (
     ValidationLosses,
 )
 from aimz_lab.inference.run.run_words import run_html, run_line
+from aimz_lab.inference.run.step_clock import APART, StepClock
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
-from aimz_lab.system.compile_time import compiled_programs, compiled_s, waited_s
 from aimz_lab.types import JsonObject, RunStatus, shown
 
 AxisLabels = Mapping[str, tuple[Sequence[str] | None, ...]]
@@ -164,7 +164,7 @@ class Run:
         self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._began: float | None = None
         self._paused_at: float | None = None
-        self._steps_since: float | None = None  # of the wait for steps that is under way
+        self._clock = StepClock()
         self._epochs_over: tuple[int, int] | None = None  # and the steps in them
         self._ended: float | None = None
         self._recording = threading.RLock()  # others read a run while its thread records steps
@@ -309,7 +309,7 @@ class Run:
         """
         # In this order: on another thread the wait is left out for a moment, and never counted
         # twice.
-        spent, since = dict(self.seconds_in), self._steps_since
+        spent, since = dict(self.seconds_in), self._clock.waits_since
         if since is not None:
             spent["steps"] = spent.get("steps", 0.0) + time.monotonic() - since
         return spent
@@ -329,12 +329,21 @@ class Run:
 
     @property
     def trained_s(self) -> float:
-        """Wall time since the first step began, without pauses; with that of an earlier process.
+        """Time of the steps, with callbacks and held-out losses; with that of an earlier process.
 
-        It is the time that all steps took, with callbacks, held-out losses and later compilations.
+        It is the wall time since the first step began, without pauses and :attr:`compiling_s`.
+        While the run goes on, it is known up to the last thing that ended, or the present wait for
+        steps.
         """
-        own = self.elapsed_s - self.paused_s - self.prepared_s
-        return max(own, 0.0) + self._history.earlier_s
+        return self._clock.trained_s + self._history.earlier_s
+
+    @property
+    def compiling_s(self) -> float:
+        """Wall time since the first step began in which it compiled, or waited for other calls.
+
+        Steps compile anew for a learning rate that is set for the first time, for instance.
+        """
+        return sum(self.seconds_in.get(activity, 0.0) for activity in APART)
 
     @property
     def stepping_s(self) -> float:
@@ -544,6 +553,7 @@ class Run:
         """End the preparation, as the first step begins; for trainers."""
         began = time.monotonic()
         self.spend("preparing", began - self._began)
+        self._clock.start()
         self.first_step_at = began  # last: other threads read the clock
 
     def record(self, steps: Steps) -> None:
@@ -662,27 +672,33 @@ class Run:
         Returns:
             A context manager.
         """
-        began, traced, waited = time.monotonic(), compiled_s(), waited_s()
-        count = compiled_programs()
-        if activity == "steps":
-            self._steps_since = began
+        self.count(then_waits=activity == "steps")
+        began = time.monotonic()
         try:
             yield
         finally:
-            if activity == "steps":
-                self._steps_since = None
+            took, apart_s = time.monotonic() - began, self.count()
             if not self.is_preparing:
-                took = time.monotonic() - began
-                traced = min(compiled_s() - traced, took)
-                waited = min(waited_s() - waited, took - traced)
-                self.spend(activity, took - traced - waited)
-                tracing = "compiling" if compiled_programs() > count else "tracing"
-                for what, seconds in ((tracing, traced), ("waiting", waited)):
-                    if seconds:
-                        self.spend(what, seconds)
+                self.spend(activity, max(took - apart_s, 0.0))
+
+    def count(self, *, then_waits: bool = False) -> float:
+        """Count the time since the last call; for trainers, on the thread that trains.
+
+        Args:
+            then_waits: Whether a wait for steps begins here.
+
+        Returns:
+            Seconds of it that went to compiling, or to waiting for other calls; they are spent.
+        """
+        apart = self._clock.count(then_waits=then_waits)
+        for activity, seconds in apart.items():
+            self.spend(activity, seconds)
+        return sum(apart.values())
 
     def begin_pause(self) -> None:
         """Count the time as paused from here on; for trainers."""
+        self.count()
+        self._clock.stop()
         self.status, self._paused_at = "paused", time.monotonic()
 
     def end_pause(self, status: RunStatus) -> None:
@@ -693,6 +709,8 @@ class Run:
         """
         self.spend("paused", time.monotonic() - self._paused_at)
         self.status, self._paused_at = status, None
+        if not self.is_preparing:
+            self._clock.start()
 
     def finish(self, status: RunStatus, reason: str) -> None:
         """Stop the clock, and set how the run ended; for trainers.
@@ -701,5 +719,7 @@ class Run:
             status: How it ended.
             reason: Why, as a phrase.
         """
+        self.count()
+        self._clock.stop()
         self.status, self.reason = status, reason
         self._ended = time.monotonic()

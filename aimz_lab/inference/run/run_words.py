@@ -22,7 +22,7 @@ from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.records import TRAINING, Best, RateChange, RunInfo
 from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
-from aimz_lab.progress import count, duration, number, ratio, spread
+from aimz_lab.progress import WELL_MIXED, count, duration, number, ratio, spread
 from aimz_lab.types import RunStatus
 
 STATUS_WORDS: dict[RunStatus, str] = {
@@ -36,8 +36,6 @@ STATUS_WORDS: dict[RunStatus, str] = {
     "diverged": "diverged",
     "failed": "failed",
 }
-WELL_MIXED = 1.01
-"""R-hat up to which chains agree; Vehtari et al. (2021)."""
 
 _SEEN_S = 0.05  # what is shorter would be written as 0.0 s
 
@@ -64,6 +62,7 @@ class Run(Protocol):
     is_preparing: bool
     trained_s: float
     prepared_s: float
+    compiling_s: float
     paused_s: float
     restored: Best | None
     best_so_far: Best | None
@@ -360,15 +359,21 @@ def ended_words(run: Run) -> str:
     return ": ".join(filter(None, (status, run.reason)))
 
 
-def taken_at(run: Run) -> str:
-    """Write date and local time, as what is written of a run that goes on does not move with it.
+def time_now() -> str:
+    """Write date and local time: a notebook that is saved may be opened on another day."""
+    return time.strftime("%Y-%m-%d %H:%M:%S")
 
-    A notebook that is saved may be opened on another day.
+
+def status_then(run: Run) -> str:
+    """Write the status of a run for a text that does not move with it.
+
+    Such a text is read when the run may have ended, or is gone with its kernel.
 
     Args:
-        run: The run; of one that has ended there is nothing to write.
+        run: The run; of one that goes on, it says what it was, and when.
     """
-    return "" if run.finished else f"as of {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    words = status_words(run)
+    return words if run.finished else f"was {words} at {time_now()}"
 
 
 def time_words(run: Run) -> str:
@@ -378,28 +383,34 @@ def time_words(run: Run) -> str:
         >>> time_words(im.fit(X, y, epochs=5, progress=False).last_run)
         '... s'
     """
-    rest = no_training(run.prepared_s, run.paused_s)
+    rest = no_training(run.prepared_s, run.compiling_s, run.paused_s)
     return duration(run.trained_s) + (f", and {rest}" if rest else "")
 
 
-def no_training(prepared_s: float, paused_s: float) -> str:
-    """Write the time that a run was prepared and paused; what is too short to see is left out.
+def no_training(prepared_s: float, compiling_s: float, paused_s: float) -> str:
+    """Write the time of a run that was no training; what is too short to see is left out.
 
     Args:
         prepared_s: Seconds before the first step.
+        compiling_s: Seconds of compiling since then.
         paused_s: Seconds of pauses.
 
     Example:
-        >>> no_training(0.0, 11.2), no_training(3.0, 11.2), no_training(0.0, 0.0)
-        ('11 s paused', '3.0 s to prepare, 11 s paused', '')
+        >>> no_training(0.0, 0.0, 11.2), no_training(3.0, 1.5, 11.2), no_training(0.0, 0.0, 0.0)
+        ('11 s paused', '3.0 s to prepare, 1.5 s tracing and compiling, 11 s paused', '')
     """
-    both = [(prepared_s, "to prepare"), (paused_s, "paused")]
-    return ", ".join(f"{duration(seconds)} {what}" for seconds, what in both if seconds >= _SEEN_S)
+    all_of_it = [
+        (prepared_s, "to prepare"),
+        (compiling_s, "tracing and compiling"),
+        (paused_s, "paused"),
+    ]
+    seen = [(seconds, what) for seconds, what in all_of_it if seconds >= _SEEN_S]
+    return ", ".join(f"{duration(seconds)} {what}" for seconds, what in seen)
 
 
 def run_line(run: Run) -> str:
     """Describe a run in a line: its name, status, position, loss and time."""
-    parts = [*filter(None, (status_words(run), awaited(run))), position(run)]
+    parts = [*filter(None, (status_then(run), awaited(run))), position(run)]
     if words := loss_words(run):
         parts.append(f"loss {words}")
         if (best := shown_best(run)) is not None and best.is_lower:
@@ -410,8 +421,6 @@ def run_line(run: Run) -> str:
         parts += _chain_parts(run)
     if run.status != "pending":
         parts.append(f"{'in' if run.finished else 'for'} {time_words(run)}")
-    if taken := taken_at(run):
-        parts.append(taken)
     return f"{run.info.model} ({method_words(run.info.method)}): {', '.join(parts)}"
 
 
@@ -420,8 +429,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     if run.finished:
         found = [("status", ended_words(run))]
     else:
-        status = filter(None, (status_words(run), awaited(run), taken_at(run)))
-        found = [("status", ", ".join(status))]
+        found = [("status", ", ".join(filter(None, (status_then(run), awaited(run)))))]
     if words := with_total(run):
         found.append(("loss", words))
     if words := best_words(run):
@@ -556,17 +564,14 @@ def _r_hat_fact(value: float, entry: str, chains: int) -> str:
         return words
     of_chains = ": the chains have not mixed; run longer ones"
     of_halves = ", of the halves of one chain; run four chains, and longer ones"
-    return f"{words}, above {WELL_MIXED}{of_chains if chains > 1 else of_halves}"
+    return f"{words}{of_chains if chains > 1 else of_halves}"
 
 
 def _r_hat_of(value: float, entry: str) -> str:
-    return f"{'at most' if value <= WELL_MIXED else 'up to'} {_r_hat(value)} ({entry})"
-
-
-def _r_hat(value: float) -> str:
-    """Write an R-hat, with digits that show whether it is above 1.01."""
-    text = ratio(value)
-    return f"{value:.4f}" if float(text) <= WELL_MIXED < value else text
+    """Write the largest R-hat beside its limit."""
+    if value <= WELL_MIXED:
+        return f"at most {ratio(value)} ({entry}), within the limit of {WELL_MIXED}"
+    return f"up to {ratio(value)} ({entry}), above {WELL_MIXED}"
 
 
 def divergence_advice(run: Run) -> str:

@@ -21,7 +21,7 @@ from aimz_lab.inference.run.run_words import (
     method_words,
     of_outcomes,
     shown_best,
-    taken_at,
+    status_then,
     total_loss,
 )
 from aimz_lab.lab import formatting
@@ -315,12 +315,13 @@ def _facts(run: Run) -> dict[str, Any]:
     divergences, best = None if run.chains is None else run.chains.divergences, shown_best(run)
     return {
         "method": method_words(run.info.method),
-        "status": ", ".join(filter(None, (formatting.STATUS_WORDS[run.status], taken_at(run)))),
+        "status": status_then(run),
         "epochs": None if run.info.is_sampling else run.epoch,
         "steps": run.step,
         "batch_size": None if run.info.is_sampling else run.info.batch_size,
         "trained_s": run.trained_s,
         "prepared_s": run.prepared_s or None,
+        "compiling_s": run.compiling_s or None,
         "paused_s": run.paused_s or None,
         "steps_per_s": formatting.mean_rates(run)[0] or np.nan,
         "padded_share": None if run.info.is_sampling else padded_share(run),

@@ -30,7 +30,7 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 6
+_VERSION = 7
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
 _FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
@@ -151,6 +151,7 @@ class History(Callback):
             "elapsed_s": run.elapsed_s,
             "trained_s": run.trained_s,
             "prepared_s": run.prepared_s,
+            "compiling_s": run.compiling_s,
             "paused_s": run.paused_s,
             "skipped": run.skipped,
             "notes": run.notes,

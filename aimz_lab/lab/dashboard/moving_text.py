@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import taken_at
+from aimz_lab.inference.run.run_words import time_now
 from aimz_lab.lab import formatting
 from aimz_lab.preparing import Preparing
 from aimz_lab.system.notebook_output import show_output
@@ -78,7 +78,7 @@ class MovingText:
             loss: Its loss, per row if their number is known.
             seldom: Whether a page shows the widget.
         """
-        line = formatting.last_known_line if seldom else line_of
+        line = formatting.last_known_line if seldom else formatting.line_then
         self.show_line(lambda: line(run, loss), seldom=seldom)
 
     def show_line(self, make: Callable[[], str], *, seldom: bool = False) -> None:
@@ -129,25 +129,6 @@ class MovingText:
         return {"text/html": line, "text/plain": self._text}
 
 
-def line_of(run: Run, loss: float | None = None) -> str:
-    """Describe a run in a line that says when it was taken.
-
-    Args:
-        run: The run.
-        loss: Its loss, per row if their number is known.
-    """
-    return " · ".join(filter(None, (formatting.status_line(run, loss), taken_at(run))))
-
-
-def as_of_now(text: str) -> str:
-    """Return a line with date and local time: a notebook that is saved meanwhile keeps it.
-
-    Args:
-        text: What is done now.
-    """
-    return f"{text} · as of {time.strftime('%Y-%m-%d %H:%M:%S')}"
-
-
 def was_preparing(preparing: Preparing) -> str:
     """Return what a call did, as a line that stays true when the call is gone with its kernel.
 
@@ -158,5 +139,4 @@ def was_preparing(preparing: Preparing) -> str:
         >>> was_preparing(Preparing("earnings", "tracing the model", 2.43))
         'earnings: was preparing at ... · tracing the model'
     """
-    then = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"{preparing.name}: was {preparing.stage} at {then} · {preparing.activity}"
+    return f"{preparing.name}: was {preparing.stage} at {time_now()} · {preparing.activity}"

@@ -19,7 +19,7 @@ from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.clicks import obey
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
-from aimz_lab.lab.dashboard.moving_text import below_widget, line_of, needs_kernel
+from aimz_lab.lab.dashboard.moving_text import below_widget, needs_kernel
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import widget_bundle
 from aimz_lab.system.imports import late_import
@@ -175,14 +175,14 @@ def _position(run: Run, line: Line = formatting.status_line) -> str:
     return line(run)[len(f"{run.info.model}: ") :]
 
 
-def _text(listed: list[LiveRun], line: Line = line_of) -> str:
+def _text(listed: list[LiveRun], line: Line = formatting.line_then) -> str:
     if not listed:
         return "No run goes on in this process."
     width = len(str(listed[-1].number))
     return "\n".join(f"{one.number:>{width}}  {line(one.run)}" for one in listed)
 
 
-def _html(listed: list[LiveRun], line: Line = line_of) -> str:
+def _html(listed: list[LiveRun], line: Line = formatting.line_then) -> str:
     if not listed:
         return f"<p>{_text(listed)}</p>"
     rows = [(one.number, one.run.info.model, _position(one.run, line)) for one in listed]
@@ -203,7 +203,7 @@ class _Words(Callback):
 
     def __init__(self, listed: list[LiveRun], around: Callable[[str], str] | None = None) -> None:
         self._listed, self._around = listed, around or str
-        self._line = formatting.last_known_line if around else line_of
+        self._line = formatting.last_known_line if around else formatting.line_then
         self._going_on = {id(live.run) for live in listed}
         self._ending = threading.Lock()  # the runs end on threads of theirs
         self._output = show_output(self._bundle())

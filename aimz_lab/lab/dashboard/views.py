@@ -13,7 +13,7 @@ from typing import Any
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.lab import formatting
-from aimz_lab.lab.dashboard.moving_text import MovingText, line_of
+from aimz_lab.lab.dashboard.moving_text import MovingText
 from aimz_lab.lab.panels.base import Frame
 from aimz_lab.lab.panels.panel_set import Frames
 from aimz_lab.lab.pictures.choices import Choices
@@ -193,12 +193,12 @@ class NotebookView(View):
         self._begin_output()
         self._is_announced, self._is_open = False, True
         if (live := self.live_bundle(run)) or run.in_background or not asked_by_program():
-            self.replace(live or _notice(line_of(run)))
+            self.replace(live or _notice(formatting.line_then(run)))
 
     def show(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
         """Say where a long run is, if nothing has said so yet."""
         if not self._handles and run.elapsed_s > _QUIET_S:
-            self.replace(_notice(line_of(run)))
+            self.replace(_notice(formatting.line_then(run)))
 
     def close(self, run: Run, frames: Frames) -> None:  # noqa: ARG002
         """Show the picture of the run for good."""

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run_words import time_now
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
 from aimz_lab.lab.dashboard.moving_text import (
     MovingText,
-    as_of_now,
     below_widget,
-    line_of,
     needs_kernel,
     was_preparing,
 )
@@ -87,8 +86,10 @@ def _text(widget: AnyWidget) -> str:
         return "no run"
     step, total = progress["step"], progress["total_steps"]
     of = f" of {formatting.count(total)}" if total else ""
-    model = widget.meta.get("model", "run")
-    return f"{model}: {progress['words']} · step {formatting.count(step)}{of}"
+    model, words = widget.meta.get("model", "run"), progress["words"]
+    if progress["status"] in ("pending", "running", "paused"):
+        words = f"was {words} at {time_now()}"  # a saved notebook keeps it
+    return f"{model}: {words} · step {formatting.count(step)}{of}"
 
 
 def _display(widget: AnyWidget) -> None:
@@ -212,7 +213,8 @@ class WidgetView(NotebookView):
         self.widget.keep_output = lambda output: self._handles.append(output)
 
     def _line(self, run: Run) -> str:
-        return (formatting.last_known_line if self._is_heard else line_of)(run, self._loss)
+        line = formatting.last_known_line if self._is_heard else formatting.line_then
+        return line(run, self._loss)
 
     def _make(self, frames: Frames, receive: Receive) -> None:
         self._is_heard = self._shows_pictures = False
@@ -237,11 +239,7 @@ class WidgetView(NotebookView):
         """Show the text, in the page once the widget is there."""
         if self._is_open and not self._shows_pictures:
             self.send({"kind": "preparing", "what": preparing.what})
-            heard = self._is_heard
-            self._text.show_line(
-                lambda: was_preparing(preparing) if heard else as_of_now(preparing.text),
-                seldom=heard,
-            )
+            self._text.show_line(lambda: was_preparing(preparing), seldom=self._is_heard)
         else:
             self.announce(preparing.text)
 

@@ -89,9 +89,9 @@ class WatchedRun(Lifecycle):
         return f"after step {self.n_steps:,}"
 
     @property
-    def callback_s(self) -> float:
-        """Seconds spent in callbacks so far."""
-        return self.run.seconds_in.get("callbacks", 0.0)
+    def no_stepping_s(self) -> float:
+        """Seconds so far that went to callbacks and compiling."""
+        return self.run.seconds_in.get("callbacks", 0.0) + self.run.compiling_s
 
     def hand_out(self, epoch: int, item: Any) -> None:
         """Note that a batch of ``epoch`` is handed out."""

@@ -27,6 +27,10 @@ class Panel:
     def take(self, steps: Steps) -> None:
         """Take new steps, if the panel needs each of them; it is called for every report."""
 
+    def has_news(self) -> bool:
+        """Return whether a frame is worth its while before it is due; asked at every update."""
+        return False
+
     def frame(self, run: Run) -> Frame:
         """Describe the panel as it is now; neither size nor cost may grow with the run.
 

@@ -71,7 +71,8 @@ class PanelSet:
     ) -> Frames:
         """Return the frames of the wanted panels, or of all; those that are due, or everything.
 
-        A panel pays with time of the processor: on a busy machine it would pay for others' work.
+        A panel with news is due as well. Panels pay with time of the processor: on a busy machine
+        they would pay for the work of others.
         """
         frames: Frames = {}
         self.usual_s = 0.0
@@ -79,7 +80,8 @@ class PanelSet:
             if wanted is not None and name not in wanted:
                 continue
             now = time.perf_counter()
-            if not (everything or self._throttles[name].ready(now)):
+            is_due = everything or self._throttles[name].ready(now)
+            if not (is_due or self.call(name, "has_news")):
                 continue
             began = time.thread_time()
             frame = self.call(name, "frame", run)

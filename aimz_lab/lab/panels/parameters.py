@@ -27,13 +27,13 @@ class ParametersPanel(Panel):
     A location with a scale in the guide moves in standard deviations. Any other parameter moves
     relative to its size. One that no longer moves has converged, as far as this can show.
 
-    A frame asks for the values, and a later one reads them, once the device has them: the loop
-    waits for them only at its end. So a frame says of which step its values are. The first values
-    have not moved, and have no rows.
+    A frame asks for the values, and the next one reads them, as soon as the device has them: the
+    loop waits for them only at its end. So a frame says of which step its values are. The first
+    values have not moved, and have no rows.
     """
 
     name = "parameters"
-    interval_s = 2.0
+    interval_s = 1.2  # and one update more, until the device has the values
 
     def __init__(self) -> None:
         self._forget()
@@ -48,14 +48,16 @@ class ParametersPanel(Panel):
         """Forget the values of the previous run."""
         self._forget()
 
+    def has_news(self) -> bool:
+        """Return whether the device has the values that were asked for."""
+        return self._asked is not None and all(map(_is_ready, self._asked[1].values()))
+
     def frame(self, run: Run) -> Frame:
         """Describe the parameters that moved most; empty if there are none."""
         if self._asked is None or run.finished:
             self._asked = (run.step, _arrays(run.params))
-        step, params = self._asked
-        if run.finished or all(_is_ready(value) for value in params.values()):
-            # The present values are for the next frame, which would else have none to read.
-            self._asked = (run.step, _arrays(run.params)) if step < run.step else None
+        if run.finished or self.has_news():
+            (step, params), self._asked = self._asked, None
             self._frame = self._look(run, step, params) if params else {}
         return self._frame
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag, check_text
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import heading, taken_at
+from aimz_lab.inference.run.run_words import heading, time_now
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.panels.chains import ENERGY
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 _DASHES = ((2, 3), (6, 3, 1, 3), (10, 4), (1, 4))
-_SIZE_IN = (5.8, 2.85)
+_WIDTH_IN, _HEIGHT_IN = 5.8, 2.85
+_SECOND_HEIGHT_IN = 2.1  # of a second picture below
 _DPI = 148
 _TITLE_GAP = 24  # pixels
 _COLUMNS = 400  # with more, noise fills the picture and doubles its bytes
@@ -118,12 +120,14 @@ def load_drawing() -> None:
         )
 
 
-def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
+def draw_choices(runs: Sequence[Run], choices: Choices, *, is_second: bool = False) -> Figure:
     """Draw a run, and others in grey, as a reader chose.
 
     Args:
         runs: The run, and others.
         choices: How it is shown; a curve that the run does not have gives way to its first one.
+        is_second: Whether it stands below a picture of the same run, and so is lower and has no
+            title.
 
     Raises:
         OptionalDependencyError: If matplotlib is missing.
@@ -132,8 +136,9 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     agg = late_import("matplotlib.backends.backend_agg")
     layout = late_import("aimz_lab.lab.pictures.figure_layout")
     run, *others = runs
+    size = _WIDTH_IN, _SECOND_HEIGHT_IN if is_second else _HEIGHT_IN
     figure = layout.ShownFigure(
-        figsize=_SIZE_IN, dpi=_DPI, facecolor=ink.PAPER, layout=layout.Margins()
+        figsize=size, dpi=_DPI, facecolor=ink.PAPER, layout=layout.Margins()
     )
     figure.shown_width = WIDTH
     agg.FigureCanvasAgg(figure)
@@ -141,16 +146,19 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     axes.yaxis.set_major_formatter(numbers())
     names = curve_names(run)
     name = choices.curve if choices.curve in names else names[0]
+    if not is_second:
+        _title(axes, run)
     axis = "iteration" if run.info.is_sampling else "step"
     if choices.last_half:
         axis += ", second half of the run"
     if run.info.is_sampling and name in (LOSS, ENERGY):
         energies = draw_energies(axes, run, last_half=choices.last_half)
         unit = "potential energy (nats)"
-        _dress(axes, run, unit if energies is None else energies.in_lines(unit), axis)
+        unit = unit if energies is None else energies.in_lines(unit)
+        _dress(axes, unit, axis, is_second=is_second)
         if energies is not None:
             set_vertical(axes, energies)
-        figure.alt = Summary(run).alt()
+        figure.alt = "Below it, the potential energy." if is_second else Summary(run).alt()
         return figure
     shown = curve_of(run, others, name=name, per_row=choices.per_row, smooth=choices.smooth)
     since = shown.total / 2 if choices.last_half else 0.0
@@ -161,11 +169,13 @@ def draw_choices(runs: Sequence[Run], choices: Choices) -> Figure:
     words = view.words(shown.unit)
     warmup = " The warm-up is shaded." if run.chains else ""
     part = "It shows the second half of the steps; the" if choices.last_half else "The"
-    figure.alt = f"{Summary(run).alt()} {part} vertical axis shows {words}.{warmup}"
+    curve = formatting.curve_words(name, is_sampling=run.info.is_sampling)
+    about = f"Below it, the {curve}." if is_second else Summary(run).alt(curve)
+    figure.alt = f"{about} {part} vertical axis shows {words}.{warmup}"
     set_vertical(axes, view)
     if len(shown.steps):
         say_what_is_unseen(axes)
-    _dress(axes, run, view.in_lines(shown.unit), axis)
+    _dress(axes, view.in_lines(shown.unit), axis, is_second=is_second)
     draw_rate_changes(axes, shown.rate_changes)
     return figure
 
@@ -221,10 +231,9 @@ def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:
         )
 
 
-def _dress(axes: Axes, run: Run, unit: str, axis: str = "step") -> None:
-    _title(axes, run)
+def _dress(axes: Axes, unit: str, axis: str, *, is_second: bool) -> None:
     axes.set_xlabel(axis, color=ink.TEXT, fontsize=8.5)
-    axes.set_ylabel(unit, color=ink.TEXT, fontsize=8.5)
+    axes.set_ylabel(unit, color=ink.TEXT, fontsize=7.5 if is_second else 8.5)
     axes.tick_params(colors=ink.TEXT, labelsize=8, length=0)
     set_steps(axes)
     axes.grid(color=ink.OTHER, alpha=0.25, linewidth=0.8)
@@ -242,17 +251,17 @@ def _title(axes: Axes, run: Run) -> None:
         parse_math=False,
     )  # fmt: skip
     begins = f"{run.info.model}: "
-    line = formatting.status_line(run)
+    line = formatting.line_then(run)
     state = axes.set_title(
         line[len(begins) :], loc="right", y=1.0, color=ink.TEXT, fontsize=8.5, parse_math=False
     )
     room = 0.87 * axes.figure.bbox.width  # the axes have a little more
     if _width(name) + _width(state) + _TITLE_GAP > room:
         _shorten(name, room)
-        line = formatting.status_line(run, width=len(line) - 1)  # without its least part
+        line = formatting.line_then(run, width=len(line) - 1)  # without its least part
         while _width(state) > room and line.startswith(begins):
             state.set_text(line[len(begins) :])
-            line = formatting.status_line(run, width=len(line) - 1)
+            line = formatting.line_then(run, width=len(line) - 1)
         _wrap(state, room)
         name.set_text(name.get_text() + "\n" * (1 + state.get_text().count("\n")))
 
@@ -288,6 +297,7 @@ def picture_bundle(
     """Return the final output of a run: picture, HTML and text, and their metadata.
 
     Of a run that goes on, it says of when the picture is. Without matplotlib there is no picture.
+    Where another curve than the loss is chosen, or than the first one of chains, that stands below.
 
     Args:
         source: A run, or an object with one.
@@ -302,12 +312,23 @@ def picture_bundle(
     summary = Summary(run)
     if not environment.has_matplotlib():
         return {"text/html": summary.html(), "text/plain": summary.text()}, {}
-    figure = draw_choices([run, *others], choices or Choices())
-    encoded = base64.b64encode(png(figure)).decode("ascii")
+    figures = _chosen_and_first([run, *others], choices or Choices())
+    alt = " ".join(figure.alt for figure in figures)
+    encoded = base64.b64encode(png(*figures)).decode("ascii")
     if run.finished:
-        html = summary.html(f"data:image/png;base64,{encoded}", figure.alt)
+        html = summary.html(f"data:image/png;base64,{encoded}", alt)
     else:  # a table would be of another moment than the picture
-        image = image_tag(f"data:image/png;base64,{encoded}", figure.alt, WIDTH)
-        html = f"<div>{image}{notice_html(taken_at(run))}</div>"
+        image = image_tag(f"data:image/png;base64,{encoded}", alt, WIDTH)
+        html = f"<div>{image}{notice_html(f'as of {time_now()}')}</div>"
     bundle = {"image/png": encoded, "text/html": html, "text/plain": summary.text()}
-    return bundle, {"image/png": {"width": WIDTH, "alt": figure.alt}}
+    return bundle, {"image/png": {"width": WIDTH, "alt": alt}}
+
+
+def _chosen_and_first(runs: Sequence[Run], choices: Choices) -> list[Figure]:
+    """Draw the chosen curve, and below it the first one: every record of a run has its loss."""
+    first, *others = curve_names(runs[0])
+    figures = [draw_choices(runs, choices)]
+    if choices.curve in others:
+        loss = replace(choices, curve=first, was_log=False)
+        figures.append(draw_choices(runs, loss, is_second=True))
+    return figures

@@ -15,6 +15,7 @@ from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.outcome_shares import draw_shares, grid_of_whole
+from aimz_lab.progress import number_beside
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -42,7 +43,6 @@ _OBSERVED = {"color": ink.ORANGE, "width": 2.5, "zorder": 3}
 """The observed density lies above all predicted ones."""
 
 _MOST_TICKS = 4
-_ABOVE_INTERVAL = 0.1  # of the height of a panel
 _SHORT = 20
 """Most characters of labels for which a forest of this width has room."""
 
@@ -326,11 +326,11 @@ def _fit_panels(figure: Figure) -> None:
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(_MOST_TICKS))
         axes.tick_params(labelsize=9)
+        for text in list(axes.texts):  # the mean, through which the curve would run
+            mean = number_beside(text.get_position()[0], float(np.ptp(axes.get_xlim())), 3)
+            text.remove()
+            axes.title.set_text(f"{axes.get_title()}\nmean {mean}")
         axes.title.set_fontsize(10)
-        for text in axes.texts:  # the mean, which would lie on the line of the interval
-            text.set(
-                fontsize=9, va="bottom", y=_ABOVE_INTERVAL, transform=axes.get_xaxis_transform()
-            )
 
 
 def _drawn(plot: str, alt: str, tree: xr.DataTree, **options: Any) -> Figure:

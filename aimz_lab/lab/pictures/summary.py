@@ -16,8 +16,8 @@ from aimz_lab.inference.run.run_words import (
     heading,
     rate_words,
     skipped,
+    status_then,
     steps_words,
-    taken_at,
     trend_words,
     with_total,
 )
@@ -43,8 +43,7 @@ def facts(source: RunSource) -> dict[str, str]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    status = formatting.STATUS_WORDS[run.status]
-    found = {"status": ended_words(run) if run.finished else f"{status}, {taken_at(run)}"}
+    found = {"status": ended_words(run) if run.finished else status_then(run)}
     if run.info.is_sampling:
         if run.finished and run.chains is not None:
             judged_at_the_end(run)
@@ -131,15 +130,23 @@ class Summary:
             "</table></div>"
         )
 
-    def alt(self) -> str:
-        """Return a sentence for readers who cannot see the picture."""
+    def alt(self, curve: str = "") -> str:
+        """Return a sentence for readers who cannot see the picture.
+
+        Args:
+            curve: What it shows, in words; by default the loss, or the energy of chains.
+        """
         run, found = self._run, self._facts
+        curve = curve[:1].upper() + curve[1:]
+        status = found["status"] if run.finished else f"the run {found['status']}"
         if run.info.is_sampling:
             more = ", ".join(f"{name} {found[name]}" for name in ("R-hat", "ESS") if name in found)
             more = f" {more}." if more else ""
-            return f"Potential energy of the chains of {run.info.model}, {found['status']}.{more}"
+            curve = curve or "Potential energy"
+            return f"{curve} of the chains of {run.info.model}, {status}.{more}"
         loss = f" Loss {found['loss']}." if "loss" in found else ""
-        return f"Loss of {run.info.model} over {run.step:,} steps, {found['status']}.{loss}"
+        curve = curve or "Loss"
+        return f"{curve} of {run.info.model} over {run.step:,} steps, {status}.{loss}"
 
 
 def notice_html(text: str) -> str:

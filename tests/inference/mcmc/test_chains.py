@@ -275,7 +275,7 @@ def test_in_the_background_it_is_followed_paused_and_stopped():
     handle.pause()
     until(lambda: handle.status == "paused")
     draws = handle.run.chains.draws
-    assert f"paused, draw {draws} of 1,000 in 2 chains, " in repr(handle)
+    assert re.search(rf"was paused at .*, draw {draws} of 1,000 in 2 chains, ", repr(handle))
     # From this thread, while the run is under way.
     values = handle.run.chains.values("theta", [0])
     assert values.shape == (2, draws, 1)

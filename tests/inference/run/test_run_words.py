@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -22,8 +23,8 @@ from aimz_lab.inference.run.run_words import (
     with_total,
 )
 from aimz_lab.lab.dashboard.contents import meta
-from aimz_lab.lab.formatting import status_line
-from aimz_lab.lab.pictures.summary import facts
+from aimz_lab.lab.formatting import line_then, status_line
+from aimz_lab.lab.pictures.summary import facts, summary_text
 from tests.kernels import regression_data
 from tests.lab.runs import begun, feed
 from tests.runs import regression_model, told_run
@@ -70,20 +71,25 @@ def test_the_loss_has_the_total_beside_it(losses, info, words, both):
     assert (loss_words(run), with_total(run)) == (words, both)
 
 
+def without_time(text):
+    """A text without the moment at which a run did what it did."""
+    return re.sub(r" at [-\d]{10} \d\d:\d\d:\d\d", "", text)
+
+
 @pytest.mark.parametrize(
     ("status", "losses", "told"),
     [
         ("completed", (30.0,) * 4, "completed, step 4 of 4, loss 3 per row, in "),
         ("stopped", (30.0,), "stopped, step 1 of 4, loss 3 per row, in "),
         ("diverged", (30.0,), "diverged, step 1 of 4, loss 3 per row, in "),
-        ("", (30.0,), "running, step 1 of 4, loss 3 per row, for "),
+        ("", (30.0,), "was running, step 1 of 4, loss 3 per row, for "),
         ("failed", (), "failed, step 0 of 4, in "),
     ],
 )
 def test_a_run_in_a_line(status, losses, told):
-    line = repr(run_with(losses, status=status))
+    line = without_time(repr(run_with(losses, status=status)))
     assert line.startswith(f"<Run sales (SVI with AutoNormal): {told}")
-    assert re.search(r" s(, as of [-\d]{10} [\d:]{8})?>$", line)
+    assert line.endswith(" s>")
 
 
 def test_steps_on_all_rows_are_told_without_epochs():
@@ -103,10 +109,10 @@ def test_a_run_of_chains_tells_its_draws():
     run = run_with((), status="", is_sampling=True)
     plan = ChainPlan(chains=2, warmup=3, samples=5)
     run.chains = ChainRecord(plan, {"mu": ()}, lambda *_: np.zeros((2, 0, 1)))
-    assert "preparing, warm-up 0 of 3 in 2 chains, for" in repr(run)
+    assert "was preparing, warm-up 0 of 3 in 2 chains, for" in without_time(repr(run))
     run.chains.extend({"diverging": np.array([[0, 0]] * 3 + [[0, 1]])}, 4)
     feed(run, [1.0] * 4)
-    assert "running, draw 1 of 5 in 2 chains, 1 divergence, for" in repr(run)
+    assert "was running, draw 1 of 5 in 2 chains, 1 divergence, for" in without_time(repr(run))
     assert dict(run_facts(run))["draws"] == "1 of 5 in each of 2 chains, after 3 of warm-up"
 
 
@@ -150,12 +156,14 @@ def test_chains_that_failed_say_so_wherever_they_are():
     assert "200 divergences, in" in repr(run)
     assert "1,000 posterior draws, 200 divergent>" in describe_in_a_line(DESCRIBED, model)
     run.chains.convergence = Convergence(3.061, "tau", 9.2, "mu", judged=2, total=2)
-    assert "200 divergences, R-hat up to 3.06 (tau), ESS at least 9 (mu), in" in repr(run)
-    assert "200 divergent, R-hat up to 3.06 (tau)>" in describe_in_a_line(DESCRIBED, model)
-    advice = "200 divergent, R-hat up to 3.06 (tau): diagnose() says whether to trust these draws"
+    worst = "R-hat up to 3.06 (tau), above 1.01"
+    assert f"200 divergences, {worst}, ESS at least 9 (mu), in" in repr(run)
+    assert f"200 divergent, {worst}>" in describe_in_a_line(DESCRIBED, model)
+    advice = f"200 divergent, {worst}: diagnose() says whether to trust these draws"
     assert advice in describe_html(DESCRIBED, model)
     run.chains.convergence = Convergence(1.004, "tau", 90.0, "mu", judged=2, total=2)
-    assert "200 divergences, R-hat at most 1.00 (tau), ESS at least 90 (mu), in" in repr(run)
+    worst = "R-hat at most 1.00 (tau), within the limit of 1.01"
+    assert f"200 divergences, {worst}, ESS at least 90 (mu), in" in repr(run)
     assert "R-hat" not in describe_in_a_line(DESCRIBED, Standing(run))
     given = Standing(run, has_given_draws=True)
     assert "divergent" not in describe_in_a_line(DESCRIBED, given)
@@ -201,16 +209,16 @@ def test_a_request_is_told_until_the_run_gets_to_it():
     run.control.set_learning_rate(0.003)
     run.control.pause()
     both = "pausing and setting the learning rate to 0.003 after the steps under way"
-    assert f": running, {both}, step 2" in run_line(run)
-    assert dict(run_facts(run))["status"].startswith(f"running, {both}, as of")
+    assert f": was running, {both}, step 2" in without_time(run_line(run))
+    assert without_time(dict(run_facts(run))["status"]) == f"was running, {both}"
     assert f"sales: running · {both} · epoch 1" in status_line(run)
     run.begin_pause()
     rate = "setting the learning rate to 0.003 once it goes on"
-    assert f": paused, {rate}, step 2" in run_line(run)
+    assert f": was paused, {rate}, step 2" in without_time(run_line(run))
     run.end_pause("running")
     run.control.resume()
     run.control.take_learning_rate()
-    assert ": running, step 2" in run_line(run)
+    assert ": was running, step 2" in without_time(run_line(run))
     run.activity = "compiling the steps for the new learning rate"
     assert f"sales: running · {run.activity} · epoch 1" in status_line(run)
     run.control.stop()
@@ -235,12 +243,19 @@ def test_a_handle_says_how_to_go_on():
     assert "&lt;i&gt;" in failed._repr_html_()
 
 
-def test_what_is_written_of_a_run_that_goes_on_says_when():
-    run = run_with(status="")
-    assert re.search(r"for .+, as of [-\d]{10} \d\d:\d\d:\d\d>", repr(run))
-    assert re.search(r"running, as of [-\d]{10} \d\d:\d\d:\d\d", run._repr_html_())
+def test_what_is_written_of_a_run_that_goes_on_stays_true_when_it_is_gone():
+    """A saved notebook shows it when the kernel may have been restarted."""
+    run, go_on = run_with(status=""), threading.Event()
+    handle = RunHandle(None, run, go_on.wait)
+    texts = [repr(run), run._repr_html_(), repr(handle), handle._repr_html_(), summary_text(run)]
+    for text in [*texts, line_then(run), describe_in_a_line(UNTRAINED, Standing(run))]:
+        assert re.search(r"was (running|training) at [-\d]{10} \d\d:\d\d:\d\d", text)
+        assert not re.search(r"(?<!was )(running|training)\b", text.replace("training_", ""))
     run.finish("completed", "all done")
-    assert "as of" not in repr(run) + run._repr_html_()
+    go_on.set()
+    handle.wait(10)
+    texts = [repr(run), run._repr_html_(), repr(handle), handle._repr_html_(), line_then(run)]
+    assert "was " not in "".join(texts)
 
 
 DESCRIBED = {
@@ -256,7 +271,7 @@ UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "num_samples": 0,
     ("described", "standing", "told"),
     [
         (UNTRAINED, Standing(), "not trained yet"),
-        (UNTRAINED, Standing(run_with(status="")), "training, step 2 of 4, loss 2 per row"),
+        (UNTRAINED, Standing(run_with(status="")), "was training, step 2 of 4, loss 2 per row"),
         (
             DESCRIBED,
             Standing(run_with((30.0,))),
@@ -298,12 +313,10 @@ UNTRAINED = {**DESCRIBED, "trained_on": None, "fitted": False, "num_samples": 0,
     ],
 )
 def test_a_model_says_what_it_has_been_through(described, standing, told):
-    line = describe_in_a_line(described, standing)
-    line, taken = re.subn(r", as of [-\d]{10} [\d:]{8}", "", line)
-    assert taken == told.startswith("training, ")
+    line = without_time(describe_in_a_line(described, standing))
     assert line == f"<ImpactModel sales(X, y): SVI with AutoNormal, {told}>"
     html = describe_html(described, standing)
-    is_idle = not described["fitted"] and not told.startswith("training, ")
+    is_idle = not described["fitted"] and not told.startswith("was training, ")
     assert ("fit(X, y) or fit_on_batch(X, y) trains it" in html) == is_idle
     assert "<i>" not in html
 

@@ -290,7 +290,8 @@ def test_once_the_first_step_has_begun_the_page_shows_the_clock_and_no_preparati
     dashboard.on_preparing(told)
     assert screen.latest["progress"]["words"] == "preparing"
     run.begin_steps()
-    dashboard.on_preparing(replace(told, activity="computing the first steps", stage="running"))
+    with run.spending("steps"):
+        dashboard.on_preparing(replace(told, activity="computing the first steps", stage="running"))
     progress = screen.latest["progress"]
     assert (progress["words"], progress["step"]) == ("running", 0)
     assert progress["trained_s"] > 0 == screen.frames[0]["progress"]["trained_s"]

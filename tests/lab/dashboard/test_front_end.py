@@ -222,11 +222,12 @@ class TestSameAsPython:
     def test_durations(self, node, seconds):
         assert node("duration", seconds) == formatting.duration(seconds)
 
-    @given(st.floats(0, 1e5), st.floats(0, 1e5))
-    @example(0.0, 0.04)
-    @example(0.05, 11.0)
-    def test_times_that_are_no_training(self, node, prepared, paused):
-        assert node("noTraining", prepared, paused) == no_training(prepared, paused)
+    @given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0, 1e5))
+    @example(0.0, 0.0, 0.04)
+    @example(0.05, 1.5, 11.0)
+    def test_times_that_are_no_training(self, node, prepared, compiling, paused):
+        progress = {"prepared_s": prepared, "compiling_s": compiling, "paused_s": paused}
+        assert node("noTraining", progress) == no_training(prepared, compiling, paused)
 
     def test_the_words_for_smoothing_have_the_steps_of_the_numbers_beside_them(self, node):
         for step, epoch in [(450, 15), (100_000, None), (9, 3)]:
@@ -361,6 +362,9 @@ class TestSameAsPython:
     @given(st.floats(0, 1e9) | halves.map(abs))
     @example(2.5)
     @example(1.125)
+    @example(1.0104)
+    @example(1.0099)
+    @example(1234.5)
     def test_counts_rates_and_ratios(self, node, value):
         for name in ("count", "rate", "ratio"):
             assert node(name, value) == getattr(formatting, name)(value)

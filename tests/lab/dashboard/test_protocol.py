@@ -179,8 +179,8 @@ handle
 def test_a_handle_that_a_cell_shows_is_brought_up_to_date_when_its_run_ends(page):
     page.run(HANDLE)
     shown = page.wait_for(lambda m: m["msg_type"] == "display_data")["content"]
-    assert "preparing" in shown["data"]["text/plain"]
-    assert "as of" in shown["data"]["text/html"]
+    assert "was preparing at " in shown["data"]["text/plain"]
+    assert "was preparing at " in shown["data"]["text/html"]
     page.run("go_on.set()")
     ended = page.wait_for(lambda m: m["msg_type"] == "update_display_data")["content"]
     assert ended["transient"] == shown["transient"]

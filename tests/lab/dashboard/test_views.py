@@ -81,7 +81,7 @@ class TestNotebookView:
         view.open(run, {}, lambda message: None)
         [begun_at] = outputs  # now: a cell of a fit in the background takes no output later
         assert re.fullmatch(
-            r"kernel: preparing · .* as of [-\d]{10} \d\d:\d\d:\d\d", begun_at["text/plain"]
+            r"kernel: was preparing at [-\d]{10} \d\d:\d\d:\d\d · .*", begun_at["text/plain"]
         )
         view.show(run, {})
         assert outputs == [begun_at]

@@ -84,12 +84,12 @@ def test_the_output_refers_to_the_widget_and_has_words_for_others(watched, outpu
         bundle["text/plain"]
         == "kernel: a live view, which needs its kernel and a page that shows widgets"
     )
-    assert below["text/plain"].startswith("kernel: preparing")
+    assert below["text/plain"].startswith("kernel: was preparing at ")
 
 
 def test_the_widget_has_words_of_its_own_for_pages_that_cannot_show_it(watched):
     watched.steps([3.0, 2.0])
-    assert repr(watched.widget).startswith("kernel: running · step 2")
+    assert re.match(r"kernel: was running at [-:\d ]+ · step 2", repr(watched.widget))
     watched.finish()
     assert "completed: done" in repr(watched.widget)
 
@@ -243,7 +243,9 @@ def test_text_moves_where_no_page_says_that_it_shows_the_widget(
     monkeypatch.setattr("aimz_lab.lab.dashboard.moving_text.PATIENCE_S", -1.0)
     monkeypatch.setattr("aimz_lab.lab.dashboard.moving_text.INTERVAL_S", -1.0)
     watched.view.prepare(Preparing("kernel", "compiling the training steps", 2.0))
-    assert re.search(r"steps · 2\.0 s · as of [-\d]{10} \d\d:\d\d:\d\d$", outputs[1]["text/plain"])
+    was = r"kernel: was {} at [-\d]{{10}} \d\d:\d\d:\d\d · {}"
+    preparing = was.format("preparing", "compiling the training steps")
+    assert re.fullmatch(preparing, outputs[1]["text/plain"])
     seen = []
     for losses in ([3.0], [2.0, 1.0]):
         feed(watched.run, losses)
@@ -255,7 +257,7 @@ def test_text_moves_where_no_page_says_that_it_shows_the_widget(
             in (outputs[1]["text/html"])
         )
     assert "step 1 " in seen[0]
-    assert re.search(r"step 3 .* · as of [-\d]{10} \d\d:\d\d:\d\d$", seen[1])
+    assert re.fullmatch(was.format("running", ".*step 3 .*"), seen[1])
     watched.page_says(kind="hello")
     feed(watched.run, [0.5])
     watched.view.show(watched.run, {})

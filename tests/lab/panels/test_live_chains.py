@@ -21,7 +21,9 @@ from aimz_lab.lab.dashboard import previous_runs, replay
 from aimz_lab.lab.dashboard.views import LineView, RecordingDisplay
 from aimz_lab.lab.panels import ConvergencePanel, SamplingPanel, TracePanel
 from aimz_lab.lab.panels.chains import judged_at_the_end
+from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.encoding import png
+from aimz_lab.lab.pictures.figures import picture_bundle
 from aimz_lab.lab.pictures.summary import Summary, facts, summary_text
 from aimz_lab.lab.traces import unpack
 from aimz_lab.progress import StatusLine
@@ -152,7 +154,9 @@ def test_lines_tell_the_phase_and_how_far_the_chains_agree(seen):
     last = seen["text"].getvalue().splitlines()[-1]
     judged = seen["screen"].final["convergence"]
     assert last.startswith("line: completed · draw 80 of 80 in 2 chains · ")
-    assert f"R-hat {judged['r_hat']:.2f} · ESS {judged['ess']:,.0f} · in " in last
+    assert (
+        f"R-hat {formatting.ratio(judged['r_hat'])} > 1.01 · ESS {judged['ess']:,.0f} · in " in last
+    )
     narrow = formatting.status_line(seen["im"].last_run, None, 70, judged)
     assert "step size" not in narrow
     assert "R-hat" in narrow
@@ -186,6 +190,13 @@ def test_the_picture_of_any_curve_shows_the_warmup(seen, curve):
     [half] = loss_figure(run, curve=curve, last_half=True).axes
     assert half.get_xlim()[0] > 60
     assert not half.patches
+
+
+def test_the_record_of_another_curve_has_the_energy_below_it(seen):
+    _, metadata = picture_bundle(seen["im"].last_run, Choices(curve="n_steps"))
+    alt = metadata["image/png"]["alt"]
+    assert alt.startswith("Leapfrog steps of the chains of line, completed")
+    assert alt.endswith("Below it, the potential energy.")
 
 
 def test_the_summary_says_what_came_out(seen):

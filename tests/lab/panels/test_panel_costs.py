@@ -49,3 +49,23 @@ def test_a_slow_panel_holds_up_itself_alone():
         assert panels.frames(run, everything=True).keys() == {"slow"}
     assert panels.usual_s == 0.0
     assert not panels.frames(run)
+
+
+def test_a_panel_with_news_does_not_wait_until_it_is_due():
+    class Asks(Panel):
+        name, interval_s = "asks", 60.0
+        news = False
+
+        def has_news(self):
+            return self.news
+
+        def frame(self, run) -> Frame:
+            return {}
+
+    run, panel = begun(), Asks()
+    panels = PanelSet([panel], share=0.01)
+    panels.begin(run)
+    assert panels.frames(run).keys() == {"asks"}
+    assert not panels.frames(run)
+    panel.news = True
+    assert panels.frames(run).keys() == {"asks"}

@@ -198,6 +198,7 @@ class TestProgress:
     def test_its_seconds_by_activity_and_its_clock_are_of_one_moment(self, monkeypatch):
         clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
         monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
+        monkeypatch.setattr("aimz_lab.inference.run.step_clock.time", clock)
         run, panel = begun(), ProgressPanel(lambda: 0.25)
         clock.now = 6.0
         assert (panel.frame(run)["trained_s"], panel.frame(run)["prepared_s"]) == (0, 6)
@@ -217,6 +218,7 @@ class TestProgress:
         """A display tells while the first steps of a large model take seconds."""
         clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
         monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
+        monkeypatch.setattr("aimz_lab.inference.run.step_clock.time", clock)
         run, panel = begun(), ProgressPanel()
         run.begin_steps()
         for activity, so_far in [("steps", 3), ("callbacks", 4), ("steps", 7)]:
@@ -438,15 +440,18 @@ class TestParameters:
         assert (first["rows"], first["step"], first["note"]) == ([], 0, "1 value.")
         feed(run, [1.0] * 10)
         assert panel.frame(run)["rows"] == []  # asks for the values of step 10
+        assert not panel.has_news()
         feed(run, [1.0] * 90)
         later.is_there = True
+        assert panel.has_news()
         frame = panel.frame(run)
         assert (frame["step"], frame["rows"][0]["value"]) == (10, 7.0)
         assert frame["rows"][0]["over_steps"] == 10
+        assert not panel.has_news()
         feed(run, [1.0] * 100)
-        frame = panel.frame(run)  # which were asked for with the last ones
-        assert (frame["step"], frame["rows"][0]["value"]) == (100, 8.0)
-        assert unpack(frame["steps"]).tolist() == [0, 10, 100]
+        frame = panel.frame(run)
+        assert (frame["step"], frame["rows"][0]["value"]) == (200, 8.0)
+        assert unpack(frame["steps"]).tolist() == [0, 10, 200]
         assert unpack(frame["rows"][0]["path"]).tolist() == [5, 7, 8]
 
     def test_a_cholesky_factor_gives_the_scale_of_each_location(self):

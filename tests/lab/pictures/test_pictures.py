@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord, Convergence
 from aimz_lab.inference.run.run_words import run_facts
 from aimz_lab.lab.formatting import status_line
+from aimz_lab.lab.pictures import ink
+from aimz_lab.lab.pictures.choices import Choices
 from aimz_lab.lab.pictures.compared_losses import comparison_figure
 from aimz_lab.lab.pictures.figures import loss_figure, picture_bundle, png
 from aimz_lab.lab.pictures.summary import WIDTH, Summary, facts, summary_html, summary_text
@@ -328,7 +331,7 @@ def test_a_single_iteration_of_chains_is_a_dot():
 @pytest.mark.parametrize(
     ("value", "chains", "said"),
     [
-        (1.004, 1, "at most 1.00 (a)"),
+        (1.004, 1, "at most 1.00 (a), within the limit of 1.01"),
         (1.0104, 4, "up to 1.0104 (a), above 1.01: the chains have not mixed; run longer ones"),
         (1.03, 1, "up to 1.03 (a), above 1.01, of the halves of one chain; run four chains, and"),
     ],
@@ -427,6 +430,36 @@ def test_the_bundle_holds_the_same_picture_twice_for_who_shows_only_one():
     assert f"base64,{bundle['image/png']}" in bundle["text/html"]
     assert base64.b64decode(bundle["image/png"], validate=True)[1:4] == b"PNG"
     assert metadata["image/png"]["alt"].startswith("Loss of kernel")
+
+
+def pixels_of(bundle):
+    picture = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    return np.asarray(picture.convert("RGBA")).astype(int)
+
+
+def has_color(pixels, color):
+    near = np.abs(pixels - np.array([*bytes.fromhex(color[1:]), 255])).max(axis=-1) < 12
+    return near.sum() > 100
+
+
+def test_a_record_of_another_curve_has_the_loss_below_it():
+    run = begun(n_obs=10)
+    feed(run, np.linspace(9, 1, 40), rate=0.1)
+    run.finish("completed", "all steps done")
+    alone, _ = picture_bundle(run)
+    bundle, metadata = picture_bundle(run, Choices(curve="learning_rate"))
+    pixels = [pixels_of(each) for each in (alone, bundle)]
+    assert pixels[0].shape[1] == pixels[1].shape[1]
+    assert 1.5 < pixels[1].shape[0] / pixels[0].shape[0] < 2
+    top, below = np.split(pixels[1], [pixels[0].shape[0]])
+    assert has_color(top, ink.PINK)
+    assert not has_color(top, ink.BLUE)
+    assert has_color(below, ink.BLUE)
+    alt = metadata["image/png"]["alt"]
+    assert alt.startswith("Learning rate of kernel over 40 steps, completed")
+    assert "Below it, the loss. The vertical axis shows loss per row (nats)" in alt
+    assert "Below it, the loss." in bundle["text/html"]
+    assert "Below" not in alone["text/html"]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import { bestName, bestWords, curveWords, series } from "./chart.js";
 import { Curve } from "./curve.js";
 import { countView, Dock } from "./dock.js";
 import { button, choice, h, icon, setAttribute, setFlag, setText, toggle } from "./elements.js";
-import { count, duration, noTraining, number, rate, ratio, restAfter, smoothing, usual } from "./math.js";
+import { count, duration, limitOf, noTraining, number, rate, ratio, restAfter, smoothing, usual } from "./math.js";
 import { done, isOver, later, position } from "./position.js";
 import { hideBelow, recordElement, recordOf, settle } from "./record.js";
 import {
@@ -158,7 +158,7 @@ class View {
     const sizes = (each ?? []).map((chain) => chain.step_size).filter(Number.isFinite);
     const ends = sizes.length ? [Math.min(...sizes), Math.max(...sizes)].map((v) => number(v, 2)) : ["-"];
     setText(this.stats.step_size, [...new Set(ends)].join("–"));
-    setText(this.stats.r_hat, ratio(worst));
+    this.stats.r_hat.replaceChildren(ratio(worst), h("small", { class: "aimz-beside" }, limitOf(worst)));
     // Of a part of the draws, it is bounded by their number, and does not grow with the run.
     const part = read ? h("small", { class: "aimz-beside" }, `of ${count(read)} draws read`) : "";
     this.stats.ess.replaceChildren(read ? `≥ ${count(ess)}` : count(ess), part);
@@ -498,7 +498,7 @@ class View {
   drawTime(progress) {
     const [time, rest] = this.stats.time.childNodes;
     setText(time, progress ? duration(progress.trained_s) : "-");
-    setText(rest, progress ? noTraining(progress.prepared_s, progress.paused_s) : "");
+    setText(rest, progress ? noTraining(progress) : "");
   }
 
   drawControls(progress, over) {

@@ -241,8 +241,21 @@ export function tickLabels(values) {
   return values.map((value) => number(value, MOST_DIGITS));
 }
 
-/** Write an R-hat. */
-export const ratio = (value) => (value === null || value === undefined ? "-" : fixed(value, 2));
+export const WELL_MIXED = 1.01; // R-hat up to which chains agree
+
+const MOST_DECIMALS = 14; // then double precision ends
+
+/** Write an R-hat, so that it is seen to differ from its limit. */
+export function ratio(value) {
+  if (value === null || value === undefined) return "-";
+  let decimals = 2;
+  const alike = () => value !== WELL_MIXED && fixed(value, decimals) === fixed(WELL_MIXED, decimals);
+  while (decimals < MOST_DECIMALS && alike()) decimals++;
+  return grouped(value, decimals);
+}
+
+/** The limit of an R-hat, as it stands beside one. */
+export const limitOf = (value) => (value === null || value === undefined ? "" : `${value <= WELL_MIXED ? "≤" : ">"} ${WELL_MIXED}`);
 
 /** Write a whole number, thousands in groups. */
 export const count = (value) => (value === null || value === undefined ? "-" : grouped(value));
@@ -263,9 +276,10 @@ export function duration(seconds) {
 
 export const SEEN_S = 0.05; // what is shorter would be written as 0.0 s
 
-/** Write the time that a run was prepared and paused. */
-export const noTraining = (prepared, paused) =>
-  [[prepared, "to prepare"], [paused, "paused"]].filter(([seconds]) => seconds >= SEEN_S)
+/** Write the time of a run's progress that was no training. */
+export const noTraining = (progress) =>
+  [["prepared_s", "to prepare"], ["compiling_s", "tracing and compiling"], ["paused_s", "paused"]]
+    .map(([name, what]) => [progress[name], what]).filter(([seconds]) => seconds >= SEEN_S)
     .map(([seconds, what]) => `${duration(seconds)} ${what}`).join(", ");
 
 /** Write the time that is left; nothing where it is unknown, or used up while the run goes on. */

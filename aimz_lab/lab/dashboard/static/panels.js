@@ -2,7 +2,7 @@
 
 import { curveWords, sparkline } from "./chart.js";
 import { codeName, fold, h, setFlag, setText, svg, table } from "./elements.js";
-import { count, duration, number, ratio, SEEN_S, share, size, unpack } from "./math.js";
+import { count, duration, number, ratio, SEEN_S, share, size, unpack, WELL_MIXED } from "./math.js";
 import { shares } from "./position.js";
 
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
@@ -205,17 +205,18 @@ export const samplingPanel = () => panel("Chains", false, (frame, { headline, ex
     : "");
 });
 
-const GOOD_R_HAT = 1.01;
-
 /** R-hat and effective sample sizes of the worst values. */
 export const convergencePanel = () => panel("Convergence", true, (frame, { headline, extra, body }) => {
-  const agree = frame.r_hat !== null && frame.r_hat > GOOD_R_HAT ? "the chains do not agree yet" : "";
+  const isBad = frame.r_hat !== null && frame.r_hat > WELL_MIXED;
+  const [reach, held] = isBad ? ["up to", "above"] : ["at most", "within the limit of"];
+  const rHat = `R-hat ${reach} ${ratio(frame.r_hat)} (${frame.r_hat_of}), ${held} ${WELL_MIXED}`;
+  const agree = isBad ? "the chains do not agree yet" : "";
   const some = frame.judged < frame.total ? `of ${count(frame.judged)} of ${plural(frame.total, "value")}` : "";
-  setText(headline, [some, frame.r_hat !== null && `R-hat at most ${ratio(frame.r_hat)} (${frame.r_hat_of})`,
+  setText(headline, [some, frame.r_hat !== null && rHat,
     `ESS at least ${count(frame.ess)}${frame.read ? ` of the ${count(frame.read)} draws read` : ""} (${frame.ess_of})`, agree].filter(Boolean).join(" · "));
   extra.replaceChildren();
   body.replaceChildren(
-    table("Values that fare worst", ["value", "mean", "sd", "R-hat", "ESS bulk", "ESS tail"],
+    table("Values that fare worst", ["value", "mean", "sd", `R-hat (limit ${WELL_MIXED})`, "ESS bulk", "ESS tail"],
       frame.rows.map((r) => [codeName(r.name), number(r.mean, 3), number(r.sd, 3), ratio(r.r_hat),
         count(r.ess_bulk), count(r.ess_tail)])),
     h("p", { class: "aimz-note" }, `After ${plural(frame.draws, "draw")} of each chain; ` +

@@ -35,8 +35,8 @@ export function position(meta, progress, sampling, preparing) {
   const parts = sampling?.of ? [drawn(sampling)] : meta.is_sampling ? []
     : meta.has_all_rows_each_step ? [reached("step", progress.step, progress.total_steps)]
       : [reached("epoch", progress.epoch, meta.epochs)];
-  const { trained_s: trained, prepared_s: prepared, paused_s: paused } = progress;
-  if (isOver(progress)) parts.push(...[`in ${duration(trained)}`, noTraining(prepared, paused)].filter(Boolean));
+  const { trained_s: trained } = progress;
+  if (isOver(progress)) parts.push(...[`in ${duration(trained)}`, noTraining(progress)].filter(Boolean));
   else if (["paused", "lost"].includes(progress.status)) parts.push(`after ${duration(trained)}`);
   else parts.push(...timeLeft(progress.eta_s));
   if (progress.silent_s > SILENT_S) parts.push(`last report ${ago(progress.silent_s)}`);
