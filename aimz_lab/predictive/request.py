@@ -75,6 +75,8 @@ class Request:
         condition: Sites that take a given value while sampling.
         held: What becomes of posterior draws of a site that a set value changes: ``"refuse"`` the
             call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
+        other_rows: Per-row arguments that are not known to have the values of all training rows,
+            in any order; none if these are the training rows, or rows are read from a source.
         anew: Further sites that are drawn from the kernel, whatever draws the posterior holds.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         expected: Which drawn sites return the mean of their distribution, given the other sites, in
@@ -126,6 +128,7 @@ class Request:
     intervention: Mapping[str, ArrayLike] = field(default_factory=dict)
     condition: Mapping[str, ArrayLike] = field(default_factory=dict)
     held: Held = "refuse"
+    other_rows: frozenset[str] = frozenset()
     anew: frozenset[str] = frozenset()
     return_sites: tuple[str, ...] | None = None
     expected: Expected = None

@@ -186,6 +186,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (bool, int, float, np.number))
 
 
+def changed_between(scenarios: Sequence[Compared]) -> frozenset[str]:
+    """Return the arguments, and the sites with a value of their own, in which scenarios differ.
+
+    Args:
+        scenarios: The scenarios.
+    """
+    return _differences(scenarios).names
+
+
 def with_traced_numbers(one: Compared) -> Compared:
     """Return a scenario whose plain numbers are arrays, so that a program shows what they reach.
 
