@@ -776,8 +776,9 @@ class ImpactModel:
             InferenceError: If the model does MCMC.
 
         Warns:
-            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled. Once, if the
-                same short batch comes again: its rows weigh more than the others.
+            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled, and a kernel
+                that computes a statistic of rows, such as a mean, takes that of the batch. Once, if
+                the same short batch comes again: its rows weigh more than the others.
 
         Example:
             >>> import copy

@@ -6,11 +6,15 @@ gives a row other predictions among other rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from aimz_lab.errors import ArgumentError, OutputWarning
-from aimz_lab.kernel.rows.kernel_statistics import statistics_in_sites
+from aimz_lab.kernel.rows.kernel_statistics import (
+    COMPUTE_BEFORE,
+    across_rows,
+    statistics_in_sites,
+)
 from aimz_lab.kernel.rows.statistics import Statistics
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import Rows
@@ -20,23 +24,6 @@ from aimz_lab.predictive.structure import structure_key
 from aimz_lab.tracebacks import warn
 
 T = TypeVar("T")
-
-COMPUTE_BEFORE = "Compute it before, and pass it as an argument."
-"""What to do about a statistic of the rows."""
-
-
-def across_rows(site: str, names: Iterable[str]) -> str:
-    """Say that statistics of all rows enter a site, as a clause.
-
-    Args:
-        site: The site.
-        names: The arguments, or sites, of which they are.
-    """
-    listed = " or ".join(map(repr, sorted(names)))
-    return (
-        f"the kernel computes across rows at {site!r}, such as a mean of {listed} over the rows of "
-        "the call: other rows, and each minibatch, get other values"
-    )
 
 
 def statistics_in_call(

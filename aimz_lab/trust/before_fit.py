@@ -21,12 +21,15 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.inference.svi.rows_check import RowsCheck
-from aimz_lab.kernel.rows.kernel_statistics import statistics_in_sites
+from aimz_lab.kernel.rows.kernel_statistics import (
+    COMPUTE_BEFORE,
+    across_rows,
+    statistics_in_sites,
+)
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import observed_part
 from aimz_lab.predictive.call_labels import CallLabels
-from aimz_lab.predictive.other_rows import COMPUTE_BEFORE, across_rows
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.preparing import doing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,23 @@ from aimz_lab.types import HasShape, Static
 
 _LEAST = 101
 """Fewer rows may be as many as other axes have entries."""
+
+COMPUTE_BEFORE = "Compute it before, and pass it as an argument."
+"""What to do about a statistic of the rows."""
+
+
+def across_rows(site: str, names: Iterable[str]) -> str:
+    """Say that statistics of all rows enter a site, as a clause.
+
+    Args:
+        site: The site.
+        names: The arguments, or sites, of which they are.
+    """
+    listed = " or ".join(map(repr, sorted(names)))
+    return (
+        f"the kernel computes across rows at {site!r}, such as a mean of {listed} over the rows of "
+        "the call: other rows, and each minibatch, get other values"
+    )
 
 
 def statistics_in_sites(
