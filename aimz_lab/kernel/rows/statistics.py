@@ -117,10 +117,7 @@ class _Reader:
         if equation.primitive.name == "scan":
             return self._of_scan(equation, programs[0], into)
         if equation.primitive.name == "while":
-            # The test ends iterations: it takes the largest error of all rows, and gives no value.
-            n_test, n_fixed = equation.params["cond_nconsts"], equation.params["body_nconsts"]
-            into = into[n_test:]
-            return self._repeated(programs[1], into, n_fixed, len(into) - n_fixed)
+            return self._of_iterations(equation, programs[1], into)
         if equation.primitive.name == "cond":
             branches = [self.results(branch, into[1:]) for branch in programs]
             return [_Flow.joined([into[0], *each]) for each in zip(*branches, strict=True)]
@@ -134,6 +131,22 @@ class _Reader:
         results = zip(equation.outvars, body.outvars, strict=True)
         n_carry = sum(outer.aval.ndim == inner.aval.ndim for outer, inner in results)
         return self._repeated(body, into, len(into) - n_carry - n_scanned, n_carry)
+
+    def _of_iterations(self, equation: JaxprEqn, body: Jaxpr, into: list[_Flow]) -> list[_Flow]:
+        """The results of a solver or sampler, whose errors of all rows say how far it goes.
+
+        What these errors change is below its tolerance. So they are no statistic: neither in the
+        test of the loop, nor within, nor in a first state without rows, such as a step size.
+        """
+        given, n_fixed = into[equation.params["cond_nconsts"] :], equation.params["body_nconsts"]
+        for at in range(n_fixed, len(given)):
+            if not self._row_axes(body.invars[at]):
+                given[at] = given[at]._replace(of_all=frozenset())
+        known = _Flow.joined(given)
+        return [
+            flow._replace(of_all=flow.of_all & known.of_all)
+            for flow in self._repeated(body, given, n_fixed, len(given) - n_fixed)
+        ]
 
     def _repeated(self, body: Jaxpr, into: list[_Flow], n_fixed: int, n_carry: int) -> list[_Flow]:
         """The results of a loop: its state depends on itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.ode import odeint
 
 from aimz_lab.kernel.rows.statistics import statistics_of
 
@@ -55,6 +56,10 @@ def by_sign(x):
     return jax.lax.cond(x.mean() > 0, lambda: x, lambda: -x)
 
 
+def solved(x):
+    return odeint(lambda state, time: -x * state, x, jnp.array([0.0, 1.0]))[1]
+
+
 def drawn(x):
     key = jax.random.key(0)
     binomial = jax.random.binomial(key, 5.0, jax.nn.sigmoid(x))
@@ -72,6 +77,7 @@ ALONG = {
     "attention": lambda x, X, g, w: attention(X),
     "Gaussian process": lambda x, X, g, w: process(x),
     "in the order of time": lambda x, X, g, w: in_order(x, X[:, 0]),
+    "adaptive solver": lambda x, X, g, w: solved(x),
     "samplers": lambda x, X, g, w: drawn(x),
 }
 
@@ -87,6 +93,7 @@ OF_ALL = {
     "decomposition": (lambda x, X, g, w: jnp.linalg.qr(X)[0].sum(1), "X"),
     "differences": (lambda x, X, g, w: x / jnp.diff(x).std(), "x"),
     "in a loop": (lambda x, X, g, w: adstock(x - x.mean()), "x"),
+    "before a solver": (lambda x, X, g, w: solved(x - x.mean()), "x"),
     "in a branch": (lambda x, X, g, w: by_sign(x), "x"),
     "of a shift": (lambda x, X, g, w: (x + w[0]) - (x + w[0]).mean(), "wx"),
 }
