@@ -572,7 +572,8 @@ class ImpactModel:
             FitWarning: If the run was interrupted, diverged or skipped steps. If the number of rows
                 is unknown, an epoch of a stream does not have ``n_obs`` rows, a weight or a plate
                 of the kernel may be meant otherwise, or all rows are trained on at once because the
-                default batches would not do. If rows in ``validation`` are trained on. If a table
+                default batches would not do. If rows in ``validation`` are trained on, or
+                the kernel computes statistics of them or one draw over them. If a table
                 alone would be encoded otherwise than the first. If the learning rate is 0, or
                 1,000 or more. If a resumed run has other settings of optimizer or loss than before.
                 If a source is not at hand, so that a checkpoint's code cannot be compared.

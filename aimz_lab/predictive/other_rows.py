@@ -19,7 +19,7 @@ from aimz_lab.kernel.rows.statistics import Statistics
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.plan import Plan
-from aimz_lab.predictive.request import Quantity, Request
+from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.structure import structure_key
 from aimz_lab.tracebacks import warn
 
@@ -108,7 +108,7 @@ def check_contrasted(found: Sequence[Mapping[str, Statistics]], changed: Collect
             raise ArgumentError(msg)
 
 
-def joined_output(request: Request, spec: KernelSpec | None, quantity: Quantity) -> str:
+def joined_output(request: Request, spec: KernelSpec | None) -> str:
     """Say that an output is one draw over rows that are not those of the training; else empty.
 
     A call with arrays that the training had not may be told of the trained rows by them.
@@ -116,7 +116,6 @@ def joined_output(request: Request, spec: KernelSpec | None, quantity: Quantity)
     Args:
         request: The call.
         spec: The kernel's structure.
-        quantity: What is computed: predictions, or densities.
     """
     site = spec.sites.get(request.output) if spec else None
     if not request.other_rows or request.draws is None or site is None or not site.joins_rows:
@@ -124,11 +123,10 @@ def joined_output(request: Request, spec: KernelSpec | None, quantity: Quantity)
     schema = request.trained
     if schema is not None and not {*request.shared} <= {*schema.rows, *schema.shared}:
         return ""
-    made = "predicted" if quantity == "values" else "scored"
     return (
         f"{request.output!r} is one draw over all rows of a call, and these are not known to be "
-        f"all the rows of the training. They are {made} by the draws of the other sites alone: the "
-        "outcomes of the training are not used"
+        "all the rows of the training. What is computed of them follows from the draws of the "
+        "other sites alone: the outcomes of the training are not used"
     )
 
 

@@ -256,7 +256,7 @@ class Predictor:
                 requests = [replace(one, other_rows=one.other_rows & changed) for one in requests]
         for one, plan, its in zip(requests, plans, found, strict=True):
             warn_of_statistics(its, {*one.other_rows, *one.intervention, *one.condition})
-            if text := joined_output(one, plan.spec, quantity):
+            if text := joined_output(one, plan.spec):
                 warn(f"Site {text}. {ROWS_AS_ARGUMENTS}", OutputWarning)
         return [*requests]
 

@@ -194,7 +194,7 @@ def test_an_output_that_is_one_draw_is_predicted_without_the_trained_outcomes(ke
     assert not told(lambda: im.predict_on_batch(X))
     with pytest.warns(OutputWarning, match=ONE_DRAW):
         im.predict_on_batch(X[OTHERS])
-    with pytest.warns(OutputWarning, match="They are scored by the draws"):
+    with pytest.warns(OutputWarning, match=ONE_DRAW):
         im.log_likelihood(X[OTHERS], Y[OTHERS] + 1, progress=False)
 
 

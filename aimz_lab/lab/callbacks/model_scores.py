@@ -182,7 +182,7 @@ def _score_held_out(
         )
         return
     request = scored.model.request(posterior, "log_likelihood", None)
-    if text := joined_output(request, scored.model.spec, "log_likelihood"):
+    if text := joined_output(request, scored.model.spec):
         found.facts["held_out_lpd"] = np.nan
         found.notes.append(f"no held-out scores: {text}")
         return

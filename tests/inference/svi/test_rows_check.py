@@ -333,6 +333,20 @@ def centred(X, y=None):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kernel", "told"),
+    [
+        (centred, "across rows at 'y', such as a mean of 'X'"),
+        (gaussian_process, "is one draw over"),
+    ],
+)
+def test_held_out_rows_are_told_of_what_they_are_by_themselves(kernel, told):
+    options = {"batch_size": N, "epochs": 1, "progress": False}
+    with pytest.warns(FitWarning, match=told):
+        model(kernel).fit(X, Y, validation=(X[:20] + 1, Y[:20]), **options)
+
+
+@pytest.mark.slow
 def test_a_batch_of_an_unknown_number_of_rows_tells_of_its_own_mean():
     told = r"computes across rows at 'y', such as a mean of 'X' .* and each minibatch, get other"
     unscaled = pytest.warns(FitWarning, match="Nobody told how many rows")
