@@ -155,6 +155,15 @@ def _differences(scenarios: Sequence[Compared]) -> _Differences:
     )
 
 
+def changed_between(scenarios: Sequence[Compared]) -> frozenset[str]:
+    """Return the arguments, and the sites with a value of their own, in which scenarios differ.
+
+    Args:
+        scenarios: The scenarios.
+    """
+    return _differences(scenarios).names
+
+
 def _changed(given: Sequence[Mapping[str, Any]]) -> set[str]:
     names = {name for one in given for name in one}
     return {name for name in names if not _same([one.get(name) for one in given])}
@@ -184,15 +193,6 @@ def _as_computed(value: Any) -> np.ndarray:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (bool, int, float, np.number))
-
-
-def changed_between(scenarios: Sequence[Compared]) -> frozenset[str]:
-    """Return the arguments, and the sites with a value of their own, in which scenarios differ.
-
-    Args:
-        scenarios: The scenarios.
-    """
-    return _differences(scenarios).names
 
 
 def with_traced_numbers(one: Compared) -> Compared:
