@@ -575,7 +575,8 @@ class ImpactModel:
             FitWarning: If the run was interrupted, diverged or skipped steps. If the number of rows
                 is unknown, an epoch of a stream does not have ``n_obs`` rows, a weight or a plate
                 of the kernel may be meant otherwise, or all rows are trained on at once because the
-                default batches would not do. If rows in ``validation`` are trained on. If a table
+                default batches would not do. If rows in ``validation`` are trained on, or
+                the kernel computes statistics of them or one draw over them. If a table
                 alone would be encoded otherwise than the first. If the learning rate is 0, or
                 1,000 or more. If a resumed run has other settings of optimizer or loss than before.
                 If a source is not at hand, so that a checkpoint's code cannot be compared.
@@ -779,8 +780,9 @@ class ImpactModel:
             InferenceError: If the model does MCMC.
 
         Warns:
-            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled. Once, if the
-                same short batch comes again: its rows weigh more than the others.
+            FitWarning: Once, if ``n_obs`` is unknown: the batch is then not scaled, and a kernel
+                that computes a statistic of rows, such as a mean, takes that of the batch. Once, if
+                the same short batch comes again: its rows weigh more than the others.
 
         Example:
             >>> import copy
@@ -969,6 +971,13 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Predict the output; the noise of a row depends only on the key and the row's position.
 
+        What a kernel computes across rows, such as ``X.mean()``, it computes of the rows of this
+        call; effects, sweeps and decisions refuse scenarios that differ in such an ``X``. An output
+        that is one draw over all rows, as of a Gaussian process or a random walk, is drawn given
+        the other sites, and not the training outcomes; to predict other rows from these, give the
+        kernel arguments for them, which are ``None`` in training, and
+        ``numpyro.sample("y", given(X, X_trained, y_trained))`` where they are not.
+
         Args:
             X: Input array, a dataset, a loader, or any source of batches. A loader that shuffles is
                 read in the order of its first epoch.
@@ -1051,7 +1060,9 @@ class ImpactModel:
             OutputWarning: If a column is far outside of its range in training: farther than 5 times
                 the width of that range; or if there are no draws of a site without rows, which is
                 then drawn from its prior; or if the model has one value per row of a site, and
-                these are neither the rows of the training nor such with other inputs.
+                these are neither the rows of the training nor such with other inputs; or if these
+                are not known to be all rows of the training, and the output is one draw over rows,
+                or follows from statistics of them.
 
         Example:
             >>> tree = im.predict(X, intervention={"slope": 3.0}, reduce="mean", progress=False)
@@ -1582,8 +1593,9 @@ class ImpactModel:
             KernelError: If it depends on a discrete one that cannot be summed out row by row.
 
         Warns:
-            OutputWarning: If a column is far outside of its range in training, or the model has one
-                value per row of a site and these seem to be other rows, as in :meth:`predict`.
+            OutputWarning: If a column is far outside of its range in training, the model has one
+                value per row of a site and these seem to be other rows, or the kernel computes
+                across rows, as in :meth:`predict`.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
@@ -2233,8 +2245,9 @@ class ImpactModel:
         A copy of the model trains for about a second and predicts some rows. So the report has what
         :meth:`fit` would refuse or warn of: shapes, values that are NaN or infinite, indices out of
         range, rows that depend on one another, guides that cannot learn from batches. It also
-        judges the weight of a batch's rows, how it is known that rows may be cut, columns that are
-        constant, collinear or badly scaled, and the range of prior predictive draws. A fit that
+        judges the weight of a batch's rows, how it is known that rows may be cut, statistics of
+        rows that the kernel computes, columns that are constant, collinear or badly scaled, and the
+        range of prior predictive draws. A fit that
         ends within that second has its loss compared with that of one distribution for all rows:
         the geometric one with the mean of counts, else the normal one. The model does not change.
         :meth:`fit` checks the columns and that loss too, and notes what it finds in

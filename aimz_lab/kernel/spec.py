@@ -63,6 +63,7 @@ class Site:
             their number.
         dtype: Type of the value.
         event_dim: Number of trailing dimensions that form one event.
+        joint_ndim: Number of those over which the values may depend on one another.
         plates: The plates around the site, outermost first.
         row_axes: Axes of the value that follow the number of rows.
         density_row_axes: Axes of the log density that follow it; observed sites only.
@@ -89,6 +90,7 @@ class Site:
     shape: tuple[int, ...]
     dtype: np.dtype
     event_dim: int = 0
+    joint_ndim: int = 0
     plates: tuple[Plate, ...] = ()
     row_axes: tuple[int, ...] = ()
     density_row_axes: tuple[int, ...] = ()
@@ -110,6 +112,11 @@ class Site:
     def batch_ndim(self) -> int:
         """Number of batch dimensions."""
         return len(self.shape) - self.event_dim
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether its value is one draw over several rows."""
+        return any(axis >= len(self.shape) - self.joint_ndim for axis in self.row_axes)
 
     @property
     def rows_plate(self) -> Plate | None:

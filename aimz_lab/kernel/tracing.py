@@ -22,6 +22,7 @@ from aimz_lab.kernel.data_types import check_data_type, check_real
 from aimz_lab.kernel.density_kind import density_kind
 from aimz_lab.kernel.event_dims import with_usable_names
 from aimz_lab.kernel.hidden_draws import HiddenDraws
+from aimz_lab.kernel.joint_events import joint_ndim
 from aimz_lab.kernel.known_means import mean_kind
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import (
@@ -66,6 +67,7 @@ class _Record(NamedTuple):
     is_looped: bool
     dtype: np.dtype
     event_dim: int
+    joint_ndim: int
     frames: tuple[_Frame, ...]
     scale: float | Literal["array"] | None
     is_discrete: bool
@@ -236,6 +238,7 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         is_looped=_is_looped(site),
         dtype=np.dtype(jax.dtypes.result_type(array)),
         event_dim=site["fn"].event_dim if sampled and not factor else 0,
+        joint_ndim=joint_ndim(site["fn"]) if sampled and not factor else 0,
         frames=tuple(
             _Frame(frame.name, frame.dim, plates[frame.name]["args"][0], frame.size)
             for frame in reversed(site.get("cond_indep_stack") or [])
@@ -379,6 +382,7 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         shape=record.shape,
         dtype=record.dtype,
         event_dim=record.event_dim,
+        joint_ndim=record.joint_ndim,
         plates=tuple(map(plate, record.frames)),
         row_axes=_moved_axes(record.shape, other and other.shape, n_rows),
         density_row_axes=_moved_axes(record.density_shape, other and other.density_shape, n_rows),

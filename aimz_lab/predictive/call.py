@@ -213,6 +213,7 @@ def predict_request(
         key=key,
         held=held,
         changed=changed,
+        other_rows=_other_rows(fitted, data, known),
         labels=labels,
         trained=fitted.schema,
         trained_sites=fitted.trained_sites,
@@ -351,6 +352,24 @@ def _how_rows_differ(
         return "moved"
     outputs = {} if known.observed is None else {output: np.asarray(known.observed)}
     return None if trained.is_of_changed({**data.rows, **outputs}) else "others"
+
+
+def _other_rows(fitted: FittedKernel, data: PredictiveData, known: ObservedData) -> frozenset[str]:
+    """Return the per-row arguments, unless these are known to be all rows of the training."""
+    trained, output = fitted.fingerprint, fitted.signature.output
+    if not isinstance(data.rows, Mapping):  # rows of a source are computed apart
+        return frozenset()
+    names = frozenset(data.rows) - {output}
+    if trained is None:
+        return names
+    rows = {name: data.rows[name] for name in names}
+    outputs = data.rows.get(output, known.observed)
+    is_same = trained.is_of(rows, output)
+    if output in data.rows:
+        is_same = is_same and trained.has_outputs(np.asarray(outputs))
+    if not is_same and outputs is not None:
+        is_same = trained.has_all_rows({**rows, output: np.asarray(outputs)})
+    return frozenset() if is_same else names
 
 
 def _may_have_values_by_row(fitted: FittedKernel, n_rows: int) -> bool:

@@ -105,11 +105,7 @@ class CrossingCheck:
             raise CrossingRowsError(*_row_test(scenario).unproven_sites(*sizes))
 
     def _is_proven(self, scenario: Scenario, n_rows: int) -> bool:
-        few = scenario.abstract(_piece_rows(n_rows))
-        key = ("proof", scenario.key, scenario.plan.globals_drawn, shapes_of(few), n_rows)
-        return self._programs.remembered(
-            key, lambda: _row_test(scenario).is_proven(few, scenario.abstract(n_rows))
-        )
+        return are_proven_apart(self._programs, scenario, n_rows)
 
     def _programs_of(self, scenario: Scenario, sites: Sites) -> list[Program]:
         count = max(TESTED_DRAWS, TESTED_ROWS // scenario.rows.n_rows)
@@ -135,6 +131,21 @@ class CrossingCheck:
                 self._programs.set_crossing(test, found)
                 return found
         return ()
+
+
+def are_proven_apart(programs: Programs, scenario: Scenario, n_rows: int) -> bool:
+    """Whether the program of a scenario proves that rows are independent.
+
+    Args:
+        programs: Keeps the results of proofs.
+        scenario: The scenario.
+        n_rows: The number of rows.
+    """
+    few = scenario.abstract(_piece_rows(n_rows))
+    key = ("proof", scenario.key, scenario.plan.globals_drawn, shapes_of(few), n_rows)
+    return programs.remembered(
+        key, lambda: _row_test(scenario).is_proven(few, scenario.abstract(n_rows))
+    )
 
 
 def _raise_for(found: Sequence[Sequence[str]]) -> None:

@@ -12,15 +12,24 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
+from aimz_lab.errors import OutputWarning
 from aimz_lab.kernel.arguments import check_given_once
 from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.rows.statistics import Statistics
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
 from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_rows
-from aimz_lab.predictive.crossing import CrossingRowsError
+from aimz_lab.predictive.crossing import CrossingRowsError, are_proven_apart
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.forecast import check_call_fits
+from aimz_lab.predictive.other_rows import (
+    ROWS_AS_ARGUMENTS,
+    check_contrasted,
+    joined_output,
+    statistics_in_call,
+    warn_of_statistics,
+)
 from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import (
     Plan,
@@ -53,12 +62,14 @@ from aimz_lab.predictive.results.tree import (
 )
 from aimz_lab.predictive.scenario_sites import (
     Compared,
+    changed_between,
     sites_to_draw_anew,
 )
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.predictive.uninformed_draws import warn_of_output_data
 from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.system.lazy_modules import xr
+from aimz_lab.tracebacks import warn
 from aimz_lab.types import callable_name
 
 T = TypeVar("T")
@@ -187,7 +198,8 @@ class Predictor:
             draws do not know what they differ in.
 
         Raises:
-            ArgumentError: If they hold an observed site that they change.
+            ArgumentError: If they hold an observed site that they change, or differ in what the
+                kernel takes a statistic of over all rows.
             SiteError: If the posterior holds draws of a site that they change.
         """
         if len(requests) < 2 or not all(map(_can_be_read_again, requests)):
@@ -197,6 +209,7 @@ class Predictor:
             warnings.simplefilter("ignore")  # they come when each is computed
             plans = self._plans(requests, rows, "values")
             names = self._to_draw_anew(requests, rows, plans)
+            requests = self._among_rows(requests, rows, plans, "values")
         return [replace(one, anew=frozenset(names)) for one in requests]
 
     def _to_draw_anew(
@@ -211,6 +224,49 @@ class Predictor:
             return site_graph(one.request, one.rows, one.spec, self._programs.remembered)
 
         return of_changed | sites_to_draw_anew(scenarios, wanted, graph_of)
+
+    def _among_rows(
+        self,
+        requests: Sequence[Request],
+        rows: Sequence[Rows],
+        plans: Sequence[Plan],
+        quantity: Quantity,
+    ) -> list[Request]:
+        """Warn of rows that the kernel computes otherwise than those of the training.
+
+        Returns:
+            The requests; beside a scenario of all training rows, those of the others name only
+            the arguments in which they differ.
+        """
+        set_here = any(one.intervention or one.condition for one in requests)
+        is_told = any(one.other_rows for one in requests) or set_here or len(requests) > 1
+        if requests[0].draws is None or not is_told:
+            return [*requests]
+        scenarios = _scenarios(requests, plans, rows, quantity)
+        found = [self._statistics(one) for one in scenarios]
+        if len(requests) > 1:
+            specs = [plan.spec for plan in plans]
+            changed = changed_between([*map(Compared, requests, rows, specs)])
+            check_contrasted(found, changed)
+            if not all(one.other_rows for one in requests):
+                requests = [replace(one, other_rows=one.other_rows & changed) for one in requests]
+        for one, plan, its in zip(requests, plans, found, strict=True):
+            warn_of_statistics(its, {*one.other_rows, *one.intervention, *one.condition})
+            if text := joined_output(one, plan.spec):
+                warn(f"Site {text}. {ROWS_AS_ARGUMENTS}", OutputWarning)
+        return [*requests]
+
+    def _statistics(self, scenario: Scenario) -> Mapping[str, Statistics]:
+        """The statistics over rows that enter the sites to return; none of rows that are apart."""
+        request, plan, rows = scenario.request, scenario.plan, scenario.rows
+        if rows.streams:
+            return {}
+        if plan.axis == "obs" and (
+            request.row_dependence == "independent"
+            or are_proven_apart(self._programs, scenario, rows.n_rows)
+        ):
+            return {}
+        return statistics_in_call(request, rows, plan, self._programs.remembered)
 
     def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
         if requests[-1].reduce is not None:
@@ -247,6 +303,7 @@ class Predictor:
             requests = tuple(replace(one, anew=frozenset(anew)) for one in requests)
             plans = self._plans(requests, rows, quantity)
         plans = agreeing_plans(plans)
+        requests = tuple(self._among_rows(requests, rows, plans, quantity))
         if plans[0].axis == "obs":
             try:
                 return self._seen(plans, compute(_scenarios(requests, plans, rows, quantity)))

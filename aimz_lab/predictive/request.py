@@ -77,6 +77,8 @@ class Request:
             call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
         changed: Arguments with other values than in training, as far as that is known; those by row
             if the rows are others, too.
+        other_rows: Per-row arguments that are not known to have the values of all training rows,
+            in any order; none if these are the training rows, or rows are read from a source.
         anew: Further sites that are drawn from the kernel, whatever draws the posterior holds.
         return_sites: Sites to return; ``None`` for the output and the deterministic sites.
         expected: Which drawn sites return the mean of their distribution, given the other sites, in
@@ -129,6 +131,7 @@ class Request:
     condition: Mapping[str, ArrayLike] = field(default_factory=dict)
     held: Held = "refuse"
     changed: frozenset[str] = frozenset()
+    other_rows: frozenset[str] = frozenset()
     anew: frozenset[str] = frozenset()
     return_sites: tuple[str, ...] | None = None
     expected: Expected = None

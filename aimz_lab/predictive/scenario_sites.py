@@ -233,6 +233,15 @@ def _given(one: Compared) -> Given:
     return Given(one.rows.template, one.request.shared, one.request.static)
 
 
+def changed_between(scenarios: Sequence[Compared]) -> frozenset[str]:
+    """Return the arguments, and the sites with a value of their own, in which scenarios differ.
+
+    Args:
+        scenarios: The scenarios.
+    """
+    return _differences(scenarios).names
+
+
 def _changed(given: Sequence[Mapping[str, Any]]) -> set[str]:
     names = {name for one in given for name in one}
     return {name for name in names if not _same([one.get(name) for one in given])}

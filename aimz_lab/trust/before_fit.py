@@ -15,14 +15,20 @@ from numpyro.infer import MCMC, SVI
 
 from aimz_lab.data.html import format_bytes
 from aimz_lab.data.memory import memory_bytes
-from aimz_lab.errors import AimzLabError, AimzLabWarning, DataTypeError
+from aimz_lab.errors import AimzLabError, AimzLabWarning, DataTypeError, PerformanceWarning
 from aimz_lab.inference.feeds.kernel_structure import trace_data
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.inference.svi.rows_check import RowsCheck
+from aimz_lab.kernel.rows.kernel_statistics import (
+    COMPUTE_BEFORE,
+    across_rows,
+    statistics_in_sites,
+)
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.kernel.spec import observed_part
 from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
@@ -149,7 +155,9 @@ class Preflight:
             row_coord=None,
             labels=CallLabels(),
         )
-        return self.predictor.predict_arrays(cut)[self.signature.output]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PerformanceWarning)  # nobody chose how this call is cut
+            return self.predictor.predict_arrays(cut)[self.signature.output]
 
 
 class CheckReport(Report):
@@ -274,6 +282,7 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     doing("checking that its rows may be cut into batches")
     findings += _of_batches(preflight, run, rows)
     findings += _of_columns(rows, columns, preflight.signature.output)
+    findings += _of_statistics(preflight, run, rows)
     doing("drawing from the prior")
     findings.append(_prior_finding(preflight, rows))
     if failed:
@@ -369,6 +378,31 @@ def _how_known(preflight: Preflight, run: Run, rows: Rows) -> str:
     if RowsCheck(preflight.signature, preflight.inference).is_proven(spec, data, size, many):
         return "its program proves"
     return "you say" if preflight.rows == "independent" else "a test on all rows shows"
+
+
+def _of_statistics(preflight: Preflight, run: Run, rows: Rows) -> list[Finding]:
+    """Find statistics of the rows in the kernel, which belong to the rows of one call."""
+    request, signature = preflight.request("log_likelihood"), preflight.signature
+    size = len(next(iter(rows.values())))
+    data = TrainingData(rows, request.shared, request.static, run.info.n_obs, size)
+    spec = trace_data(signature, data)
+    site = spec.sites.get(signature.output)
+    if site is None or site.joins_rows:  # these rows are one unit
+        return []
+    found = statistics_in_sites(
+        signature.kernel,
+        spec,
+        (site.name, observed_part(site.name)),
+        rows=rows,
+        shared=request.shared,
+        static=request.static,
+        params=request.params,
+        fixed=spec.latent_sites,
+    )
+    return [
+        Finding("rows", "amber", across_rows(site.name, each.names), COMPUTE_BEFORE)
+        for each in found.values()
+    ]
 
 
 def _of_columns(rows: Rows, columns: Columns, output: str) -> list[Finding]:

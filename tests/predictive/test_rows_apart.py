@@ -83,6 +83,7 @@ QUICK = ("a step", "a stock that runs out", "little beside much")
     "what",
     [what if what in QUICK else pytest.param(what, marks=pytest.mark.slow) for what in ACROSS],
 )
+@pytest.mark.filterwarnings("ignore:The kernel computes across rows at 'mu', such as a mean")
 def test_what_is_computed_across_rows_is_computed_whole(what):
     kernel, X = kernel_of(ACROSS[what]), inputs(N)
     with pytest.warns(PerformanceWarning, match="across rows at sites? 'mu'"):

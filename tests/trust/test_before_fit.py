@@ -301,3 +301,20 @@ def test_an_interrupt_ends_the_check_and_not_a_fit_that_nobody_asked_for(monkeyp
         im.check(X, Y)
     assert len(tried) == 1
     assert im.last_run is None
+
+
+def standardised(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    mean = slope * (X[:, 0] - X[:, 0].mean()) / X[:, 0].std()
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+
+@pytest.mark.slow
+def test_a_statistic_of_rows_is_amber_and_a_lag_is_not():
+    options = {"num_steps": 5, "progress": False}
+    report = model(standardised).check(X, Y, **options)
+    assert report["rows"].level == "amber"
+    assert "such as a mean of 'X' over the rows" in report["rows"].text
+    assert "Compute it before" in report["rows"].advice
+    assert "amber" not in {one.level for one in model(lagged).check(X, Y, **options).findings}

@@ -88,7 +88,8 @@ def read_fit_data(
 
     Warns:
         FitWarning: If all rows are trained on at once, not in batches of the default size; if this
-            process has joined others, and trains without them; if held-out rows are trained on.
+            process has joined others, and trains without them; if held-out rows are trained on, or
+            the kernel computes across them.
     """
     data, device, spec = _training(signature, svi, request, check)
     check_draws_fit(spec, request.num_samples)
@@ -112,12 +113,26 @@ def read_fit_data(
         sizes = held_out.block_rows(data), held_out.n_rows
         if request.row_dependence == "auto" and not check.is_proven(spec, data, *sizes):
             held_out = replace(held_out, is_whole=True)
+        if request.row_dependence == "auto":
+            check.warn_of_statistics(spec, data)
+            _warn_of_joined_rows(spec)
         check_held_out(svi, spec, data, held_out)
         _warn_of_trained_rows(rows, data, signature.output, request.earlier)
     placement = resolve_placement(request.device, device)
     if placement.team.is_alone and request.device is None:
         warn_if_alone()
     return FitData(data, held_out, spec, placement)
+
+
+def _warn_of_joined_rows(spec: KernelSpec) -> None:
+    """Tell of a held-out loss that does not use the training outcomes."""
+    site = spec.sites.get(spec.output)
+    if site is not None and site.joins_rows:
+        msg = (
+            f"{spec.output!r} is one draw over all rows: the held-out loss is that of the rows in "
+            "validation= by themselves, and does not use the outcomes of the training."
+        )
+        warn(msg, FitWarning)
 
 
 _ROWS_PER_VALUE = 10

@@ -316,7 +316,8 @@ class SviLearner:
                 learner is as before.
 
         Warns:
-            FitWarning: Once, if the same short batch comes again.
+            FitWarning: Once, if the same short batch comes again; or if the number of all rows is
+                not known, and the kernel computes a statistic of rows.
         """
         with self._rollback():
             with_checked_indices(self._indices, data)
@@ -361,6 +362,8 @@ class SviLearner:
                 crossing = self._rows_check.crossing(spec, data)
                 if crossing is not None:
                     raise crossing.error()
+            elif row_dependence == "auto":
+                self._rows_check.warn_of_statistics(spec, data)
             state = self._ensure_state(state, key, data)
             plan = plan_training(
                 self._kernel.kernel,

@@ -19,7 +19,7 @@ from numpyro.infer import SVI
 from numpyro.infer.autoguide import AutoGuide
 
 from aimz_lab.data import canonical
-from aimz_lab.errors import AimzLabError, GuideError, KernelError
+from aimz_lab.errors import AimzLabError, FitWarning, GuideError, KernelError
 from aimz_lab.inference.compiling import QUICKEST, compiler_options, named
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.rollback import rollback_always
@@ -27,9 +27,15 @@ from aimz_lab.inference.svi.plan import may_pad, written_guide_spec
 from aimz_lab.inference.svi.rows_trace import RowsTrace
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
+from aimz_lab.kernel.rows.kernel_statistics import (
+    COMPUTE_BEFORE,
+    across_rows,
+    statistics_in_sites,
+)
 from aimz_lab.kernel.rows.row_test import RowTest
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.tracebacks import warn
 
 _UNKNOWN_LENGTH = 2**16
 """Rows that a stream of unknown length is taken to have, for the proof."""
@@ -153,6 +159,32 @@ class RowsCheck:
         self._proofs[key] = not any(unproven.values())
         tests = (self._test(*each, data) for each in unproven.items() if each[1])
         return next((found for found in tests if found is not None), None)
+
+    def warn_of_statistics(self, spec: KernelSpec, data: TrainingData) -> None:
+        """Warn of statistics of rows in a kernel whose batches are not tested.
+
+        Args:
+            spec: The kernel's structure.
+            data: The training data; only shapes and types of its arguments matter.
+
+        Warns:
+            FitWarning: If each batch has statistics of its own.
+        """
+        batch = data.first_batch
+        found = statistics_in_sites(
+            self._kernel,
+            spec,
+            [name for name in spec.sample_sites if not spec.sites[name].joins_rows],
+            rows=batch.rows,
+            shared=batch.shared,
+            static=batch.static,
+            params={},
+            fixed=spec.latent_sites,
+        )
+        for site, each in found.items():
+            text = across_rows(site, each.names)
+            warn(f"{text[0].upper()}{text[1:]}. {COMPUTE_BEFORE}", FitWarning)
+            return
 
     def is_proven(self, spec: KernelSpec, data: TrainingData, few: int, many: int) -> bool:
         """Whether ``many`` rows may provably be cut into pieces of ``few``.

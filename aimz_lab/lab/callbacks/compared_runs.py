@@ -133,7 +133,9 @@ def compare_runs(
         ELBO by a single draw, unless the loss of the SVI has more particles, so it differs by about
         ``sqrt(num_draws)`` times this error. If the output of a model is one event over all rows,
         ``held_out_joint_lpd`` is the log predictive density of all held-out rows together, divided
-        by their number; it does not compare with ``held_out_lpd``.
+        by their number; it does not compare with ``held_out_lpd``. One draw over rows that depend
+        on one another, as of a Gaussian process, has no held-out scores, which would not use the
+        trained outcomes; unless ``held_out`` has arguments with them, as in ``predict``.
 
         With ``trained``: ``k_hat``, the ``verdict`` and the leave-one-out of
         :meth:`aimz_lab.ImpactModel.diagnose`, which corrects the draws of a guide: ``elpd_loo``,

@@ -14,6 +14,7 @@ import numpy as np
 from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError, PerformanceWarning
 from aimz_lab.lab import formatting
+from aimz_lab.predictive.other_rows import joined_output
 from aimz_lab.predictive.reducers.scores import density_of_all
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -216,6 +217,11 @@ def _score_held_out(
         found.notes.append(
             f"no held-out scores: the model has values of {by_row[0]!r} for trained rows alone"
         )
+        return
+    request = scored.model.request(posterior, "log_likelihood", None)
+    if text := joined_output(request, scored.model.spec):
+        found.facts["held_out_lpd"] = np.nan
+        found.notes.append(f"no held-out scores: {text}")
         return
     gained = float(scored.outcomes.log_jacobian.mean())
     n_rows = scored.outcomes.n_rows

@@ -326,6 +326,38 @@ def test_all_rows_at_once_are_not_asked_and_give_the_right_posterior():
     assert abs(draws.mean() - a) < 0.06
 
 
+def centred(X, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(b * (X[:, 0] - X[:, 0].mean()), 1.0), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kernel", "told"),
+    [
+        (centred, "across rows at 'y', such as a mean of 'X'"),
+        (gaussian_process, "is one draw over"),
+    ],
+)
+def test_held_out_rows_are_told_of_what_they_are_by_themselves(kernel, told):
+    options = {"batch_size": N, "epochs": 1, "progress": False}
+    with pytest.warns(FitWarning, match=told):
+        model(kernel).fit(X, Y, validation=(X[:20] + 1, Y[:20]), **options)
+
+
+@pytest.mark.slow
+def test_a_batch_of_an_unknown_number_of_rows_tells_of_its_own_mean():
+    told = r"computes across rows at 'y', such as a mean of 'X' .* and each minibatch, get other"
+    unscaled = pytest.warns(FitWarning, match="Nobody told how many rows")
+    with pytest.warns(FitWarning, match=told), unscaled:
+        model(centred).train_on_batch(X[:B], Y[:B])
+    with unscaled:
+        model(autoregression).train_on_batch(X[:B], Y[:B])
+    model(centred).train_on_batch(X, Y, n_obs=N)
+    model(centred).train_on_batch(X[:B], Y[:B], n_obs=N, rows="independent")
+
+
 @pytest.mark.slow
 def test_a_hand_written_loop_is_asked_once_the_number_of_rows_is_known():
     im = model(autoregression)
