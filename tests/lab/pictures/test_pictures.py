@@ -71,6 +71,16 @@ class TestFigure:
         assert figure.bbox.x0 < names.x0 < names.x1 < figure.bbox.x1
         assert figure.bbox.y0 < names.y0
 
+    def test_beside_wide_numbers_the_names_of_the_lines_are_not_cut(self):
+        run = finished(np.geomspace(3e9, 200, 24_000), n_obs=10)
+        run.validation = [(step, 98.25) for step in range(0, 24_001, 2_400)]
+        figure = loss_figure(run)
+        figure.canvas.draw()
+        [axes] = figure.axes
+        names = axes.get_legend().get_window_extent()
+        assert axes.bbox.x0 + names.width > figure.bbox.x1
+        assert figure.bbox.x0 < names.x0 < names.x1 < figure.bbox.x1
+
     def test_steps_are_whole_and_each_is_written_once(self):
         figure = loss_figure(finished([4.0], n_obs=10))
         figure.canvas.draw()
