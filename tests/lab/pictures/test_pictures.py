@@ -17,12 +17,14 @@ from matplotlib.transforms import Bbox
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord, Convergence
+from aimz_lab.inference.run.records import BY_HAND
 from aimz_lab.inference.run.run_words import run_facts
 from aimz_lab.lab.formatting import status_line
 from aimz_lab.lab.pictures.compared_losses import comparison_figure
 from aimz_lab.lab.pictures.figures import loss_figure, picture_bundle, png
 from aimz_lab.lab.pictures.summary import WIDTH, Summary, facts, summary_html, summary_text
 from tests.lab.runs import begun, feed
+from tests.runs import tell, told_run
 
 
 def finished(losses, *, status="completed", reason="", n_pad=0, **info):
@@ -80,6 +82,16 @@ class TestFigure:
         names = axes.get_legend().get_window_extent()
         assert axes.bbox.x0 + names.width > figure.bbox.x1
         assert figure.bbox.x0 < names.x0 < names.x1 < figure.bbox.x1
+
+    @pytest.mark.parametrize(
+        ("method", "name"), [("SVI/AutoNormal", "best kept"), (BY_HAND, "best")]
+    )
+    def test_only_a_state_that_is_kept_is_called_so(self, method, name):
+        noise = 0.1 * np.random.default_rng(0).normal(size=1_740)
+        losses = noise + np.where(np.arange(1_740) < 740, 2.0, 3.0)
+        run = tell([], losses, told_run(steps_per_epoch=1, method=method), chunk=870)
+        [best] = [line for line in loss_figure(run).axes[0].lines if line.get_marker() == "D"]
+        assert best.get_label() == f"{name} {run.best_so_far.value:.4g} at step 870"
 
     def test_steps_are_whole_and_each_is_written_once(self):
         figure = loss_figure(finished([4.0], n_obs=10))
