@@ -51,6 +51,10 @@ class TestFigure:
         assert found["held-out"].is_dashed()
         assert found["best"].get_label() == "best held-out loss 2.5 at step 50"
 
+    @pytest.mark.parametrize(("losses", "is_seen"), [([9.0, np.nan, 8.0], False), ([9, 8], True)])
+    def test_what_is_smoothed_is_named_where_it_is_seen(self, losses, is_seen):
+        assert ("smoothed" in lines(loss_figure(finished(losses)))) == is_seen
+
     def test_steps_without_a_loss_are_steps_and_a_loss_between_them_is_seen(self):
         losses = np.full(90, np.nan)
         losses[7] = 30.0
@@ -373,6 +377,17 @@ def test_the_words_of_compared_losses_fit_beside_their_axis():
     assert "above" in label.get_text()
     ends = label.get_window_extent()
     assert drawn.bbox.y0 <= ends.y0 < ends.y1 <= drawn.bbox.y1
+
+
+def test_a_loss_below_the_picture_of_compared_losses_is_told():
+    noise = np.random.default_rng(2).normal(size=40_000)
+    first, second = (noise[:n] + [30.0, 60.0][i] for i, n in enumerate([1_000, 40_000]))
+    second[:3] = 60.0, 5.0, 60.0
+    runs = {"one": finished(first, n_obs=10), "two": finished(second, n_obs=10)}
+    axes = comparison_figure(runs, {}, list(runs)).axes[0]
+    lowest = min(line.get_ydata().min() for line in axes.lines)
+    assert lowest < axes.get_ylim()[0]
+    assert f"\ndown to {lowest:.4g} below the picture" in axes.get_ylabel()
 
 
 class TestSummary:
