@@ -54,11 +54,11 @@ def same_bits(a, b):
     return len(a) == len(b) and all(words(x) == words(y) for x, y in zip(a, b, strict=True))
 
 
-def told_run(*, rate=None, **info):
+def told_run(*, rate=None, method="SVI/AutoNormal", **info):
     """A run that nobody trains; its learning rate can be set if it has one."""
     control = Control(can_set_learning_rate=rate is not None, why_not="fixed rate")
     facts = {"n_obs": 1, "steps_per_epoch": 64, "batch_size": 1, "epochs": 1000, **info}
-    run = Run(RunInfo("kernel", "SVI/AutoNormal", **facts), control=control)
+    run = Run(RunInfo("kernel", method, **facts), control=control)
     run.learning_rate = rate
     per_epoch = facts["steps_per_epoch"] or 64
     run.bind(

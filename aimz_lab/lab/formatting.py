@@ -198,7 +198,7 @@ def _parts(run: Run, loss: float | None, convergence: Mapping[str, Any]) -> dict
         parts["loss"] = f"loss {number(loss)}" + (" per row" if run.info.n_obs else "")
     if run.skipped:
         parts["skipped"] = f"{count(run.skipped)} steps skipped"
-    if not run.finished and run.steps_per_s:
+    if not run.finished and run.status != "paused" and run.steps_per_s:
         rows, steps = run.rows_per_s, run.steps_per_s  # the items of a loop may have no rows
         parts["rate"] = f"{rate(rows)} rows/s" if rows else f"{rate(steps)} steps/s"
     return parts | _time(run, place.eta_s)
@@ -283,6 +283,8 @@ def _time(run: Run, eta_s: float | None) -> dict[str, str]:
     if run.finished:
         rest = no_training(run.prepared_s, run.compiling_s, run.paused_s)
         return {"time": f"in {duration(run.trained_s)}", **({"rest": rest} if rest else {})}
+    if run.status == "paused":
+        return {"time": f"after {duration(run.trained_s)}"}
     return {"eta": left[0]} if run.steps_per_s and (left := time_left(eta_s)) else {}
 
 

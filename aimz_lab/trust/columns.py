@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Num, Shaped
+from jaxtyping import Bool, Float, Num, Shaped
 
 from aimz_lab.trust.report import Finding
 from aimz_lab.types import Columns, Rows
 
 _MOST_ROWS, _FEWEST_ROWS = 1000, 3
+_MOST_VALUES = 1 << 22
+"""Of more rows, once something was found in few."""
+
 _MOST_COLUMNS = 64
 """Wider arrays are images or embeddings, and not compared column by column."""
 
 _COLLINEAR = 1e3
 """Condition number of the standardised columns; Belsley, Kuh and Welsch (1980) have 30 as a sign
 of trouble with least squares, and single precision loses half of its digits here."""
+
+_LEAST_WEIGHT = 1e-3
+"""Of a column that takes part in a sum that is 0, if all weights are a vector of length 1."""
+
+_LEAST_CONSTANT = 0.01
+"""Of the weighted columns that add up to a constant, the share that it is at least: more than the
+rounding and the noise that collinear columns may have."""
 
 _SCALES = 100.0
 _ADVICE = "Standardise the columns; with a table, by formulas such as 'scale(age)'."
@@ -28,7 +39,7 @@ _INTERCEPTS = frozenset({"1", "bias", "const", "constant", "intercept", "one", "
 
 
 def column_findings(rows: Rows, columns: Columns, output: str) -> list[Finding]:
-    """Judge the columns of each per-row argument, on up to 1,000 rows.
+    """Judge the columns of each per-row argument, on up to 1,000 rows; a finding, on many more.
 
     Args:
         rows: The arguments by name, output included.
@@ -47,9 +58,13 @@ def column_findings(rows: Rows, columns: Columns, output: str) -> list[Finding]:
             continue
         constant += _named(name, names, same, sample)
         if array.dtype.kind == "f":
-            values = sample[np.isfinite(sample).all(1)]
-            names = names or [f"column {i} of {name}" for i in range(values.shape[1])]
-            findings += _of_inputs(values[:, ~same], [names[i] for i in np.flatnonzero(~same)])
+            names = names or [f"column {i} of {name}" for i in range(len(same))]
+            kept = [names[i] for i in np.flatnonzero(~same)]
+            found = _of_inputs(sample[:, ~same], kept)
+            if found and len(sample) < len(array):  # others may have what these rows lack
+                more = _some_rows(array, _MOST_VALUES // len(same))
+                found = _of_inputs(more[:, ~same], kept)
+            findings += found
     return [*_constant_inputs(constant), *findings]
 
 
@@ -59,13 +74,18 @@ def column_notes(rows: Rows, columns: Columns, output: str) -> list[str]:
     return [f"{one.text[0].upper()}{one.text[1:]}." for one in found]
 
 
-def _some_rows(array: Shaped[np.ndarray, "row ..."]) -> Num[np.ndarray, "row column"] | None:
+def _some_rows(
+    array: Shaped[np.ndarray, "row ..."], most: int = _MOST_ROWS
+) -> Num[np.ndarray, "row column"] | None:
     if array.ndim not in (1, 2) or array.dtype.kind not in "biuf":
         return None
     if array.ndim == 2 and array.shape[1] > _MOST_COLUMNS:
         return None
-    step = max(1, math.ceil(len(array) / _MOST_ROWS))
-    return np.asarray(array[::step], np.float64).reshape(-1, *array.shape[1:] or (1,))
+    step = max(1, math.ceil(len(array) / most))
+    # One of each so many rows, and not always the first: rows may repeat in a period.
+    first = np.arange(0, len(array), step)
+    rows = first + np.random.default_rng(0).integers(np.minimum(step, len(array) - first))
+    return np.asarray(array[rows], np.float64).reshape(-1, *array.shape[1:] or (1,))
 
 
 def _constant(
@@ -111,20 +131,24 @@ def _named(
     return found
 
 
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def _constant_inputs(names: Sequence[str]) -> list[Finding]:
     if not names:
         return []
-    more = len(names) - _MOST_NAMED
-    listed = ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-    are = "is" if len(names) == 1 else "are"
+    are, listed = "is" if len(names) == 1 else "are", _listed(names)
     text = f"the data says nothing of the effect of {listed}, which {are} the same in all rows"
     advice = "Check that these are the right columns and rows; leave out what does not vary."
     return [Finding("columns", "amber", text, advice)]
 
 
-def _of_inputs(values: np.ndarray, names: list[str]) -> list[Finding]:
+def _of_inputs(values: Num[np.ndarray, "row column"], names: Sequence[str]) -> list[Finding]:
     """Judge columns that are not constant."""
     findings: list[Finding] = []
+    values = values[np.isfinite(values).all(1)]
     if len(values) < _FEWEST_ROWS or len(names) < 2:
         return findings
     sd = values.std(0)
@@ -134,21 +158,44 @@ def _of_inputs(values: np.ndarray, names: list[str]) -> list[Finding]:
         return findings
     small, large = moving[np.argmin(sd[moving])], moving[np.argmax(sd[moving])]
     if sd[large] / sd[small] > _SCALES:
-        text = (
-            f"{names[large]} is spread {sd[large] / sd[small]:,.0f} times as wide as {names[small]}"
-        )
+        times = sd[large] / sd[small]
+        text = f"the spread of {names[large]} is {times:,.0f} times that of {names[small]}"
         findings.append(Finding("columns", "amber", text, _ADVICE))
-    return findings + _collinear((values - values.mean(0))[:, moving] / sd[moving], names, moving)
+    return findings + _collinear(values[:, moving], [names[i] for i in moving])
 
 
-def _collinear(standard: np.ndarray, names: list[str], moving: np.ndarray) -> list[Finding]:
-    if len(standard) <= standard.shape[1]:
+def _collinear(values: Float[np.ndarray, "row column"], names: Sequence[str]) -> list[Finding]:
+    """Say which columns are collinear, alone or with an intercept; of several such sets, one."""
+    if len(values) <= values.shape[1]:
         return []
-    squares, directions = np.linalg.eigh(standard.T @ standard)  # many times as fast as an SVD
-    if squares[0] * _COLLINEAR**2 > squares[-1]:
+    mean, sd = values.mean(0), values.std(0)
+    standard = (values - mean) / sd
+    products = standard.T @ standard
+    if (direction := _null_direction(products)) is None:
         return []
-    least = np.abs(directions[:, 0])
-    involved = sorted(i for i in np.argsort(-least)[:4] if least[i] > 0.1)
-    listed = ", ".join(names[moving[i]] for i in involved)
-    text = f"{listed} are collinear: one follows from the others"
+    by_weight = np.argsort(-np.abs(direction), kind="stable")
+
+    def of_first(count: int) -> tuple[np.ndarray, Float[np.ndarray, " column"] | None]:
+        few = np.sort(by_weight[:count])
+        return few, _null_direction(products[np.ix_(few, few)])
+
+    # The condition number does not fall with the number of columns.
+    counts = range(2, len(names) + 1)
+    found = bisect_left(counts, x=True, key=lambda count: of_first(count)[1] is not None)
+    few, direction = of_first(counts[found])
+    # Centred, the weighted columns add up to 0 in every row; as they are, to a constant.
+    weight, shift = np.abs(direction), direction * mean[few] / sd[few]
+    has_intercept = abs(shift.sum()) > _LEAST_CONSTANT * (weight + np.abs(shift)).sum()
+    named = [names[i] for i in few[weight > _LEAST_WEIGHT]]
+    rest = "the other" if len(named) == 2 else "the others"
+    rest += " and the intercept" if has_intercept else ""
+    text = f"one of {_listed(named)} follows from {rest}: they are collinear"
     return [Finding("columns", "amber", text, "Leave one of them out, or take a tighter prior.")]
+
+
+def _null_direction(
+    products: Float[np.ndarray, "column column"],
+) -> Float[np.ndarray, " column"] | None:
+    """Return the weights by which collinear columns add up to 0; ``None`` if they are not so."""
+    squares, directions = np.linalg.eigh(products)  # many times as fast as an SVD of the columns
+    return directions[:, 0] if squares[0] * _COLLINEAR**2 <= squares[-1] else None

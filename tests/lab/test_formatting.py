@@ -75,6 +75,14 @@ def test_the_line_of_a_running_run_tells_position_rate_and_remaining_time():
     )
 
 
+def test_the_line_of_a_paused_run_tells_no_speed_and_no_remaining_time():
+    run = begun(n_obs=100, epochs=2, steps_per_epoch=100)
+    feed(run, [1.0] * 100, seconds=1.5)
+    run.begin_pause()
+    line = "kernel: paused · epoch 1 of 2 · step 100 of 200 · after 1.5 s"
+    assert formatting.status_line(run) == line
+
+
 def test_the_line_is_of_one_moment_while_the_thread_of_the_run_records_steps(monkeypatch):
     run, lines = begun(epochs=9, steps_per_epoch=10), []
     reader = threading.Thread(target=lambda: lines.append(formatting.status_line(run)))

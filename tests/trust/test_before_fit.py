@@ -19,7 +19,7 @@ from numpyro.infer.autoguide import AutoNormal
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, TableSpec
 from aimz_lab.errors import DataTypeError, TrustError
 from aimz_lab.inference.run.live_runs import live_runs
-from aimz_lab.trust.columns import column_findings
+from aimz_lab.trust.columns import column_findings, column_notes
 from tests import kernels
 
 X, Y = kernels.regression_data(n=400, k=3)
@@ -126,7 +126,7 @@ def test_columns_scaling_and_prior_are_judged():
     assert found["prior"].level == "red"
     columns = " ".join(one.text for one in report if one.name == "columns")
     assert "collinear" in columns
-    assert "large is spread" in columns
+    assert "the spread of large is" in columns
 
 
 CONSTANT = {
@@ -156,6 +156,51 @@ VARYING = {
 def test_inputs_that_vary_and_intercepts_are_not_told(case):
     rows, columns = VARYING[case]
     assert not column_findings({**rows, "y": X_LONG}, columns, "y")
+
+
+def _levels(n):
+    """Columns of 0 and 1, one a level: they add up to 1 in each row."""
+    return np.eye(n)[np.arange(2000) % n]
+
+
+AGES = np.random.default_rng(5).uniform((20, 1, 0), (60, 9, 1), (2000, 3))
+COLLINEAR = {
+    "alone": (
+        np.c_[AGES, AGES[:, 0] + AGES[:, 1]],
+        "one of a, b, d follows from the others: they",
+    ),
+    "a shift": (np.c_[AGES, AGES[:, 1] - 32], "one of b, d follows from the other and the interc"),
+    "a scale": (np.c_[AGES, 3 * AGES[:, 1]], "one of b, d follows from the other: they"),
+    "two pairs": (np.c_[AGES[:, :2], AGES[:, :2]], "follows from the other: they"),
+    "centred": (np.c_[AGES, AGES[:, 1]] - AGES[:, [0, 1, 2, 1]].mean(0), "from the other: they"),
+    "levels": (
+        np.c_[AGES, _levels(4)],
+        "one of d, e, f, g follows from the others and the intercept: they are collinear",
+    ),
+    "a level in one row": (
+        np.eye(4)[np.where(np.arange(20_000) == 9_000, 3, np.arange(20_000) % 3)],
+        "one of a, b, c, d follows from the others and the intercept: they are collinear",
+    ),
+    "many levels": (
+        _levels(7),
+        "one of a, b, c, d, e and 2 more follows from the others and the intercept: they",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COLLINEAR)
+def test_all_columns_that_are_collinear_are_told_and_no_others(case):
+    values, says = COLLINEAR[case]
+    columns = {"X": tuple("abcdefg")[: values.shape[1]]}
+    (found,) = column_findings({"X": values, "y": X_LONG}, columns, "y")
+    assert says in found.text
+
+
+def test_names_of_columns_are_as_they_are_in_a_sentence():
+    wide = np.c_[AGES, AGES[:, 0] + AGES[:, 1], 1e6 * AGES[:, 2]][:, [0, 1, 3, 4]]
+    notes = column_notes({"X": wide, "y": X_LONG}, {"X": ("age", "inc", "both", "large")}, "y")
+    assert re.match(r"The spread of large is [\d,]+ times that of inc\.", notes[0])
+    assert notes[1].startswith("One of age, inc, both follows")
 
 
 def test_a_fit_notes_an_argument_of_one_value():
@@ -250,7 +295,9 @@ def test_one_prior_and_table_have_one_verdict_and_no_run_of_the_page():
 def test_fit_notes_columns_by_itself():
     same = np.repeat(X[:, :1], 2, axis=1)
     notes = model().fit(same, Y, progress=False, num_samples=10).last_run.notes
-    assert notes == ["Column 0 of X, column 1 of X are collinear: one follows from the others."]
+    assert notes == [
+        "One of column 0 of X, column 1 of X follows from the other: they are collinear."
+    ]
     assert model().fit(X, Y, progress=False, num_samples=10).last_run.notes == []
 
 

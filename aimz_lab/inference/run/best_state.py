@@ -294,9 +294,11 @@ def not_kept(run: ReadRun, best: Best | None) -> str:
     value = float(losses_of(run, step - averaged, step).mean()) if best is None else best.value
     if not np.isfinite(value) or not was_lower(run, value, step, averaged):
         return "" if best else "none that later steps confirm"
-    more = f"steps_per_call={following_steps(per_epoch)} keeps more states"
-    lower = "the loss was lower before, and no state of then was kept"
-    return f"{lower} ({more})" if best else f"none, as {lower} ({more})"
+    lower = "the loss was lower before"
+    if not run.info.is_by_hand:
+        more = f"steps_per_call={following_steps(per_epoch)} keeps more states"
+        lower += f", and no state of then was kept ({more})"
+    return lower if best else f"none, as {lower}"
 
 
 def offer_best(run: ReadRun, readings: MonitorWindows, *, is_due: bool) -> None:

@@ -16,6 +16,9 @@ from aimz_lab.inference.run.buckets import Column
 HELD_OUT, TRAINING = "validation", "loss"
 """Names of what the best state of a run is judged by."""
 
+BY_HAND = "hand-written loop"
+"""How the method of a hand-written loop ends."""
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -67,6 +70,11 @@ class RunInfo:
         if self.epochs is None or self.steps_per_epoch is None:
             return None
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether it is a hand-written loop, of which no state is kept."""
+        return self.method.endswith(BY_HAND)
 
     @property
     def has_all_rows_each_step(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from aimz_lab.types import JsonObject, RunStatus, shown
 AxisLabels = Mapping[str, tuple[Sequence[str] | None, ...]]
 """Labels along each axis of sites, by site."""
 _MOST_CHANGES = 1_000
+_SINGLE = 1e-7  # an optimizer has its rate in single precision
 
 
 class Run:
@@ -589,9 +591,10 @@ class Run:
 
     def rate_changed(self, rate: float) -> None:
         """Note that ``rate`` holds from the next step on; for trainers."""
-        if rate == self.learning_rate:
+        before = self.learning_rate
+        if before is not None and math.isclose(before, rate, rel_tol=_SINGLE):
             return
-        change = RateChange(self.step, self.learning_rate, rate)
+        change = RateChange(self.step, before, rate)
         self.rate_changes = [*self.rate_changes[-_MOST_CHANGES + 1 :], change]
         self.learning_rate = rate
         if self.step == 0:

@@ -56,7 +56,8 @@ class MovingText:
 
     It moves once a second where no page has said that it shows the widget: the page cannot, or its
     messages do not arrive while the cell runs. Elsewhere it is brought up to date now and then, and
-    says where the run was: a saved notebook shows it when the run may be gone with its kernel.
+    says where the run was: a saved notebook shows it when the run may be gone with its kernel. A
+    pause is written at once, as a paused run reports nothing more.
 
     Args:
         model_id: Identifier of the widget that stands above; empty without one.
@@ -66,7 +67,7 @@ class MovingText:
         self._model_id = model_id
         self._handles: list[Any] = []
         self._text = ""
-        self._has_moved = False
+        self._has_moved = self._is_of_pause = False
         self._began = self._shown = time.monotonic()
         self._putting = threading.Lock()  # a cell may show it while the run writes it
 
@@ -79,18 +80,24 @@ class MovingText:
             seldom: Whether a page shows the widget.
         """
         line = formatting.last_known_line if seldom else formatting.line_then
-        self.show_line(lambda: line(run, loss), seldom=seldom)
+        is_paused = run.status == "paused"
+        at_once, self._is_of_pause = is_paused != self._is_of_pause, is_paused
+        self.show_line(lambda: line(run, loss), seldom=seldom, at_once=at_once)
 
-    def show_line(self, make: Callable[[], str], *, seldom: bool = False) -> None:
+    def show_line(
+        self, make: Callable[[], str], *, seldom: bool = False, at_once: bool = False
+    ) -> None:
         """Write any line anew, if that is due.
 
         Args:
             make: Makes the line.
             seldom: Whether a page shows the widget.
+            at_once: Whether it is due however long ago the last line was.
         """
         now = time.monotonic()
         interval_s = SELDOM_S if seldom and self._has_moved else INTERVAL_S
-        if now - self._began < PATIENCE_S or now - self._shown < interval_s:
+        is_early = now - self._began < PATIENCE_S or now - self._shown < interval_s
+        if is_early and not at_once:
             return
         self._shown, self._has_moved = now, True
         self._put(make())

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from aimz_lab.inference.run.rates import WHY_FIXED, learning_rate, set_learning_rate
+from aimz_lab.inference.run.records import BY_HAND
 from aimz_lab.inference.run.run import AxisLabels
 from aimz_lab.types import callable_name
 
@@ -36,8 +37,8 @@ class ModelLink:
     def method(self) -> str:
         """Inference method and guide, if the model has any."""
         if self.guide is None:
-            return "hand-written loop"
-        return f"SVI/{callable_name(self.guide)}, hand-written loop"
+            return BY_HAND
+        return f"SVI/{callable_name(self.guide)}, {BY_HAND}"
 
     @property
     def guide(self) -> Callable | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run_words import of_outcomes
@@ -99,6 +102,11 @@ def _draw_losses(axes: Axes, runs: Mapping[str, Run], names: Sequence[str]) -> N
         )  # fmt: skip
     per_row = all(run.info.n_obs for run in runs.values())
     view = common_view(list(curves.values()))
+    # Means of few steps, at the start of a logarithmic axis, are in no bucket of the curves.
+    drawn = np.concatenate([np.empty(0), *(one.get_ydata() for one in axes.lines)])
+    lowest = drawn[np.isfinite(drawn)].min(initial=np.inf)
+    if view.kind == "linear" and lowest < view.low:
+        view = replace(view, below=float(lowest))
     unit = "loss per row (nats)" if per_row else "loss (nats)"
     axes.yaxis.set_major_formatter(vertical.numbers())
     vertical.set_vertical(axes, view)

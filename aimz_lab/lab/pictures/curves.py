@@ -201,7 +201,8 @@ def _best(run: Run, rows: int) -> tuple[str, int, float] | None:
     if best is None:
         return None
     is_scaled = best.is_held_out and rows < _rows(run)
-    name = "best kept" if best.name == "best" and best_not_kept(run) else best.name
+    has_kept = best.name == "best" and not run.info.is_by_hand
+    name = "best kept" if has_kept and best_not_kept(run) else best.name
     return f"{name}{', scaled' * is_scaled}", best.step, best.value * _rows(run) / rows
 
 

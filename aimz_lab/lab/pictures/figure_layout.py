@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _EDGE = 14  # pixels, between the edge of the picture and the text
 _GAP = 9  # between an axis and its numbers, and between these and its name
-_LEFT_OF_LEGEND = 110  # most that the numbers of the vertical axis and its name take
+_LEFT_OF_LEGEND = 110  # most that the name and the usual numbers of the vertical axis take
 _LAST_NUMBER = 48  # half of the number at the right end of the axis of steps
 
 
@@ -54,8 +54,9 @@ class Margins(LayoutEngine):
         left = _EDGE + wide + _GAP + most("width", axes.get_yticklabels(which="both")) + _GAP
         left, right = left / width, 1 - _LAST_NUMBER / width
         figure.subplots_adjust(left=left, right=right)
-        if legend is not None:  # below the axes
-            legend.set_bbox_to_anchor((left, _EDGE / height), place)
+        if legend is not None:  # below the axes, and left of them rather than cut
+            begins = max(min(left * width, width - most("width", [legend]) - _EDGE), _EDGE)
+            legend.set_bbox_to_anchor((begins / width, _EDGE / height), place)
         axes.xaxis.set_label_coords((left + right) / 2, (names + high) / height, place)
         # A name longer than its axis goes below it: above are the title's lines.
         middle = min((bottom + top) / 2, top - most("height", [axes.yaxis.label]) / height / 2)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_flag, check_text
@@ -191,7 +192,7 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
         )  # fmt: skip
     color = _COLORS.get(shown.name, ink.BROWN)
     _draw_each_step(axes, shown, color)
-    if shown.smoothed is not None:
+    if shown.smoothed is not None and _has_neighbours(shown.smoothed):
         axes.plot(shown.steps, shown.smoothed, color=color, linewidth=1.9, label="smoothed")
     if shown.best is not None:
         name, step, value = shown.best
@@ -204,6 +205,12 @@ def _draw_curve(axes: Axes, shown: Curve) -> None:
             steps, values, color=ink.ORANGE, linewidth=1.6, dashes=(4, 2), marker=marker,
             markersize=3.5, label=shown.validation.label,
         )  # fmt: skip
+
+
+def _has_neighbours(values: Float[np.ndarray, " point"]) -> bool:
+    """Whether there is anything of a line without markers to see."""
+    finite = np.isfinite(values)
+    return bool((finite[1:] & finite[:-1]).any())
 
 
 def _draw_each_step(axes: Axes, shown: Curve, color: str) -> None:

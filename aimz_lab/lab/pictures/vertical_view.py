@@ -36,6 +36,7 @@ class VerticalView:
         high: Upper end, likewise.
         base: The value whose distance a logarithmic axis shows; 0 for the values themselves.
         above: The highest value, likewise, if it lies above the axis.
+        below: The lowest value, if it lies below a linear axis.
     """
 
     kind: Literal["linear", "log"]
@@ -43,10 +44,11 @@ class VerticalView:
     high: float
     base: float = 0.0
     above: float | None = None
+    below: float | None = None
 
     def in_lines(self, unit: str) -> str:
         """Return what the axis shows, with a line for each part: the axis is short."""
-        return "\n".join(filter(None, [unit, self._scale(), self._above()]))
+        return "\n".join(filter(None, [unit, self._scale(), *self._unseen()]))
 
     def words(self, unit: str) -> str:
         """Return what the axis shows.
@@ -56,8 +58,10 @@ class VerticalView:
             'loss, up to 400,000 above the picture'
             >>> VerticalView("log", 0.1, 2.0, base=1.25).words("loss")
             'loss, log scale above the lowest, 1.25'
+            >>> VerticalView("linear", 1.0, 2.0, above=9.0, below=0.5).words("loss")
+            'loss, up to 9 above the picture, down to 0.5 below the picture'
         """
-        return ", ".join(filter(None, [unit, self._scale(), self._above()]))
+        return ", ".join(filter(None, [unit, self._scale(), *self._unseen()]))
 
     def _scale(self) -> str:
         if self.kind != "log":
@@ -66,10 +70,13 @@ class VerticalView:
             return "log scale"
         return f"log scale above the lowest, {formatting.number(self.base)}"
 
-    def _above(self) -> str:
-        if self.above is None:
-            return ""
-        return f"up to {formatting.number(self.above)} above the picture"
+    def _unseen(self) -> list[str]:
+        ends = ((self.above, "up to", "above"), (self.below, "down to", "below"))
+        return [
+            f"{to} {formatting.number(value)} {side} the picture"
+            for value, to, side in ends
+            if value is not None
+        ]
 
 
 class _Span(NamedTuple):

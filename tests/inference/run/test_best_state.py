@@ -7,7 +7,7 @@ import pytest
 
 from aimz_lab.inference.run.best_state import offer_best
 from aimz_lab.inference.run.monitor_windows import MonitorWindows
-from aimz_lab.inference.run.records import TRAINING
+from aimz_lab.inference.run.records import BY_HAND, TRAINING
 from aimz_lab.inference.run.run_words import best_words
 from aimz_lab.inference.run.smoothing import window_steps
 from tests.runs import tell, told_run
@@ -101,6 +101,16 @@ def test_a_best_state_above_an_earlier_loss_says_so(rng):
     assert before in best_words(seldom)
     assert often.best_so_far.step < 740
     assert "before" not in best_words(often)
+
+
+def test_a_hand_written_loop_whose_loss_was_lower_before_tells_of_no_states(rng):
+    by_hand = {"steps_per_epoch": 1, "method": f"SVI/AutoNormal, {BY_HAND}"}
+    losses = np.r_[2.0 + 0.1 * rng.normal(size=740), 3.0 + 0.1 * rng.normal(size=1_000)]
+    run = tell([], losses, told_run(**by_hand), chunk=870)
+    assert best_words(run).endswith(" at step 870; the loss was lower before")
+    losses = np.r_[3.0 + 0.1 * rng.normal(size=740), 3.6 + 0.9 * rng.normal(size=60)]
+    run = tell([], losses, told_run(**by_hand), chunk=800)
+    assert best_words(run) == "none, as the loss was lower before"
 
 
 def test_a_best_value_above_that_of_before_says_so(rng):

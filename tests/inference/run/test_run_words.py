@@ -180,6 +180,13 @@ def test_a_rate_that_was_changed_is_told_with_the_one_at_first():
     assert "learning rate" not in facts(run_with())
 
 
+def test_the_present_rate_is_no_change_as_single_precision_has_it():
+    run = run_with()
+    run.learning_rate = float(np.float32(0.005))
+    run.rate_changed(0.005)
+    assert run.rate_changes == []
+
+
 def test_a_rate_of_a_schedule_is_told_at_first_and_before_its_change():
     run = run_with()
     run.first_learning_rate, run.learning_rate = 0.05, 0.0002

@@ -281,6 +281,22 @@ def test_text_moves_where_no_page_says_that_it_shows_the_widget(
     assert [output["text/plain"] for output in outputs[1:]] == ["", ""]
 
 
+def test_the_line_of_a_saved_notebook_follows_a_pause_at_once(watched, outputs):
+    watched.page_says(kind="hello")
+    watched.steps([3.0])
+    assert "preparing" in outputs[1]["text/plain"]  # a line of less than a second ago
+    watched.steps([2.0])
+    watched.run.begin_pause()
+    watched.callbacks.emit("on_pause")
+    paused = outputs[1]["text/plain"]
+    assert re.match(r"kernel: was paused at [-\d]{10} [:\d]{8} · epoch 1 · step 2 ", paused)
+    watched.view.show(watched.run, {})
+    assert outputs[1]["text/plain"] == paused
+    watched.run.end_pause("running")
+    watched.callbacks.emit("on_resume")
+    assert "was running at" in outputs[1]["text/plain"]
+
+
 def test_two_dashboards_have_widgets_of_their_own(outputs):
     runs = [begun(), begun()]
     views = [WidgetView(), WidgetView()]

@@ -18,6 +18,7 @@ from PIL import Image
 
 from aimz_lab.errors import ArgumentError, DataTypeError, OptionalDependencyError
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord, Convergence
+from aimz_lab.inference.run.records import BY_HAND
 from aimz_lab.inference.run.run_words import run_facts
 from aimz_lab.lab.formatting import status_line
 from aimz_lab.lab.pictures import ink
@@ -26,6 +27,7 @@ from aimz_lab.lab.pictures.compared_losses import comparison_figure
 from aimz_lab.lab.pictures.figures import loss_figure, picture_bundle, png
 from aimz_lab.lab.pictures.summary import WIDTH, Summary, facts, summary_html, summary_text
 from tests.lab.runs import begun, feed
+from tests.runs import tell, told_run
 
 
 def finished(losses, *, status="completed", reason="", n_pad=0, **info):
@@ -52,6 +54,10 @@ class TestFigure:
         assert found["held-out"].is_dashed()
         assert found["best"].get_label() == "best held-out loss 2.5 at step 50"
 
+    @pytest.mark.parametrize(("losses", "is_seen"), [([9.0, np.nan, 8.0], False), ([9, 8], True)])
+    def test_what_is_smoothed_is_named_where_it_is_seen(self, losses, is_seen):
+        assert ("smoothed" in lines(loss_figure(finished(losses)))) == is_seen
+
     def test_steps_without_a_loss_are_steps_and_a_loss_between_them_is_seen(self):
         losses = np.full(90, np.nan)
         losses[7] = 30.0
@@ -73,6 +79,26 @@ class TestFigure:
         assert names.y1 < axes.get_window_extent().y0
         assert figure.bbox.x0 < names.x0 < names.x1 < figure.bbox.x1
         assert figure.bbox.y0 < names.y0
+
+    def test_beside_wide_numbers_the_names_of_the_lines_are_not_cut(self):
+        run = finished(np.geomspace(3e9, 200, 24_000), n_obs=10)
+        run.validation = [(step, 98.25) for step in range(0, 24_001, 2_400)]
+        figure = loss_figure(run)
+        figure.canvas.draw()
+        [axes] = figure.axes
+        names = axes.get_legend().get_window_extent()
+        assert axes.bbox.x0 + names.width > figure.bbox.x1
+        assert figure.bbox.x0 < names.x0 < names.x1 < figure.bbox.x1
+
+    @pytest.mark.parametrize(
+        ("method", "name"), [("SVI/AutoNormal", "best kept"), (BY_HAND, "best")]
+    )
+    def test_only_a_state_that_is_kept_is_called_so(self, method, name):
+        noise = 0.1 * np.random.default_rng(0).normal(size=1_740)
+        losses = noise + np.where(np.arange(1_740) < 740, 2.0, 3.0)
+        run = tell([], losses, told_run(steps_per_epoch=1, method=method), chunk=870)
+        [best] = [line for line in loss_figure(run).axes[0].lines if line.get_marker() == "D"]
+        assert best.get_label() == f"{name} {run.best_so_far.value:.4g} at step 870"
 
     def test_steps_are_whole_and_each_is_written_once(self):
         figure = loss_figure(finished([4.0], n_obs=10))
@@ -354,6 +380,17 @@ def test_the_words_of_compared_losses_fit_beside_their_axis():
     assert "above" in label.get_text()
     ends = label.get_window_extent()
     assert drawn.bbox.y0 <= ends.y0 < ends.y1 <= drawn.bbox.y1
+
+
+def test_a_loss_below_the_picture_of_compared_losses_is_told():
+    noise = np.random.default_rng(2).normal(size=40_000)
+    first, second = (noise[:n] + [30.0, 60.0][i] for i, n in enumerate([1_000, 40_000]))
+    second[:3] = 60.0, 5.0, 60.0
+    runs = {"one": finished(first, n_obs=10), "two": finished(second, n_obs=10)}
+    axes = comparison_figure(runs, {}, list(runs)).axes[0]
+    lowest = min(line.get_ydata().min() for line in axes.lines)
+    assert lowest < axes.get_ylim()[0]
+    assert f"\ndown to {lowest:.4g} below the picture" in axes.get_ylabel()
 
 
 class TestSummary:
