@@ -322,14 +322,15 @@ def _changed_by_row(
 ) -> frozenset[str]:
     """Return the arguments by row that have other values than in training; all for other rows."""
     trained, output, here = fitted.fingerprint, fitted.signature.output, data.rows
+    if fitted.schema is None:
+        return frozenset()
     if not isinstance(here, Mapping):  # which rows a source has is not known
-        names = data.fields or (fitted.schema.rows if fitted.schema else ())
-        return frozenset(names) - {output}
+        return frozenset(data.fields or fitted.schema.rows) - {output}
     if differ == "moved":
         return frozenset()
     rows = {name: each for name, each in here.items() if name != output}
     given = {output, *rows, *data.shared, *data.static}
-    left_out = frozenset(fitted.schema.rows).difference(given) if fitted.schema else frozenset()
+    left_out = frozenset(fitted.schema.rows).difference(given)
     if known.are_trained or trained is None or trained.is_of(rows, output):
         return left_out
     if differ == "others" or trained.column_sums is None:
