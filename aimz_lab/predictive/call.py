@@ -333,9 +333,7 @@ def _changed_by_row(
     left_out = frozenset(fitted.schema.rows).difference(given)
     if known.are_trained or trained is None or trained.is_of(rows, output):
         return left_out
-    if differ == "others" or trained.column_sums is None:
-        return left_out.union(rows)
-    return left_out | trained.changed(rows)
+    return left_out | (frozenset(rows) if trained.column_sums is None else trained.changed(rows))
 
 
 def _how_rows_differ(

@@ -132,6 +132,17 @@ def test_a_model_of_a_loader_and_a_loaded_one_know_what_they_were_trained_with(t
             predicted(each, X, group=GROUP, size=SIZE + 1)
 
 
+def test_a_hand_written_loop_knows_what_it_was_trained_with():
+    im = ImpactModel(of_groups, jax.random.key(0), svi=mean_field(of_groups))
+    for _ in range(2):
+        im.train_on_batch(X, Y, group=GROUP, size=SIZE, n_obs=N)
+    im.set_posterior_sample({"slope": SLOPE, "level": LEVEL_OF_GROUPS})
+    assert predicted(im, X, group=GROUP, size=SIZE).shape == (N_DRAWS, N)
+    for changed in ({"size": SIZE + 1}, {"size": SIZE, "link": "square"}):
+        with pytest.raises(SiteError, match="is not as in training"):
+            predicted(im, X, group=GROUP, **changed)
+
+
 @pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
 def test_values_by_row_do_not_know_of_a_changed_input(with_rows):
     np.testing.assert_allclose(predicted(with_rows, X, t=T), LEVEL_OF_ROWS + X, atol=0.02)

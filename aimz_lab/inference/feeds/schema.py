@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
@@ -56,7 +56,7 @@ class InputSchema:
             with_sums: Whether to keep checksums of the arguments that all rows share.
         """
         batch = data.first_batch
-        return cls(
+        schema = cls(
             {
                 name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
                 for name, array in batch.rows.items()
@@ -67,8 +67,16 @@ class InputSchema:
             data.n_obs,
             dict(data.columns),
             dict(data.ranges),
-            _sums_of({**data.shared, **data.static}) if with_sums else None,
         )
+        return schema.with_sums({**data.shared, **data.static}) if with_sums else schema
+
+    def with_sums(self, shared: Mapping[str, object]) -> InputSchema:
+        """Return the schema with checksums of the arguments that all rows share.
+
+        Args:
+            shared: The arguments, arrays or not.
+        """
+        return replace(self, sums=_sums_of(shared))
 
     def changed(
         self, given: Mapping[str, object], defaults: Mapping[str, object]

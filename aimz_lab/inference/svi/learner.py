@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -97,7 +97,7 @@ class SviLearner:
 
     def __getstate__(self) -> dict[str, Any]:
         compiled = {"_engines", "_plans", "_constrained", "_draws", "_rows_check", "_code"}
-        left = {*compiled, "_rate", "_short_batches"}
+        left = {*compiled, "_rate", "_short_batches", "_summed"}
         return {name: v for name, v in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -105,6 +105,7 @@ class SviLearner:
         self._forget_compiled()
 
     def _forget_compiled(self) -> None:
+        self._summed: tuple[dict[str, object], Mapping[str, int]] = ({}, {})
         self._code: tuple[CodeKey, ...] = ()
         self._engines: dict[Hashable, StepEngine] = {}
         self._plans: dict[Hashable, TrainingPlan] = {}
@@ -339,7 +340,16 @@ class SviLearner:
                 raise NonFiniteLossError(describe_bad_batch(float(step.computed_loss), rows, n_pad))
             self._short_batches.see(rows, valid, data.n_obs)
             ok = step.ok if on_nonfinite == "skip" else None
-            return StepResult(step.state, step.loss, plan.spec, self._setup.schema, ok)
+            return StepResult(step.state, step.loss, plan.spec, self._schema_with_sums(data), ok)
+
+    def _schema_with_sums(self, data: TrainingData) -> InputSchema:
+        """Return the schema of a batch; its checksums are made anew for new arguments only."""
+        given = {**data.shared, **data.static}
+        known, sums = self._summed
+        if given.keys() != known.keys() or any(given[name] is not known[name] for name in given):
+            sums = self._setup.schema.with_sums(given).sums
+            self._summed = given, sums
+        return replace(self._setup.schema, sums=sums)
 
     def _plan_of_step(
         self,
