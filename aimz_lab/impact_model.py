@@ -1567,7 +1567,10 @@ class ImpactModel:
         Raises:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory; or if
-                scores or groups of rows are asked of an output that is one event over all rows.
+                scores or groups of rows are asked of an output that is one event over all rows; or
+                scores where a ``numpyro.factor`` adds to the log density by the data of the rows;
+                or leave-one-out (``"loo"``, ``"waic"``) where the kernel weighs its rows by
+                ``handlers.scale``.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
             SiteError: If the output depends on a continuous latent site without draws.
@@ -1575,7 +1578,8 @@ class ImpactModel:
 
         Warns:
             OutputWarning: If a column is far outside of its range in training, or the model has one
-                value per row of a site and these seem to be other rows, as in :meth:`predict`.
+                value per row of a site and these seem to be other rows, as in :meth:`predict`; or
+                if a factor adds to the log density by the data of the rows, which this lacks.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape

@@ -57,6 +57,7 @@ from aimz_lab.predictive.scenario_sites import (
     sites_to_draw_anew,
     with_traced_numbers,
 )
+from aimz_lab.predictive.scored_density import NO_LOO, ScoredDensity, scored_density
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.system.lazy_modules import xr
@@ -153,8 +154,31 @@ class Predictor:
         Raises:
             SiteError: If the output is not observed, or a site does not fit.
             DataError: If the output's shape is not the site's.
+            ArgumentError: If a score is asked of a density that is not all that rows add to the
+                model's; or leave-one-out of rows with weights.
+
+        Warns:
+            OutputWarning: If factors add to the log density of the rows.
         """
         return self._tree("log_likelihood", request)
+
+    def scored_density(self, request: Request) -> ScoredDensity:
+        """Return what a kernel adds to its log density beside that of the output.
+
+        Args:
+            request: A call of :meth:`log_likelihood`.
+        """
+        rows = Rows(request.rows, request.fields)
+        with explained(request.kernel, output=request.output), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when it is computed
+            plan = self._plans([request], [rows], "log_likelihood")[0]
+        return self._scored_density(request, rows, plan)
+
+    def _scored_density(self, request: Request, rows: Rows, plan: Plan) -> ScoredDensity:
+        def graph_of() -> SiteGraph:
+            return site_graph(request, rows, plan.spec, self._programs.remembered)
+
+        return scored_density(plan.spec, graph_of, rows.template)
 
     def effect(self, baseline: Request, intervention: Request) -> xr.DataTree:
         """Draw from both scenarios with the same noise, and keep their contrast alone.
@@ -242,6 +266,13 @@ class Predictor:
             check_given_once(each.template, {**request.shared, **request.static})
         check_same_rows(requests[0].labels, requests[-1].labels)
         plans = self._plans(requests, rows, quantity)
+        if quantity == "log_likelihood":
+            of_output = self._scored_density(requests[0], rows[0], plans[0])
+            reduce = requests[0].reduce
+            of_output.check({} if reduce is None else as_reducers(reduce))
+            if why := of_output.why_no_loo:
+                attrs = {**requests[0].attrs, NO_LOO: why}
+                requests = (replace(requests[0], attrs=attrs),)
         if quantity == "log_likelihood" and plans[0].spec.is_imputed:
             requests = (observes_entries(requests[0], plans[0], self._programs.remembered),)
             plans = self._plans(requests, rows, quantity)

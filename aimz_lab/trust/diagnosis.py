@@ -13,7 +13,13 @@ from jaxtyping import Float
 from numpyro.infer import SVI
 
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import AimzLabError, ArgumentError, DataError, PerformanceWarning
+from aimz_lab.errors import (
+    AimzLabError,
+    ArgumentError,
+    DataError,
+    OutputWarning,
+    PerformanceWarning,
+)
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
 from aimz_lab.inference.run.run import Run
@@ -23,6 +29,7 @@ from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers.scores import ROWS_APART, density_of_all
 from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.scored_density import AS_A_DISTRIBUTION, ScoredDensity
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.chain_advice import ChainAdvice
@@ -320,7 +327,9 @@ def likelihood_of(model: Examined, drawn: Posterior, n_rows: int) -> Likelihood:
     """
     reader = LikelihoodOfRows(n_rows, _kept_rows(n_rows))
     request = model.request(drawn, "log_likelihood", {"of_row": reader})
-    tree = model.predictor.log_likelihood(request)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutputWarning)  # of factors; the report has words on them
+        tree = model.predictor.log_likelihood(request)
     if reader.has_rows:
         return Likelihood(reader.total, reader)
     of_all = tree["log_likelihood"][variable_name(model.signature.output)].values
@@ -423,6 +432,7 @@ def _judge_predictions(
     by_row, of_rows = learned_by_row(model, drawn), likelihood and likelihood.of_rows
     fitted = [name for name in by_row if name not in drawn.draws]
     is_one_event = likelihood is not None and of_rows is None
+    of_output = scored_density_of(model)
     if is_one_event:
         why_not = f"{density_of_all(model.signature.output)}, and none for each row"
     elif likelihood is not None and fitted:
@@ -431,8 +441,8 @@ def _judge_predictions(
         why_not = f"it would have to integrate out each row's own {', '.join(by_row)}"
     elif likelihood is not None and len(evidence.table) and not evidence.table["sd"].any():
         why_not = "all draws are the same point, so that no row left out can change them"
-    elif likelihood is not None and _weighs_rows(model):
-        why_not = "the kernel weighs its rows, so that leaving one out is not as its density says"
+    elif likelihood is not None and of_output.why_no_loo:
+        why_not = of_output.why_no_loo
     elif likelihood is not None and weights is not None and not weights.is_trusted:
         why_not = "k-hat says that the draws are not those of the posterior"
     elif likelihood is not None and weights is not None and not guide.has_all_of(drawn):
@@ -447,7 +457,9 @@ def _judge_predictions(
             guide.drawn.log_ratios if weights is not None else None,
             _r_eff(evidence.table, drawn),
         )
-    evidence.findings.append(loo_finding(evidence.loo, why_not, ROWS_APART if is_one_event else ""))
+    advice = AS_A_DISTRIBUTION if why_not and why_not == of_output.why_no_score else ""
+    advice = ROWS_APART if is_one_event else advice
+    evidence.findings.append(loo_finding(evidence.loo, why_not, advice))
     chosen = _kept_rows(rows.n_rows)
     reader = PredictionsOfRows(rows.outputs, chosen)
     try:
@@ -524,13 +536,14 @@ def learned_by_row(model: Examined, drawn: Posterior) -> list[str]:
     return [name for name in spec.learned_by_row if name in known]
 
 
-def _weighs_rows(model: Examined) -> bool:
-    """Whether the output has a scale of the kernel's own, other than for the size of a batch."""
-    spec = model.trained.spec
-    site = None if spec is None else spec.sites.get(model.signature.output)
-    if site is None or site.scale is None:
-        return False
-    return site.scale == "array" or (site.scale_course != "inverse" and site.scale != 1)
+def scored_density_of(model: Examined) -> ScoredDensity:
+    """Return what a model adds to its log density beside that of its output.
+
+    Args:
+        model: The model, with a request for the rows.
+    """
+    request = model.request(model.fitted.posterior, "log_likelihood", None)
+    return model.predictor.scored_density(request)
 
 
 def _r_eff(table: pd.DataFrame, drawn: Posterior) -> float:

@@ -15,9 +15,16 @@ from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError, PerformanceWarning
 from aimz_lab.lab import formatting
 from aimz_lab.predictive.reducers.scores import density_of_all
+from aimz_lab.predictive.scored_density import AS_A_DISTRIBUTION
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
-from aimz_lab.trust.diagnosis import Examined, TrustReport, learned_by_row, likelihood_of
+from aimz_lab.trust.diagnosis import (
+    Examined,
+    TrustReport,
+    learned_by_row,
+    likelihood_of,
+    scored_density_of,
+)
 from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.predictive_checks import MOST_ROWS, LeaveOneOut
 from aimz_lab.trust.scored_outcomes import (
@@ -179,6 +186,11 @@ def _score_held_out(
         found.notes.append(
             f"no held-out scores: the model has values of {by_row[0]!r} for trained rows alone"
         )
+        return
+    if why := scored_density_of(scored.model).why_no_score:
+        found.facts |= {"held_out_lpd": np.nan, "held_out_elbo": np.nan}
+        advice = AS_A_DISTRIBUTION.removesuffix(".")
+        found.notes.append(f"no held-out scores: {why}. {advice}")
         return
     gained = float(scored.outcomes.log_jacobian.mean())
     n_rows = scored.outcomes.n_rows

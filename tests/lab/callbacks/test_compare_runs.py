@@ -315,9 +315,11 @@ def test_a_held_out_bound_is_not_told_where_rows_add_more_than_the_output(kernel
     im = mean_field_model(kernel).fit_on_batch(X, Y, m=X, num_steps=2, progress=False)
     rows = {"X": NEW_X, "m": NEW_X, "y": NEW_Y}
     table = lab.compare_runs({"one": im}, held_out=rows, num_draws=40, rng_key=jax.random.key(1))
-    assert np.isnan(table.loc["held_out_elbo", "one"])
-    assert "the site 'M' beside its output" in repr(table)
-    assert np.isfinite(table.loc["held_out_lpd", "one"])
+    assert table.loc["held_out_elbo"].isna().all()
+    is_factor = kernel is line_with_factor
+    assert np.isnan(table.loc["held_out_lpd", "one"]) == is_factor
+    said = "the factor 'M' adds to the log density" if is_factor else "the site 'M' beside its"
+    assert said in repr(table)
 
 
 def line_at_once(X, y=None):
@@ -439,6 +441,31 @@ def masked(X, y=None):
     level = numpyro.sample("level", dist.Normal(0, 1))
     with numpyro.plate("row", X.shape[0]), numpyro.handlers.mask(mask=X < 1):
         numpyro.sample("y", dist.Normal(level + X, 1.0), obs=y)
+
+
+def corrected(X, y=None):
+    """As ``flat``, with half of the density of each row in a factor."""
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + 0 * X, 1.0), obs=y)
+        if y is not None:
+            numpyro.factor("rest", -0.5 * (y - level) ** 2)
+
+
+def test_a_model_with_a_factor_of_the_rows_has_no_scores():
+    models = {}
+    for kernel in (flat, corrected):
+        im = ImpactModel(kernel, jax.random.key(0), svi=svi_of(kernel, 0.05))
+        models[kernel.__name__] = im.fit_on_batch(X, Y, num_steps=50, progress=False)
+    held = lab.compare_runs(models, held_out=(NEW_X, NEW_Y), progress=False)
+    kept = lab.compare_runs(models, trained=(X, Y), progress=False)
+    scores = held.loc[["held_out_lpd", "held_out_elbo"]]
+    assert scores["flat"].notna().all()
+    assert scores["corrected"].isna().all()
+    assert kept.loc["elpd_loo"].isna().tolist() == [False, True]
+    said = "the factor 'rest' adds to the log density by the data of the rows"
+    assert f"corrected: no held-out scores: {said}" in repr(held)
+    assert f"corrected: leave-one-out was not computed: {said}" in repr(kept)
 
 
 SALES = pd.DataFrame({"x": X, "sales": np.exp(Y.astype(float))})
