@@ -38,7 +38,9 @@ from aimz_lab.effects.placebo import (
     among_kept_rows,
     check_levels,
     check_outcomes,
+    explained_by_scenarios,
     placebo,
+    with_options,
     with_treatment,
 )
 from aimz_lab.effects.row_groups import row_groups
@@ -61,6 +63,7 @@ from aimz_lab.errors import (
     FitWarning,
     InferenceError,
     NotFittedError,
+    SiteError,
 )
 from aimz_lab.inference.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from aimz_lab.inference.checkpoint.provenance import Origin
@@ -1654,7 +1657,11 @@ class ImpactModel:
         :func:`aimz_lab.summarize_effect` says so. An observed site whose values are given comes
         back as given. Scenarios must not hold one that they change: without its argument, or the
         column of its table, it is drawn, and the effect is the whole one. For posterior draws of a
-        latent site that they change, ``held=`` of :meth:`predict` says what to do.
+        latent site that they change, ``held=`` of :meth:`predict` says what to do. A mediator
+        that the kernel describes by ``numpyro.factor`` is refused where the factor compares an
+        argument, which the outcome is computed from too, with what the scenarios change. One that
+        is a column of the very argument that they differ in cannot be seen; nor can, in
+        predictions at hand, one that is no site.
 
         Args:
             output_baseline: Predictions of the baseline; or, with a table, its data frame.
@@ -1686,7 +1693,8 @@ class ImpactModel:
                 no tree; if the scenarios differ in ``reduce``, or in the scale of the output; or if
                 a column does not exist, or differs between them; or if they hold an observed site
                 that they change, so that part of the effect would be missing.
-            SiteError: If the posterior holds draws of a latent site that they change.
+            SiteError: If the posterior holds draws of a latent site that they change, or a handler
+                of the kernel sets it.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
             DataError: If the scenarios differ in shape, or label their rows differently; if groups
                 or weights do not fit the rows; or if the contrast is not defined, such as a ratio
@@ -1967,6 +1975,7 @@ class ImpactModel:
         n: int = 10,
         on_batch: bool | None = None,
         fit: Mapping[str, Any] | None = None,
+        scenarios: CallArguments | None = None,
         prob: float = 0.94,
         progress: bool = True,
         rng_key: jax.Array | None = None,
@@ -1997,6 +2006,9 @@ class ImpactModel:
             on_batch: Whether to train by :meth:`fit_on_batch`; by default as the model was, or as
                 ``fit`` says.
             fit: Arguments of the training that are to differ, such as ``{"epochs": 50}``.
+            scenarios: Further arguments of :meth:`predict` for both scenarios of each effect, such
+                as ``{"held": "redraw"}``. ``{"m": None}`` leaves out a column or an argument that
+                the copies are trained with, such as the data of a mediator, which is then drawn.
             prob: Share of the draws in the intervals.
             progress: Whether a line says which copy is trained, if that takes long.
             rng_key: Key of this call; split from the model's by default.
@@ -2006,9 +2018,11 @@ class ImpactModel:
             A report, green, amber or red, with a table of average effects, real and placebo.
 
         Raises:
-            ArgumentError: If the treatment is not known, or a value is not allowed.
-            CallError: If ``outcomes`` or ``fit`` are no mappings, or arguments do not fit. If it is
-                not known how long to train.
+            ArgumentError: If the treatment is not known, or a value is not allowed; or if the
+                scenarios hold an observed site that the treatment changes.
+            SiteError: If the posterior holds draws of a latent site that it changes.
+            CallError: If ``outcomes``, ``fit`` or ``scenarios`` are no mappings, or arguments do
+                not fit. If it is not known how long to train.
             DataError: If the data does not fit together.
             KeyboardInterrupt: After an interrupt; the model is as it was.
 
@@ -2036,6 +2050,7 @@ class ImpactModel:
         outcomes, progress = check_outcomes(outcomes), check_flag("progress", progress)
         on_batch = None if on_batch is None else check_flag("on_batch", on_batch)
         options = check_mapping("fit", fit, "arguments of fit by name")
+        scenarios = check_mapping("scenarios", scenarios, "arguments of predict by name")
         are_chains = isinstance(self._inference, MCMC)
         calls = trainings_of_copies(
             self._trained, options, on_batch=on_batch, are_chains=are_chains
@@ -2047,7 +2062,7 @@ class ImpactModel:
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
         levels = check_levels(levels)
         # One copy for all trainings, so that they share its compiled programs.
-        effect_of = partial(copy.deepcopy(self)._retrained, treatment, levels, calls)
+        effect_of = partial(copy.deepcopy(self)._retrained, treatment, levels, calls, scenarios)
         output = outcome or self.param_output
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="placebo")
         with ended_by_interrupt("The placebo test"), line, self._keys.one(rng_key) as key:
@@ -3056,6 +3071,7 @@ class ImpactModel:
         treatment: str,
         levels: tuple[float | str, float | str],
         calls: Sequence[TrainingCall],
+        scenarios: CallArguments,
         given: Mapping[str, Any],
         key: jax.Array,
     ) -> np.ndarray:
@@ -3065,13 +3081,20 @@ class ImpactModel:
             self._table = _model_table(self._table.signature, self._table.spec)
         rows = dict(given)
         outputs = rows.pop(self.param_output, None)
-        sides = [{**with_treatment(rows, treatment, level), "progress": False} for level in levels]
+        sides = [
+            {**with_options(with_treatment(rows, treatment, level), scenarios), "progress": False}
+            for level in levels
+        ]
         inputs = rows.pop("X")
         for number, call in enumerate(calls):
             train = self.fit_on_batch if call.on_batch else self.fit
             own_key = jax.random.fold_in(key, number) if number else key
             options = {"progress": False, "rng_key": own_key, **call.options}
             train(inputs, outputs, **{**options, **rows})
+        try:
+            self._comparable(sides, self._moment())
+        except (ArgumentError, SiteError) as error:
+            raise explained_by_scenarios(error) from error
         effect = self.estimate_effect(
             args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
         )
@@ -3114,18 +3137,21 @@ class ImpactModel:
             ArgumentError: If they hold an observed site, or are to draw a latent one anew.
             SiteError: If the posterior holds draws of one.
         """
-        key = jax.random.key(0)  # nothing is drawn
-        calls = [{**_without_how(call), "rng_key": key} for call in calls]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they come when each is computed
-            requests = [self._scenario(call, moment) for call in calls]
-        if any(one.anew for one in self._predictor.comparable(requests)):
+        if any(one.anew for one in self._comparable(calls, moment)):
             msg = (
                 "held='redraw' works in sweep, in decide, and in estimate_effect(args_baseline=, "
                 "args_intervention=) with the same options and without on_batch. Elsewhere, as in "
                 "explore_effect, scenarios take held='keep'."
             )
             raise ArgumentError(msg)
+
+    def _comparable(self, calls: Iterable[CallArguments], moment: Moment) -> list[Request]:
+        """Return the requests of scenarios; raise as :meth:`Predictor.comparable` does."""
+        key = jax.random.key(0)  # nothing is drawn
+        calls = [{**_without_how(call), "rng_key": key} for call in calls]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when each is computed
+            return self._predictor.comparable([self._scenario(call, moment) for call in calls])
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""

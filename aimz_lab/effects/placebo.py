@@ -16,7 +16,7 @@ from aimz_lab.effects.placebo_report import Placebo, chance_of
 from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.effects.summaries import checked_prob, hdi
 from aimz_lab.effects.swept_values import filled, with_column
-from aimz_lab.errors import ArgumentError, CallError, DataError
+from aimz_lab.errors import ArgumentError, CallError, DataError, SiteError
 from aimz_lab.preparing import doing
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.imports import late_import
@@ -136,6 +136,39 @@ def with_treatment(given: Mapping[str, Any], treatment: str, value: float) -> di
     if _is_column(given, treatment):
         return {**given, "X": with_column(given["X"], treatment, value)}
     return {**given, treatment: filled(treatment, _value_of(given, treatment), value)}
+
+
+def with_options(side: Mapping[str, Any], scenarios: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scenario with further arguments of ``predict``.
+
+    Args:
+        side: Its arguments.
+        scenarios: The further ones; ``None`` leaves out a column or an argument.
+
+    Raises:
+        ArgumentError: If what is to be left out is neither.
+    """
+    found = {**side, **scenarios}
+    for name in (name for name, value in scenarios.items() if value is None):
+        _value_of(side, name)
+        del found[name]
+        if _is_column(side, name):
+            table = found["X"]
+            is_polars = is_a(table, "polars", "DataFrame")
+            label = next(one for one in table.columns if str(one) == name)
+            found["X"] = table.drop(name) if is_polars else table.drop(columns=[label])
+    return found
+
+
+def explained_by_scenarios(error: ArgumentError | SiteError) -> ArgumentError | SiteError:
+    """Return an error about both scenarios that says how ``placebo`` takes their arguments."""
+    msg = (
+        f"{error} In placebo, scenarios= has what both scenarios of each effect take besides: "
+        "scenarios={'name': None} leaves out a column or an argument, with which the copies are "
+        "trained all the same; scenarios={'held': 'redraw'} and {'intervention': ...} are as in "
+        "predict."
+    )
+    return type(error)(msg)
 
 
 def check_levels(levels: object) -> tuple[object, object]:

@@ -12,7 +12,7 @@ import inspect
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -20,9 +20,10 @@ from jax.extend.core import Jaxpr, Literal, Var
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 from numpyro import handlers
-from numpyro.distributions import constraints
+from numpyro.distributions import MaskedDistribution, constraints
 from numpyro.primitives import Messenger
 
+from aimz_lab.kernel.modelled_arguments import Origin, modelled_arguments
 from aimz_lab.kernel.rows.jaxprs import inner_programs
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec
@@ -43,6 +44,8 @@ class SiteGraph:
         reads: For each site, the arguments of the kernel and the ``param`` sites that it is
             computed from directly.
         factors: For each factor, the sites that it is computed from directly.
+        modelled: For each factor, and each observed site, the arguments that it may be the log
+            density of beside the site's own data.
         means: For each sampled site with a known mean, the sites that this mean is computed from
             directly: itself too in a loop, where an entry follows from earlier ones.
         noisy: Sites that are computed directly from noise of each row that the kernel draws with
@@ -59,6 +62,7 @@ class SiteGraph:
     levels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
     factors: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    modelled: Mapping[str, frozenset[str]] = field(default_factory=dict)
     means: Mapping[str, frozenset[str]] = field(default_factory=dict)
     noisy: frozenset[str] = frozenset()
     noisy_means: frozenset[str] = frozenset()
@@ -185,7 +189,7 @@ def _trace(
 
 
 _KEY = "key"
-_ROLES = ("site", "argument", "argument", "argument", _KEY)
+_ROLES = ("site", "argument", "argument", "parameter", _KEY)
 """What the inputs of a traced kernel are."""
 
 
@@ -206,6 +210,8 @@ class _SitesAsInputs(Messenger):
         computed: The computed sites outside of loops.
         levels: Bounds of discrete sites.
         looped: Sites in a ``scan`` or a ``cond``.
+        deterministic: All computed sites.
+        observed: Sites with data.
     """
 
     def __init__(
@@ -220,6 +226,9 @@ class _SitesAsInputs(Messenger):
         self._values, self._key = values, key
         self._samples = {name: values[name] for name in spec.sample_sites}
         self._factors = spec.of_kind("factor")
+        self.deterministic = frozenset(spec.of_kind("deterministic"))
+        self.observed = frozenset(spec.of_kind("observed"))
+        self._drawn_output = None if spec.output_observed else spec.output
         self._with_mean = {name for name, site in spec.sites.items() if site.mean_kind is not None}
         super().__init__(fn)
 
@@ -234,7 +243,10 @@ class _SitesAsInputs(Messenger):
         if name not in self._values or msg["type"] not in ("sample", "deterministic"):
             return
         computed = msg["type"] == "deterministic"
-        self.made_of[name] = list(_arrays_in(msg["value" if computed else "fn"], set()))
+        origin = msg["value"] if computed else msg["fn"]
+        if name == self._drawn_output:
+            origin = _without_mask(origin)
+        self.made_of[name] = list(_arrays_in(origin, set()))
         if name in self._with_mean:
             self.means[name] = msg["fn"].mean
         # Inside of a loop the value is in its place, or cannot be set, by the time it comes here.
@@ -255,6 +267,13 @@ class _SitesAsInputs(Messenger):
         bounds = support.lower_bound, support.upper_bound
         if not any(isinstance(bound, jax.core.Tracer) for bound in bounds):
             self.levels[name] = int(np.min(bounds[0])), int(np.max(bounds[1]))
+
+
+def _without_mask(fn: Any) -> Any:
+    """Leave out a mask: it is of the density, and changes no value that is drawn."""
+    while isinstance(fn, MaskedDistribution):
+        fn = fn.base_dist
+    return fn
 
 
 def _arrays_in(value: object, seen: set[int]) -> Iterator[jax.Array]:
@@ -297,7 +316,7 @@ def _read_graph(given: _Traced) -> SiteGraph:
         own = range(first, first := first + len(made_of))
         _, used = dce_jaxpr(traced, [i in own for i in outputs])
         both = [one for one, is_used in zip(inputs, used, strict=True) if is_used]
-        reads[site] = {name for role, name in both if role == "argument"}
+        reads[site] = {name for role, name in both if role in ("argument", "parameter")}
         parents = {name for role, name in both if role == "site" and name != site}
         if site in seen.factors:
             factors[site] = frozenset(parents)
@@ -311,15 +330,43 @@ def _read_graph(given: _Traced) -> SiteGraph:
         _, used = dce_jaxpr(traced, [i == at for i in outputs])
         both = [one for one, is_used in zip(inputs, used, strict=True) if is_used]
         means[site] = frozenset(name for role, name in both if role == "site")
-    return SiteGraph(
+    graph = SiteGraph(
         {name: frozenset(its) for name, its in children.items()},
         frozenset(seen.looped),
         frozenset(bypassed),
         seen.levels,
         {name: frozenset(its) for name, its in reads.items()},
         factors,
-        means,
+        means=means,
     )
+    return replace(graph, modelled=_modelled(given, graph))
+
+
+def _modelled(traced: _Traced, graph: SiteGraph) -> dict[str, frozenset[str]]:
+    """Find which arguments factors and observed sites may be the log density of."""
+    inputs, seen = traced.inputs, traced.seen
+    origins = [_origin(role, name, traced, graph) for role, name in inputs]
+    found, first = {}, 0
+    for site, made_of in (*seen.made_of.items(), *seen.factors.items()):
+        own = range(first, first := first + len(made_of))
+        if site in seen.factors or site in seen.observed:
+            part, used = dce_jaxpr(
+                traced.program, [i in own for i in range(len(traced.program.outvars))]
+            )
+            its = [one for one, is_used in zip(origins, used, strict=True) if is_used]
+            found[site] = modelled_arguments(part, its)
+    return found
+
+
+def _origin(role: str, name: str, traced: _Traced, graph: SiteGraph) -> Origin:
+    """Return what an input of a traced kernel is computed from, through other sites too."""
+    if role != "site":
+        return Origin(frozenset({name} if role == "argument" else ()), role == "parameter")
+    above = {name, *(one for one in graph.children if name in graph.reached_from(one))}
+    read = frozenset().union(*(graph.reads.get(one, ()) for one in above))
+    parameters = {name for role, name in traced.inputs if role == "parameter"}
+    is_random = bool(above - traced.seen.deterministic or read & parameters)
+    return Origin(read - parameters, is_random)
 
 
 _Draws: TypeAlias = tuple

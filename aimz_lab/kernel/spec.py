@@ -73,6 +73,7 @@ class Site:
         mean_kind: Of the distribution of a sampled site; ``None`` where its mean is not known.
         is_drawn: Whether the kernel draws its value: it is neither computed nor observed, nor set
             by a handler of the kernel.
+        is_cut: Whether the kernel draws it and goes on with another value, by ``handlers.do``.
         is_looped: Whether it is in a ``scan`` or a ``cond`` of NumPyro.
         scale: The kernel's own scale: a number, ``"array"`` if it is only known when the kernel
             runs, or ``None``.
@@ -95,6 +96,7 @@ class Site:
     density_kind: DensityKind | None = None
     mean_kind: MeanKind | None = None
     is_drawn: bool = False
+    is_cut: bool = False
     is_looped: bool = False
     scale: float | Literal["array"] | None = None
     scale_course: ScaleCourse | None = None

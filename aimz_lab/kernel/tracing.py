@@ -62,6 +62,7 @@ class _Record(NamedTuple):
     density_kind: DensityKind | None
     mean_kind: MeanKind | None
     is_drawn: bool
+    is_cut: bool
     is_looped: bool
     dtype: np.dtype
     event_dim: int
@@ -231,6 +232,7 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         density_kind=density_kind(site["fn"]) if kind == "observed" else None,
         mean_kind=mean_kind(site["fn"]) if sampled and not factor else None,
         is_drawn=kind == "latent" and _is_drawn(site),
+        is_cut=site.get("_intervener_id") is not None,
         is_looped=_is_looped(site),
         dtype=np.dtype(jax.dtypes.result_type(array)),
         event_dim=site["fn"].event_dim if sampled and not factor else 0,
@@ -384,6 +386,7 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         density_kind=record.density_kind,
         mean_kind=record.mean_kind,
         is_drawn=record.is_drawn,
+        is_cut=record.is_cut,
         is_looped=record.is_looped,
         scale=record.scale,
         is_discrete=record.is_discrete,

@@ -228,7 +228,8 @@ class Predictor:
         self, requests: Sequence[Request], rows: Sequence[Rows], plans: Sequence[Plan]
     ) -> set[str]:
         has_shared = any(one.shared or one.static for one in requests)
-        if not any(may_hold_sites(plan.spec, has_shared=has_shared) for plan in plans):
+        both = zip(requests, plans, strict=True)
+        if not any(may_hold_sites(one, plan.spec, has_shared=has_shared) for one, plan in both):
             return set()
         specs = [plan.spec for plan in plans]
         scenarios = [*map(Compared, requests, rows, specs)]

@@ -17,9 +17,10 @@ import numpy as np
 from aimz_lab.errors import ArgumentError, SiteError
 from aimz_lab.kernel.argument_reach import sites_depending_on
 from aimz_lab.kernel.site_graph import SiteGraph
-from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.request import Request
+from aimz_lab.predictive.structure import trace_structure
 
 OBSERVED = "observed"
 """Attribute of results: the observed sites beside the output, which have the values given."""
@@ -43,16 +44,31 @@ GraphOf = Callable[[Compared], SiteGraph]
 """Returns which sites of a scenario are computed from which."""
 
 
-def may_hold_sites(spec: KernelSpec, *, has_shared: bool) -> bool:
+def may_hold_sites(request: Request, spec: KernelSpec, *, has_shared: bool) -> bool:
     """Whether scenarios can hold a site that they change; else there is nothing to look for.
 
     Args:
-        spec: The kernel's structure.
+        request: A scenario.
+        spec: The kernel's structure in it.
         has_shared: Whether the kernel takes shared arguments, from which a latent site without rows
             may be drawn, such as the level of a group.
     """
-    by_row = any(spec.sites[name].row_axes for name in spec.latent_sites)
-    return bool(spec.other_outcomes or by_row or (has_shared and spec.latent_sites))
+    sites = [spec.sites[name] for name in spec.latent_sites]
+    by_row = any(site.row_axes for site in sites)
+    fixed = any(map(_is_fixed, sites))
+    terms = spec.other_outcomes or spec.of_kind("factor")
+    more = _more_in_training(request, spec)
+    return bool(terms or by_row or fixed or more or (has_shared and sites))
+
+
+def _more_in_training(request: Request, spec: KernelSpec) -> bool:
+    """Whether the kernel had sites in training that it has not here, as ``if y is not None:``."""
+    return not spec.sites.keys() >= {*request.trained_sites}
+
+
+def _is_fixed(site: Site) -> bool:
+    """Whether a handler of the kernel gives a latent site a value."""
+    return site.is_cut or not site.is_drawn
 
 
 def sites_to_draw_anew(
@@ -70,8 +86,10 @@ def sites_to_draw_anew(
 
     Raises:
         ArgumentError: If an observed site depends on what the scenarios differ in, and a wanted
-            site on it; or if only some of them give its data.
-        SiteError: If a latent site with draws does, under ``held="refuse"``.
+            site on it; or if only some of them give its data. Also if a factor depends on it, and
+            may be the log density of an argument that a wanted site depends on too.
+        SiteError: If a latent site with draws does, under ``held="refuse"``; or one that a handler
+            of the kernel sets, but for ``held="keep"``.
     """
     requests = [one.request for one in scenarios]
     set_here = {name for one in requests for name in (*one.intervention, *one.condition)}
@@ -83,12 +101,14 @@ def sites_to_draw_anew(
         if name in (one.request.draws or {}) and one.request.held != "keep"
     }
     differ = _differences(scenarios)
-    linked: dict[int, _Links] = {}
+    linked: list[tuple[Compared, _Links]] = []
 
     def links_of(one: Compared) -> _Links:
-        if id(one) not in linked:
-            linked[id(one)] = _links(one, graph_of(one), set_here)
-        return linked[id(one)]
+        found = [links for each, links in linked if each is one]
+        if not found:
+            found = [_links(one, graph_of(one), set_here)]
+            linked.append((one, *found))
+        return found[0]
 
     found = set()
     for name, one in held.items():
@@ -104,6 +124,10 @@ def sites_to_draw_anew(
             continue
         if causes := links.causes(name, differ.names - own, differ.untraced):
             _refuse_data(name, own, causes)
+    for one in scenarios if differ.names else ():
+        _check_terms(one, links_of, differ, wanted)
+        if one.request.held != "keep":
+            _check_set_by_kernel(one, links_of, differ, wanted, set_here)
     for name, one in latents.items():
         has_rows = bool(one.spec.sites[name].row_axes)
         names = differ.names if has_rows else differ.names.difference(one.rows.template)
@@ -117,6 +141,61 @@ def sites_to_draw_anew(
             _refuse_draws(name, causes)
         found.add(name)
     return found
+
+
+def _check_terms(
+    one: Compared,
+    links_of: Callable[[Compared], _Links],
+    differ: _Differences,
+    wanted: Collection[str],
+) -> None:
+    """Refuse a factor, or an observed site of no argument, that is the density of a mediator."""
+    trained = _as_in_training(one)
+    terms = [*trained.spec.of_kind("factor"), *trained.spec.other_outcomes]
+    if not terms:
+        return
+    links, here = links_of(trained), links_of(one)
+    arrays = {**one.rows.template, **one.request.shared}
+    by_row = {n for n, value in arrays.items() if any(map(np.ndim, jax.tree.leaves(value)))}
+    for name in terms:
+        if links.arguments_of(name):
+            continue
+        data = links.graph.modelled.get(name, frozenset()) & by_row - differ.chosen
+        held = {each for each in data if not here.read_by(each).isdisjoint(wanted)}
+        if held and (causes := links.causes(name, differ.names - held, differ.untraced)):
+            kind = "factor" if trained.spec.sites[name].kind == "factor" else "site"
+            _refuse_term(_differ(causes, name, kind), sorted(held))
+
+
+def _check_set_by_kernel(
+    one: Compared,
+    links_of: Callable[[Compared], _Links],
+    differ: _Differences,
+    wanted: Collection[str],
+    set_here: Collection[str],
+) -> None:
+    """Refuse a mediator that a handler of the kernel gives a value."""
+    for site in map(one.spec.sites.get, one.spec.latent_sites):
+        if not _is_fixed(site) or site.name in set_here or site.argument in differ.chosen:
+            continue
+        links = links_of(one)
+        causes = links.causes(site.name, differ.names, differ.untraced)
+        # Nothing is computed from what a site draws that is cut.
+        if causes and (site.is_cut or not links.reached(site.name, ()).isdisjoint(wanted)):
+            _refuse_fixed(site.name, causes)
+
+
+def _as_in_training(one: Compared) -> Compared:
+    """Return a scenario with some data of its output, if the kernel has more sites with it."""
+    name, n_rows = one.request.output, one.rows.n_shown
+    if not _more_in_training(one.request, one.spec) or one.spec.sites[name].row_axes[:1] != (0,):
+        return one
+    output = np.zeros(one.spec.shape_at(name, n_rows), one.spec.sites[name].dtype)
+    rows = Rows({**one.rows.template, name: output})
+    try:
+        return one._replace(rows=rows, spec=trace_structure(one.request, rows).spec)
+    except Exception:  # noqa: BLE001  the kernel takes no such data
+        return one
 
 
 class _Differences(NamedTuple):
@@ -222,12 +301,17 @@ class _Links(NamedTuple):
         return [one for one in sorted(names) if one in untraced or site in self._changed_by(one)]
 
     def _changed_by(self, name: str) -> set[str]:
-        """Sites that change with an argument, or with a site that is set."""
-        readers = {site for site, its in self.graph.reads.items() if name in its}
-        found = readers.union(*map(self._below, readers))
+        """Sites and factors that change with an argument, or with a site that is set."""
+        found = self.read_by(name)
         for site in (name, *self.observers.get(name, ())):
             found |= self._below(site)
-        return found
+        factors = self.graph.factors.items()
+        return found.union(one for one, its in factors if not its.isdisjoint({name, *found}))
+
+    def read_by(self, argument: str) -> set[str]:
+        """Sites and factors that are computed from an argument, directly or through others."""
+        readers = {site for site, its in self.graph.reads.items() if argument in its}
+        return readers.union(*map(self._below, readers))
 
     def _below(self, site: str) -> set[str]:
         return self.graph.reached_from(site, self.cut)
@@ -273,10 +357,10 @@ def _followers(one: Compared) -> Iterable[tuple[str, frozenset[str]]]:
         yield name, found
 
 
-def _differ(causes: Sequence[str], site: str) -> str:
+def _differ(causes: Sequence[str], site: str, kind: str = "site") -> str:
     verbs = ("differs", "changes") if len(causes) == 1 else ("differ", "change")
     names = ", ".join(map(repr, causes))
-    return f"{names} {verbs[0]} between the scenarios and {verbs[1]} site {site!r}"
+    return f"{names} {verbs[0]} between the scenarios and {verbs[1]} {kind} {site!r}"
 
 
 def _refuse_data(site: str, arguments: Collection[str], causes: Sequence[str]) -> None:
@@ -298,6 +382,28 @@ def _refuse_given_to_some(site: str, arguments: Collection[str]) -> None:
         f"in more than you ask. Give {names} to all scenarios, or to none (in a table, its column)."
     )
     raise ArgumentError(msg)
+
+
+def _refuse_term(change: str, data: Sequence[str]) -> None:
+    names = ", ".join(map(repr, data))
+    msg = (
+        f"{change}, which may be the log density of {names}, and what you ask for is computed from "
+        f"{names} too. The effect that goes through {names} would be missing: what only a log "
+        f"density describes cannot be drawn. Write numpyro.sample(..., obs={data[0]}) in place of "
+        f"it, for data that may be None. For the whole effect, leave {names} out of all scenarios; "
+        f"for the part that does not go through {names}, set that site by intervention=."
+    )
+    raise ArgumentError(msg)
+
+
+def _refuse_fixed(site: str, causes: Sequence[str]) -> None:
+    msg = (
+        f"{_differ(causes, site)}, which the kernel sets to a value of its own by a handler such "
+        f"as numpyro.handlers.do or substitute: the effect that goes through {site!r} would be "
+        "missing. For the whole effect, take that handler out of the kernel. For the part that "
+        f"does not go through {site!r}, pass held='keep' with each scenario."
+    )
+    raise SiteError(msg)
 
 
 def _refuse_draws(site: str, causes: Sequence[str]) -> None:

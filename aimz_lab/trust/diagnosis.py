@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpyro.infer import SVI
 
 from aimz_lab.data.checks import check_positive_int
@@ -38,6 +38,7 @@ from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.guide_advice import better_draws
 from aimz_lab.trust.guide_checks import GIVEN, GuideExamination, examine_guide, rows_finding
 from aimz_lab.trust.loss_checks import LossTrend, has_settled, loss_finding, loss_trend
+from aimz_lab.trust.masked_entries import counted_entries, observed_output, without_uncounted
 from aimz_lab.trust.posterior_checks import (
     beside,
     distance_finding,
@@ -249,10 +250,12 @@ def diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
 
 
 def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
-    posterior = model.fitted.posterior
+    posterior, labelled = model.fitted.posterior, model.labelled
     request = model.request(posterior, "log_likelihood", None)
     rows = examined_rows(request, options.batch_size, model.signature.output)
     _check_rows(model, rows)
+    counted = counted_entries(model.signature.kernel, model.spec, model.fitted.params, rows)
+    model = replace(model, labelled=lambda one: without_uncounted(labelled(one), counted))
     evidence = _Evidence(raw_table(model.labelled(posterior)))
     if isinstance(model.inference, SVI):
         doing("comparing the guide with the posterior")
@@ -272,8 +275,9 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         evidence.findings += chain_findings(evidence.table, posterior, _of_chains(model, rows))
         evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
     doing("holding predictions against the rows")
-    _judge_predictions(evidence, model, drawn, rows, likelihood, why_not)
-    evidence.findings += _of_other_outcomes(model)
+    outputs = observed_output(rows.outputs, model.signature.output, counted)
+    _judge_predictions(evidence, model, drawn, outputs, likelihood, why_not)
+    evidence.findings += [*_of_other_outcomes(model), *_of_factors(model)]
     if options.refine is not None:
         doing(f"making better draws, refine={options.refine!r}")
         _refine(evidence, model, rows, options)
@@ -424,7 +428,7 @@ def _judge_predictions(
     evidence: _Evidence,
     model: Examined,
     drawn: Posterior,
-    rows: ExaminedRows,
+    outputs: Shaped[np.ndarray, "row ..."],
     likelihood: Likelihood | None,
     why_not: str,
 ) -> None:
@@ -453,15 +457,15 @@ def _judge_predictions(
         evidence.loo = leave_one_out(
             kept,
             of_rows.lppd,
-            _kept_rows(rows.n_rows),
+            _kept_rows(len(outputs)),
             guide.drawn.log_ratios if weights is not None else None,
             _r_eff(evidence.table, drawn),
         )
     advice = AS_A_DISTRIBUTION if why_not and why_not == of_output.why_no_score else ""
     advice = ROWS_APART if is_one_event else advice
     evidence.findings.append(loo_finding(evidence.loo, why_not, advice))
-    chosen = _kept_rows(rows.n_rows)
-    reader = PredictionsOfRows(rows.outputs, chosen)
+    chosen = _kept_rows(len(outputs))
+    reader = PredictionsOfRows(outputs, chosen)
     try:
         # A row's own latent values are drawn anew: with those of its posterior it would predict
         # itself (the mixed predictive check of Marshall and Spiegelhalter 2003).
@@ -485,7 +489,7 @@ def _judge_predictions(
     else:
         evidence.calibration = calibration(
             reader.kept,
-            np.asarray(rows.outputs, np.float64)[chosen],
+            np.asarray(outputs, np.float64)[chosen],
             reader.observed[chosen],
             evidence.loo.weights if evidence.loo else None,
         )
@@ -512,6 +516,21 @@ def _of_other_outcomes(model: Examined) -> list[Finding]:
         f"without {arguments}, draws them."
     )
     return [Finding("other outcomes", "amber", text, advice)]
+
+
+def _of_factors(model: Examined) -> list[Finding]:
+    """Say which factors are computed from the rows: no prediction is held against these."""
+    names = scored_density_of(model).factors
+    if not names:
+        return []
+    sites = ", ".join(map(repr, names))
+    text = (
+        f"the factor{'s' * (len(names) > 1)} {sites} {'add' if len(names) > 1 else 'adds'} to the "
+        "log density of the rows, and no predictions are drawn of what only a factor describes: "
+        "a wrong model of it would not be seen"
+    )
+    advice = "Write a density of data as numpyro.sample(..., obs=...) to have it judged."
+    return [Finding("factors", "amber", text, advice)]
 
 
 def _of_dependent_rows(output: str) -> Finding:

@@ -341,6 +341,36 @@ def test_of_a_table_with_gaps_the_same_rows_are_in_each_training_and_effect():
         placebo(im, few, treatment="treated", outcomes={"short": np.arange(59)}, outcome="y")
 
 
+def mediated(X, t, m=None, y=None):
+    a, b, direct = (numpyro.sample(name, dist.Normal(0, 1)) for name in ("a", "b", "direct"))
+    with numpyro.plate("row", X.shape[0]):
+        M = numpyro.sample("M", dist.Normal(a * t + X, 1), obs=m)
+        numpyro.sample("y", dist.Normal(direct * t + b * M, 1), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of_table", [False, True])
+def test_copies_of_a_model_with_a_mediator_train_with_its_data_and_then_draw_it(of_table):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=200), "t": np.resize([-1.0, 1.0], 200)})
+    frame["m"] = frame.x + frame.t + rng.normal(size=200)
+    frame["y"] = 0.2 * frame.t + frame.m + rng.normal(size=200)
+    table = TableSpec(X="x", t="t", m="m", y="y") if of_table else None
+    optimizer = numpyro.optim.Adam(0.05)
+    im = ImpactModel(mediated, jax.random.key(0), svi=mean_field(mediated, optimizer), table=table)
+    arrays = {"X" if name == "x" else name: frame[name].to_numpy(np.float32) for name in frame}
+    rows = {"X": frame} if of_table else arrays
+    options = {"treatment": "t", "levels": (-1, 1), "n": 1}
+    options["fit"] = {"num_steps": 300, "num_samples": 100}
+    with pytest.raises(ArgumentError, match=r"leave 'm' out .* In placebo, .*{'name': None}"):
+        im.placebo(**rows, **options)
+    whole = im.placebo(**rows, **options, scenarios={"m": None}).table["mean"]
+    assert whole["real"] == pytest.approx(2.4, abs=0.5)
+    assert abs(whole["placebo 1"]) < 0.7
+    direct = im.placebo(**rows, **options, scenarios={"intervention": {"M": 0.0}}).table["mean"]
+    assert direct["real"] == pytest.approx(0.4, abs=0.4)
+
+
 def steered(im):
     change = lab.LambdaCallback(on_steps_end=lambda run, _: run.control.set_learning_rate(0.01))
     return trained(im, epochs=4, callbacks=[change], steps_per_call=1)
@@ -395,6 +425,12 @@ def placebo(m, *args, **options):
         (lambda m: placebo(m, FRAME, treatment="treated", n=0), ArgumentError, "n=0"),
         (lambda m: placebo(m, AGE, AGE, treatment="t", outcomes={}), CallError, "outcomes="),
         (lambda m: placebo(m, **GIVEN, treatment="y"), ArgumentError, "'y' is the outcome"),
+        (lambda m: placebo(m, **GIVEN, treatment="t", scenarios=1), CallError, "scenarios="),
+        (
+            lambda m: placebo(m, **GIVEN, treatment="treated", scenarios={"q": None}),
+            ArgumentError,
+            "'q' is no column and no argument",
+        ),
         (lambda m: placebo(m, **GIVEN, treatment="treated", prob=2), ArgumentError, "prob="),
         (
             lambda m: placebo(m, **GIVEN, treatment="treated", levels=(1, 1)),

@@ -9,6 +9,8 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from jax.scipy.special import log_ndtr
+from numpyro import handlers
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning, SiteError
@@ -277,3 +279,139 @@ def test_predictions_at_hand_warn_of_what_they_hold(with_arrays):
     trees = [with_arrays.predict(ROWS["x"], t=np.full(N, t, "f4"), **options) for t in (0, 1)]
     with pytest.warns(OutputWarning, match="Both predictions hold 'M' at the data given"):
         with_arrays.estimate_effect(*trees)
+
+
+def sites_of(names):
+    return [numpyro.sample(name, dist.Normal(0, 1)) for name in names]
+
+
+def density_alone(X, t, m, y=None):
+    a, b, direct = sites_of(["a", "b", "direct"])
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.factor("M", dist.Normal(a * t + X, 1).log_prob(m))
+        numpyro.sample("y", dist.Normal(direct * t + b * m, 1), obs=y)
+
+
+def one_vector(X, t, m, y=None):
+    c = numpyro.sample("c", dist.Normal(0, 1).expand([4]).to_event(1))
+    numpyro.factor("M", jnp.sum(X * dist.StudentT(3, c[0] + c[1] * t).log_prob(m)))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(c[2] * t + c[3] * m, 1), obs=y)
+
+
+def computed_sites(X, t, m, y=None):
+    a, b = sites_of("ab")
+    with numpyro.plate("row", X.shape[0]):
+        loc = numpyro.deterministic("loc", a * t)
+        half = numpyro.deterministic("half", m / 2)
+        numpyro.factor("M", jax.vmap(lambda loc, m: -((m - loc) ** 2))(loc, half))
+        numpyro.sample("y", dist.Normal(b * half, 1), obs=y)
+
+
+def zeros_trick(X, t, m, y=None):
+    a, b = sites_of("ab")
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("M", dist.Normal(a * t - m, 1), obs=jnp.zeros(X.shape[0]))
+        numpyro.sample("y", dist.Normal(b * m, 1), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sites"),
+    [
+        (density_alone, {"a": (), "b": (), "direct": ()}),
+        (one_vector, {"c": (4,)}),
+        (computed_sites, {"a": (), "b": ()}),
+        (zeros_trick, {"a": (), "b": ()}),
+    ],
+)
+def test_a_mediator_that_only_a_density_describes_is_refused(kernel, sites):
+    im = with_draws(kernel, **{name: RNG.normal(size=(30, *s)) for name, s in sites.items()})
+    calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": M} for t in (0, 1)]
+    with pytest.raises(ArgumentError, match="'t' differs .* 'M', which may be the log density of"):
+        effect_of(im, *calls)
+    assert np.isfinite(effect_of(im, calls[0], {**calls[0], "m": M + 1})).all()
+
+
+def test_a_density_of_training_alone_is_refused_too():
+    def kernel(X, t, m, y=None):
+        a, b = sites_of("ab")
+        with numpyro.plate("row", X.shape[0]):
+            if y is not None:
+                numpyro.factor("M", dist.Normal(a * t, 1).log_prob(m))
+            numpyro.sample("y", dist.Normal(t + b * m, 1), obs=y)
+
+    im = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    rows = {"t": ROWS["t"], "m": M}
+    im.fit_on_batch(ROWS["x"], ROWS["out"], **rows, num_steps=2, progress=False)
+    calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": M} for t in (0, 1)]
+    with pytest.raises(ArgumentError, match="changes factor 'M'"):
+        effect_of(im, *calls)
+
+
+def penalties(X, t, m, y=None):
+    a, b = sites_of("ab")
+    numpyro.factor("ridge", -(b**2))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.factor("positive", -jax.nn.relu(-(a * t + b * X)))
+        numpyro.sample("y", dist.Normal(a * t + b * X, 1), obs=y)
+
+
+def censored(X, t, m, y=None):
+    a, b = sites_of("ab")
+    with numpyro.plate("row", X.shape[0]):
+        tail = log_ndtr(a * t + b * X - 2)
+        numpyro.factor("above", jnp.where(m > 0, tail, 0.0))
+        with handlers.mask(mask=m <= 0):
+            numpyro.sample("y", dist.Normal(a * t + b * X, 1), obs=y)
+
+
+def weighted(X, t, m, y=None):
+    a, b = sites_of("ab")
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.factor("weighted", m * dist.Normal(a * t + b * X, 1).log_prob(2.0))
+        numpyro.sample("y", dist.Normal(a * t + b * X, 1), obs=y)
+
+
+def propensity(X, t, m, y=None):
+    a, b = sites_of("ab")
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.factor("treated", dist.Bernoulli(logits=b * X).log_prob(t.astype(int)))
+        numpyro.sample("y", dist.Normal(a * t + b * X, 1), obs=y)
+
+
+def fixed_parameter(X, t, m, y=None):
+    a, b = sites_of("ab")
+    with handlers.substitute(data={"sigma": 1.0}):
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(a * t + b * X, sigma), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:.*sigma")
+@pytest.mark.parametrize("kernel", [penalties, censored, weighted, propensity, fixed_parameter])
+def test_densities_of_anything_else_are_no_mediators(kernel):
+    im = with_draws(kernel, a=B, b=B)
+    calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": M} for t in (0, 1)]
+    np.testing.assert_allclose(effect_of(im, *calls), B, atol=1e-4)
+
+
+def by_handler(handler):
+    def kernel(X, t, m, y=None):
+        a, direct = sites_of(["a", "direct"])
+        with numpyro.plate("row", X.shape[0]):
+            with handler(data={"M": m}):
+                M = numpyro.sample("M", dist.Normal(a * t, 1))
+            numpyro.sample("y", dist.Normal(direct * t + 2 * M, 1), obs=y)
+
+    return kernel
+
+
+@pytest.mark.parametrize("handler", [handlers.do, handlers.substitute])
+def test_a_mediator_that_a_handler_of_the_kernel_sets_is_kept_by_word_alone(handler):
+    im = with_draws(by_handler(handler), a=B, direct=B)
+    calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "m": M} for t in (0, 1)]
+    for held in ("refuse", "redraw"):
+        with pytest.raises(SiteError, match="'M', which the kernel sets to a value of its own"):
+            effect_of(im, *({**call, "held": held} for call in calls))
+    kept = effect_of(im, *({**call, "held": "keep"} for call in calls))
+    np.testing.assert_allclose(kept, B, atol=1e-4)

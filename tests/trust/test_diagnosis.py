@@ -14,6 +14,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
+from numpyro import handlers
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, TraceEnum_ELBO, init_to_median
 from numpyro.infer.autoguide import (
     AutoBNAFNormal,
@@ -858,6 +859,54 @@ def of_mean_and_another(X, m=None, y=None):
     shift = numpyro.sample("shift", dist.Normal(0, 5))
     with numpyro.plate("row", X.shape[0]):
         numpyro.sample("M", dist.Normal(shift, 1.0), obs=m)
+
+
+def weighed(X, per_row, y=None):
+    a, b = (numpyro.sample(name, dist.Normal(0, 3)) for name in "ab")
+    if per_row:
+        numpyro.factor("z", dist.Normal(b, 1).log_prob(X[:, 0]).sum())
+    else:
+        numpyro.factor("ridge", -jnp.square(b))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(a, 1), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("per_row", [True, False])
+def test_a_factor_of_the_rows_is_not_judged_and_said_to_be_so(per_row):
+    im = model(weighed, AutoMultivariateNormal)
+    im.fit_on_batch(X, Y, per_row=per_row, num_steps=3, num_samples=20, progress=False)
+    found = [one for one in im.diagnose(X, Y, per_row=per_row) if one.name == "factors"]
+    assert [one.level for one in found] == ["amber"] * per_row
+    assert all("the factor 'z' adds to the log density of the rows" in one.text for one in found)
+
+
+def partly_seen(X, seen, by_handler, y=None):
+    mean, sd = numpyro.sample("mean", dist.Normal(0, 9)), numpyro.sample("sd", dist.HalfNormal(9))
+    with numpyro.plate("row", X.shape[0]):
+        if by_handler:
+            with handlers.mask(mask=seen):
+                numpyro.sample("y", dist.Normal(mean, sd), obs=y)
+        else:
+            numpyro.sample("y", dist.Normal(mean, sd), obs=y, obs_mask=seen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_handler", [True, False])
+def test_masked_entries_are_neither_observations_nor_latent_values(by_handler):
+    rng = np.random.default_rng(0)
+    seen = np.arange(60) % 4 > 0
+    y = np.where(seen, rng.normal(size=60), 50).astype(np.float32)
+    chains = {"num_warmup": 300, "num_samples": 300, "num_chains": 2, "progress_bar": False}
+    sampler = MCMC(NUTS(partly_seen, max_tree_depth=5), chain_method="vectorized", **chains)
+    im = ImpactModel(partly_seen, jax.random.key(0), inference=sampler)
+    given = {"X": X[:60], "y": y, "seen": seen, "by_handler": by_handler}
+    report = im.fit_on_batch(**given, progress=False).diagnose(**given)
+    missing = [f"y_unobserved[{row}]" for row in np.flatnonzero(~seen)]
+    assert report.table.index.tolist() == ["mean", "sd", *([] if by_handler else missing)]
+    assert report.table["r_hat"].max() < 1.05
+    levels = {one.name: one.level for one in report}
+    assert levels["calibration"] == levels["p-values"] == "green"
 
 
 @pytest.mark.slow

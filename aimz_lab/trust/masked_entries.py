@@ -1,0 +1,117 @@
+"""Entries that a mask takes out of the density: they are no observations, and no latent values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Shaped
+from numpyro import handlers
+from numpyro.distributions import MaskedDistribution
+
+from aimz_lab.kernel.argument_reach import depends_on
+from aimz_lab.kernel.prior_draws import seeded
+from aimz_lab.kernel.spec import KernelSpec, imputed_part, observed_part
+from aimz_lab.kernel.tracing import Message, tracing_lock
+from aimz_lab.system.lazy_modules import xr
+from aimz_lab.trust.rows_to_examine import ExaminedRows
+from aimz_lab.types import SAMPLE_DIMS, Params
+
+Counted = Mapping[str, Bool[np.ndarray, "..."]]
+"""For sites with a mask, which entries count."""
+
+
+def counted_entries(
+    kernel: Callable, spec: KernelSpec, params: Params, rows: ExaminedRows
+) -> Counted:
+    """Return which entries of the masked outcomes of a kernel count.
+
+    Args:
+        kernel: The kernel.
+        spec: Its structure with its data.
+        params: Values of its ``param`` sites.
+        rows: The data.
+
+    Returns:
+        The entries by site, rows first: of the output those that were observed, and of the site
+        that NumPyro draws for ``obs_mask=`` those that were not. A site without a mask, or with
+        one that depends on latent sites, is left out.
+    """
+    names = {spec.output, observed_part(spec.output), *map(imputed_part, spec.sites)}
+    names &= {*spec.sample_sites}
+    kernel = handlers.substitute(kernel, data=params)
+    static = rows.data.static
+
+    def masks(key: jax.Array, given: Mapping[str, Any]) -> dict[str, jax.Array]:
+        trace = handlers.trace(seeded(kernel, key)).get_trace(**given, **static)
+        found = {name: _mask(trace[name]) for name in names if name in trace}
+        return {name: mask for name, mask in found.items() if mask is not None}
+
+    key, shared = jax.random.key(0), dict(rows.data.shared)
+    blocks = [rows.data.rows] if rows.source is None else [b for b, _ in rows.blocks(padded=False)]
+    found: dict[str, list[np.ndarray]] = {}
+    with tracing_lock:
+        for block in blocks:
+            given = {**block, **shared}
+            if not found and not jax.eval_shape(masks, key, given):
+                return {}
+            for name, mask in jax.jit(masks)(key, given).items():
+                found.setdefault(name, []).append(np.asarray(mask))
+    given = {**blocks[0], **shared}
+    return {
+        name: np.concatenate(parts)
+        for name, parts in found.items()
+        if not depends_on(lambda key, given, name=name: masks(key, given)[name], key, given)
+    }
+
+
+def observed_output(
+    outputs: Shaped[np.ndarray, "row ..."], output: str, counted: Counted
+) -> Shaped[np.ndarray, "row ..."]:
+    """Return outputs with NaN in place of masked ones, whose values are placeholders.
+
+    Args:
+        outputs: The output of all rows.
+        output: Its name.
+        counted: Which entries of sites count.
+    """
+    mask = counted.get(output, counted.get(observed_part(output)))
+    if mask is None or mask.all() or mask.shape != outputs.shape:
+        return outputs
+    return np.where(mask, np.asarray(outputs, np.float64), np.nan)
+
+
+def _mask(site: Message) -> jax.Array | None:
+    """Return the mask of a site, in the shape of its value; ``None`` without one."""
+    fn, found = site["fn"], None
+    while fn is not None:
+        if isinstance(fn, MaskedDistribution):
+            mask = jnp.asarray(fn._mask)
+            mask = jnp.expand_dims(mask, tuple(range(mask.ndim, mask.ndim + fn.event_dim)))
+            found = mask if found is None else found & mask
+        fn = getattr(fn, "base_dist", None)
+    return None if found is None else jnp.broadcast_to(found, jnp.shape(site["value"]))
+
+
+def without_uncounted(tree: xr.DataTree, counted: Counted) -> xr.DataTree:
+    """Leave out the entries of a posterior that no density holds.
+
+    Args:
+        tree: A tree with the group ``posterior``.
+        counted: Which entries of sites count.
+    """
+    dataset = tree["posterior"].to_dataset()
+    for name in counted.keys() & dataset.data_vars.keys():
+        dims = [dim for dim in dataset[name].dims if dim not in SAMPLE_DIMS]
+        values = dataset[name].transpose(*SAMPLE_DIMS, *dims)
+        if values.shape[2:] != counted[name].shape:
+            continue
+        at = np.nonzero(counted[name])
+        labels = [values[dim].values[own] for dim, own in zip(dims, at, strict=True)]
+        coords = {dim: values[dim].values for dim in SAMPLE_DIMS}
+        coords[f"{name}_entry"] = [", ".join(map(str, one)) for one in zip(*labels, strict=True)]
+        dataset[name] = xr.DataArray(values.values[..., counted[name]], coords, [*coords])
+    return xr.DataTree.from_dict({"posterior": dataset})
