@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpyro.infer import SVI
 
 from aimz_lab.data.checks import check_positive_int
@@ -38,7 +38,12 @@ from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.guide_advice import better_draws
 from aimz_lab.trust.guide_checks import GIVEN, GuideExamination, examine_guide, rows_finding
 from aimz_lab.trust.loss_checks import LossTrend, has_settled, loss_finding, loss_trend
-from aimz_lab.trust.masked_entries import counted_entries, observed_output, without_uncounted
+from aimz_lab.trust.masked_entries import (
+    counted_entries,
+    observed_output,
+    scored_rows,
+    without_uncounted,
+)
 from aimz_lab.trust.posterior_checks import (
     beside,
     distance_finding,
@@ -79,6 +84,9 @@ _OF_INFERENCE = frozenset(
     {"loss", "k-hat", "shape", "summaries", "NUTS", "R-hat", "ESS", "divergences"}
 )
 """Checks of whether the inference found the posterior, whatever the model predicts."""
+
+NONE = np.zeros(0, np.int64)
+"""Numbers of no rows."""
 
 _USE_CHAINS = (
     "Use its draws: im.set_posterior_sample(report.refined, num_chains=report.refined_chains)."
@@ -268,14 +276,15 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         drawn = Posterior(evidence.guide.drawn.draws)
         evidence.table = raw_table(model.labelled(drawn))
     doing("scoring the rows")
-    likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows)
+    outputs = observed_output(rows.outputs, model.signature.output, counted)
+    chosen = _kept_rows(scored_rows(outputs))
+    likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows, chosen)
     _judge_guide(evidence, likelihood, drawn, model, rows.n_rows, options.refine)
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
         evidence.findings += chain_findings(evidence.table, posterior, _of_chains(model, rows))
         evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
     doing("holding predictions against the rows")
-    outputs = observed_output(rows.outputs, model.signature.output, counted)
     _judge_predictions(evidence, model, drawn, outputs, likelihood, why_not)
     evidence.findings += [*_of_other_outcomes(model), *_of_factors(model)]
     if options.refine is not None:
@@ -303,10 +312,11 @@ def _check_rows(model: Examined, rows: ExaminedRows) -> None:
         raise DataError(msg)
 
 
-def _kept_rows(n_rows: int) -> np.ndarray:
-    if n_rows <= MOST_ROWS:
-        return np.arange(n_rows)
-    return np.sort(np.random.default_rng(0).choice(n_rows, MOST_ROWS, replace=False))
+def _kept_rows(rows: Int[np.ndarray, " row"]) -> Int[np.ndarray, " kept"]:
+    """Return those of some rows of which all draws are kept, by their numbers."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, MOST_ROWS, replace=False))
 
 
 class Likelihood(NamedTuple):
@@ -321,15 +331,18 @@ class Likelihood(NamedTuple):
     of_rows: LikelihoodOfRows | None
 
 
-def likelihood_of(model: Examined, drawn: Posterior, n_rows: int) -> Likelihood:
+def likelihood_of(
+    model: Examined, drawn: Posterior, n_rows: int, kept: Int[np.ndarray, " kept"] = NONE
+) -> Likelihood:
     """Return the log-likelihood of the rows of a model.
 
     Args:
         model: The model.
         drawn: Draws of its latent sites.
         n_rows: How many rows there are.
+        kept: Numbers of the rows to keep all draws of.
     """
-    reader = LikelihoodOfRows(n_rows, _kept_rows(n_rows))
+    reader = LikelihoodOfRows(n_rows, kept)
     request = model.request(drawn, "log_likelihood", {"of_row": reader})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutputWarning)  # of factors; the report has words on them
@@ -341,11 +354,11 @@ def likelihood_of(model: Examined, drawn: Posterior, n_rows: int) -> Likelihood:
 
 
 def likelihood_or_why_not(
-    model: Examined, drawn: Posterior, n_rows: int
+    model: Examined, drawn: Posterior, n_rows: int, kept: Int[np.ndarray, " kept"] = NONE
 ) -> tuple[Likelihood | None, str]:
     """Return the log-likelihood as :func:`likelihood_of`, or why there is none."""
     try:
-        return likelihood_of(model, drawn, n_rows), ""
+        return likelihood_of(model, drawn, n_rows, kept), ""
     except AimzLabError as error:
         return None, str(error)
 
@@ -437,6 +450,8 @@ def _judge_predictions(
     fitted = [name for name in by_row if name not in drawn.draws]
     is_one_event = likelihood is not None and of_rows is None
     of_output = scored_density_of(model)
+    scored = scored_rows(outputs)
+    chosen = _kept_rows(scored)
     if is_one_event:
         why_not = f"{density_of_all(model.signature.output)}, and none for each row"
     elif likelihood is not None and fitted:
@@ -451,20 +466,25 @@ def _judge_predictions(
         why_not = "k-hat says that the draws are not those of the posterior"
     elif likelihood is not None and weights is not None and not guide.has_all_of(drawn):
         why_not = "the guide has no draws of some sites of the posterior"
+    elif of_rows is not None and not len(scored):
+        why_not = "a mask leaves out all of the rows"
     elif of_rows is not None:
         kept = of_rows.kept.astype(np.float64)
         kept = kept.reshape(*kept.shape[:2], -1).sum(-1)
         evidence.loo = leave_one_out(
             kept,
-            of_rows.lppd,
-            _kept_rows(len(outputs)),
+            of_rows.lppd[scored],
+            np.searchsorted(scored, chosen),
             guide.drawn.log_ratios if weights is not None else None,
             _r_eff(evidence.table, drawn),
         )
     advice = AS_A_DISTRIBUTION if why_not and why_not == of_output.why_no_score else ""
     advice = ROWS_APART if is_one_event else advice
-    evidence.findings.append(loo_finding(evidence.loo, why_not, advice))
-    chosen = _kept_rows(len(outputs))
+    evidence.findings.append(loo_finding(evidence.loo, len(outputs), why_not, advice))
+    if not len(scored):
+        text = "predictions were not judged: a mask leaves out all of the rows"
+        evidence.findings.append(Finding("predictions", "amber", text))
+        return
     reader = PredictionsOfRows(outputs, chosen)
     try:
         # A row's own latent values are drawn anew: with those of its posterior it would predict
@@ -562,7 +582,10 @@ def scored_density_of(model: Examined) -> ScoredDensity:
         model: The model, with a request for the rows.
     """
     request = model.request(model.fitted.posterior, "log_likelihood", None)
-    return model.predictor.scored_density(request)
+    try:
+        return model.predictor.scored_density(request)
+    except AimzLabError:  # there is no log-likelihood, and who asks for one is told why
+        return ScoredDensity(model.signature.output)
 
 
 def _r_eff(table: pd.DataFrame, drawn: Posterior) -> float:

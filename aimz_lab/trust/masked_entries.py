@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from numpyro import handlers
 from numpyro.distributions import MaskedDistribution
 
@@ -82,6 +82,12 @@ def observed_output(
     if mask is None or mask.all() or mask.shape != outputs.shape:
         return outputs
     return np.where(mask, np.asarray(outputs, np.float64), np.nan)
+
+
+def scored_rows(outputs: Shaped[np.ndarray, "row ..."]) -> Int[np.ndarray, " row"]:
+    """Return the numbers of the rows with an observed value, by :func:`observed_output`."""
+    is_scored = np.isfinite(np.asarray(outputs, np.float64)).reshape(len(outputs), -1).any(1)
+    return np.flatnonzero(is_scored)
 
 
 def _mask(site: Message) -> jax.Array | None:

@@ -34,10 +34,10 @@ class LeaveOneOut(NamedTuple):
         sampling_se: Standard error from taking a sample of the rows; 0 where all were taken.
         draws_se: Standard error from taking as many draws: how far ``elpd`` of other draws would
             be, in nats.
-        kept: Numbers of the kept rows.
+        kept: Numbers of the kept rows, among those of ``pointwise``.
         gap: What each kept row loses by being left out, in nats: ``lppd`` less ``elpd``.
-        pointwise: ``elpd`` of each row, in nats; that of a row that was not kept is its ``lppd``,
-            less what the kept rows lose on average.
+        pointwise: ``elpd`` of each row that no mask leaves out, in nats; that of one that was not
+            kept is its ``lppd``, less what the kept rows lose on average.
     """
 
     elpd: float
@@ -136,11 +136,14 @@ def leave_one_out(
     )
 
 
-def loo_finding(loo: LeaveOneOut | None, why_not: str = "", advice: str = "") -> Finding:
+def loo_finding(
+    loo: LeaveOneOut | None, n_rows: int, why_not: str = "", advice: str = ""
+) -> Finding:
     """Return what leave-one-out says.
 
     Args:
         loo: The estimates, or ``None``.
+        n_rows: How many rows there are, also those that a mask leaves out.
         why_not: Why there are none.
         advice: What to do to have them.
     """
@@ -148,6 +151,8 @@ def loo_finding(loo: LeaveOneOut | None, why_not: str = "", advice: str = "") ->
         return Finding("LOO", "unjudged", f"leave-one-out was not computed: {why_not}", advice)
     error = f" (of sampling rows: {loo.sampling_se:.2g})" if loo.sampling_se else ""
     text = f"elpd_loo is {loo.elpd:,.1f} ± {loo.se:,.1f}{error}, p_loo {loo.p_loo:,.1f}"
+    if (n_scored := len(loo.pointwise)) < n_rows:
+        text = f"{text}, of {n_scored:,} of {n_rows:,} rows: a mask leaves out the others"
     if not np.isfinite(loo.elpd):
         return Finding("LOO", "red", "some row has no density under any draw", _WRONG)
     if loo.bad_share <= 0.01:

@@ -13,7 +13,12 @@ from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, Row
 
 
 class _ByRow(OverDraws):
-    """A reducer that knows the numbers of its rows, and keeps all draws of chosen rows."""
+    """A reducer that knows the numbers of its rows, and keeps all draws of chosen rows.
+
+    Attributes:
+        has_rows: Whether there was anything to read: an output that is one event over all rows has
+            not.
+    """
 
     on_host = True
 
@@ -22,13 +27,10 @@ class _ByRow(OverDraws):
         self.by_row = np.arange(n_rows, dtype=np.int64)
         self._kept = kept
         self._parts: dict[int, np.ndarray] = {}
-
-    @property
-    def has_rows(self) -> bool:
-        """Whether there was anything to read: an output that is one event over all rows has not."""
-        return bool(self._parts)
+        self.has_rows = False
 
     def _keep(self, values: np.ndarray, rows: np.ndarray) -> None:
+        self.has_rows = True
         chosen = np.isin(rows, self._kept)
         if chosen.any():
             self._parts[int(rows[0])] = np.array(values[:, chosen])

@@ -192,8 +192,17 @@ def _score_held_out(
         advice = AS_A_DISTRIBUTION.removesuffix(".")
         found.notes.append(f"no held-out scores: {why}. {advice}")
         return
-    gained = float(scored.outcomes.log_jacobian.mean())
-    n_rows = scored.outcomes.n_rows
+    rows, n_rows = _scored_rows(scored), scored.outcomes.n_rows
+    if not len(rows):
+        found.facts |= {"held_out_lpd": np.nan, "held_out_elbo": np.nan}
+        found.notes.append("no held-out scores: a mask leaves out all of the rows")
+        return
+    if len(rows) < n_rows:
+        found.notes.append(
+            f"held-out densities are of {len(rows):,} of {n_rows:,} rows, as a mask leaves out the "
+            "others, which count as rows in held_out_elbo"
+        )
+    gained = float(scored.outcomes.log_jacobian[rows].mean())
     likelihood = likelihood_of(scored.model, posterior, n_rows)
     of_rows = likelihood.of_rows
     if of_rows is None:
@@ -201,13 +210,19 @@ def _score_held_out(
             f"no held_out_lpd: {density_of_all(scored.im.param_output)}, and none for each row; "
             f"{_TOGETHER} compares models by that"
         )
-    found.facts["held_out_lpd"] = np.nan if of_rows is None else of_rows.lppd.mean() + gained
-    found.facts[_TOGETHER] = _joint_lpd(likelihood.total) / n_rows + gained
+    found.facts["held_out_lpd"] = np.nan if of_rows is None else of_rows.lppd[rows].mean() + gained
+    found.facts[_TOGETHER] = _joint_lpd(likelihood.total) / len(rows) + gained
     elbo = held_out_elbo(scored.model, n_obs, key, num_draws)
-    found.facts["held_out_elbo"] = elbo.per_row + gained
+    found.facts["held_out_elbo"] = elbo.per_row + gained * len(rows) / n_rows
     found.facts["held_out_elbo_se"] = elbo.se
     if elbo.why_not:
         found.notes.append(f"no held-out ELBO: {elbo.why_not}")
+
+
+def _scored_rows(scored: ScoredModel) -> np.ndarray:
+    """Return the numbers of the rows that no mask leaves out."""
+    rows = scored.outcomes.scored
+    return np.arange(scored.outcomes.n_rows) if rows is None else rows
 
 
 def _joint_lpd(total: np.ndarray) -> float:
@@ -281,8 +296,16 @@ def _score_trained(found: Scores, scored: ScoredModel, key: jax.Array, num_draws
     if len(loo.weights) < _LEAST_DRAWS:
         found.notes.append(f"no leave-one-out: it takes {_LEAST_DRAWS} draws at least")
         return
-    loo = loo.gaining(scored.outcomes.log_jacobian)
-    found.loo = loo = loo if scored.order is None else loo.in_order(scored.order)
+    rows, n_rows = _scored_rows(scored), scored.outcomes.n_rows
+    if len(rows) < n_rows:
+        found.notes.append(
+            f"leave-one-out is of {len(rows):,} of {n_rows:,} rows, as a mask leaves out the others"
+        )
+    loo = loo.gaining(scored.outcomes.log_jacobian[rows])
+    if scored.order is not None:
+        order = scored.order[np.isin(scored.order, rows)]
+        loo = loo.in_order(np.searchsorted(rows, order))
+    found.loo = loo
     found.facts |= {
         "elpd_loo": loo.elpd,
         "se": loo.se,
