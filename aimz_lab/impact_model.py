@@ -1760,8 +1760,13 @@ class ImpactModel:
             )
             raise ArgumentError(msg)
         predict = partial(self.predict, progress=False)
-        if not computed:
-            self._check_scenarios(args, moment)
+        if not computed and any(one.anew for one in self._comparable(args, moment)):
+            msg = (
+                "held='redraw' works in sweep, decide, explore_effect, and in "
+                "estimate_effect(args_baseline=, args_intervention=) with the same options and "
+                "without on_batch. Elsewhere, scenarios take held='keep'."
+            )
+            raise ArgumentError(msg)
         if on_batch:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
@@ -3109,13 +3114,18 @@ class ImpactModel:
         combine: Callable | None = None,
         *,
         expected: Expected = None,
+        anew: frozenset[str] = frozenset(),
     ) -> list[xr.DataTree]:
-        """Compute the summaries of scenarios with one key, one after the other."""
+        """Compute the summaries of scenarios with one key, one after the other.
+
+        Each draws the sites ``anew`` from the kernel, and those that all of them together ask for.
+        """
         requests = [
             self._scenario({**call, "rng_key": key, "reduce": reduce}, moment)
             for call, reduce in zip(calls, reduces, strict=True)
         ]
         requests = self._predictor.comparable(requests)
+        requests = [replace(one, anew=one.anew | anew) for one in requests]
         check_same_kept([request.kept_rows for request in requests])
         reduces = [
             among_kept(reduce, one.kept_rows, call["X"])
@@ -3129,21 +3139,6 @@ class ImpactModel:
         for tree, one in zip(trees, requests, strict=True):
             tree.encoding["kept_rows"] = one.kept_rows
         return trees
-
-    def _check_scenarios(self, calls: Iterable[CallArguments], moment: Moment) -> None:
-        """Refuse scenarios, computed apart, that hold a site that they change.
-
-        Raises:
-            ArgumentError: If they hold an observed site, or are to draw a latent one anew.
-            SiteError: If the posterior holds draws of one.
-        """
-        if any(one.anew for one in self._comparable(calls, moment)):
-            msg = (
-                "held='redraw' works in sweep, in decide, and in estimate_effect(args_baseline=, "
-                "args_intervention=) with the same options and without on_batch. Elsewhere, as in "
-                "explore_effect, scenarios take held='keep'."
-            )
-            raise ArgumentError(msg)
 
     def _comparable(self, calls: Iterable[CallArguments], moment: Moment) -> list[Request]:
         """Return the requests of scenarios; raise as :meth:`Predictor.comparable` does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from aimz_lab.data import AxisLabels
+from aimz_lab.data import AxisLabels, row_labels
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.allocation import Allocation, allocate
@@ -83,7 +84,10 @@ def decide(
     labels = agreeing_labels({"benefits": [benefits], "costs": listed})
     # The mean of a function of the outcome is not that function of its mean.
     again = partial(compute, calls, combine=combine, expected=None if own else "means")
-    reduce = {"total": _totals(per_unit, labels), "mean": Mean(), "sd": Sd()}
+    given = [("benefits=", benefits), *(("costs=", one) for one in listed)]
+    labelled = dict.fromkeys(name for name, value in given if row_labels(value) is not None)
+    totals = _totals(per_unit, labels, " and ".join(labelled))
+    reduce = {"total": totals, "mean": Mean(), "sd": Sd()}
     reduce["parts"] = PartMeans(PARTS)
     trees = again([reduce] * len(calls))
     groups = [_predictive(tree) for tree in trees]
@@ -251,10 +255,11 @@ class Utility:
         return {name: traced("benefits=", self.function, value) for name, value in values.items()}
 
 
-def _totals(amounts: np.ndarray, labels: AxisLabels | None = None) -> RowTotals:
+def _totals(amounts: np.ndarray, labels: AxisLabels | None = None, labelled: str = "") -> RowTotals:
+    groups = RowGroups(labels=labels, given="benefits=", labelled=labelled)
     if amounts.ndim == 0:
-        return RowTotals(RowGroups(labels=labels, given="benefits="), float(amounts))
-    return RowTotals(RowGroups(weights=amounts, labels=labels, given="benefits="))
+        return RowTotals(groups, float(amounts))
+    return RowTotals(replace(groups, weights=amounts))
 
 
 def _predictive(tree: xr.DataTree) -> xr.Dataset:

@@ -33,6 +33,7 @@ class RowGroups:
         labels: Labels of the rows, to compare with those of the data.
         described: What is averaged, for the attributes of results.
         given: The arguments that these come from, for messages.
+        labelled: Those that the labels come from, where these are others.
     """
 
     codes: Int[np.ndarray, " row"] | None = None
@@ -41,6 +42,7 @@ class RowGroups:
     labels: AxisLabels | None = None
     described: Mapping[str, str] = field(default_factory=dict)
     given: str = ""
+    labelled: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -217,7 +217,7 @@ def check_reducer_labels(reducers: Mapping[str, object], labels: CallLabels) -> 
                 "shuffled order. Pass its dataset, or a loader with shuffle=False."
             )
             raise DataError(msg)
-        _check_rows(what, given, labels.rows)
+        _check_rows(getattr(reducer, "labelled", what), given, labels.rows)
 
 
 def check_same_rows(one: CallLabels, other: CallLabels) -> None:

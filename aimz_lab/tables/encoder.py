@@ -112,7 +112,7 @@ class TableEncoder:
         columns = {
             name: learn_column(name, series[name], name in categories) for name in spec.columns
         }
-        frame = frame_of(series, columns, spec.by_order)
+        frame = frame_of(series, columns, spec)
         _refuse_both_uses(spec, columns, frame)
         formulas, values = {}, {}
         for name, part in spec.parts.items():
@@ -177,7 +177,7 @@ class TableEncoder:
         by_order = self.spec.by_order
         for name in by_order & series.keys():
             refuse_other_order(name, series[name], self.columns[name].levels or ())
-        frame = frame_of(series, self.columns, by_order)
+        frame = frame_of(series, self.columns, self.spec)
         arguments: dict[str, pd.DataFrame | pd.Series | int] = {}
         for name, part in parts.items():
             if part.kind == "formula":

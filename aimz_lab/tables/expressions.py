@@ -70,6 +70,7 @@ class Expression:
         categories: Those of them inside ``C()``.
         values: Those of them outside of it.
         compared: Those of them that are compared with a text, each with that text.
+        thresholds: Those of them that are compared with a number, each with that number.
         by_order: Those of them that are compared by order with a text, as by ``>``, or have a
             polynomial contrast.
         called: Names of functions and modules that it uses.
@@ -83,6 +84,7 @@ class Expression:
         self.categories: set[str] = set()
         self.values: set[str] = set()
         self.compared: set[tuple[str, str]] = set()
+        self.thresholds: set[tuple[str, float]] = set()
         self.by_order: set[str] = set()
         self.called: set[str] = set()
         self.event = ""
@@ -136,6 +138,8 @@ class Expression:
                 raise ArgumentError(msg)
             compared = {(self._quoted.get(n, n), text) for n in names for text in texts}
             self.compared |= compared
+            numbers = [number for side in sides if (number := _number(side)) is not None]
+            self.thresholds |= {(self._quoted.get(n, n), one) for n in names for one in numbers}
             if not isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
                 self.by_order |= {column for column, _ in compared}
         if isinstance(node, ast.Name):
@@ -285,6 +289,15 @@ def _side(node: ast.AST) -> str:
 
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _number(node: ast.AST) -> float | None:
+    """Return the number that an expression writes down, perhaps with a sign; else ``None``."""
+    sign = 1
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+        sign, node = -1 if isinstance(node.op, ast.USub) else 1, node.operand
+    is_number = isinstance(node, ast.Constant) and type(node.value) in (int, float)
+    return sign * node.value if is_number else None
 
 
 def _is_contrast(node: ast.AST) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,26 +109,43 @@ def learn_column(name: str, column: pd.Series, is_category: bool) -> Column:
 
 
 def frame_of(
-    series: Mapping[str, pd.Series], columns: Mapping[str, Column], by_order: frozenset[str]
+    series: Mapping[str, pd.Series], columns: Mapping[str, Column], spec: TableSpec
 ) -> pd.DataFrame:
     """Return the columns as formulaic needs them: numbers, or categoricals of learned levels.
 
     Args:
         series: The columns of a table, none missing a value.
         columns: What they held in the training table.
-        by_order: Those of them whose levels are compared by order.
+        spec: What the table means.
     """
     made = {}
     for name, column in series.items():
         levels = columns[name].levels
-        is_ordered = name in by_order
+        is_ordered = name in spec.by_order
         if levels is not None and not _has_these(column, levels, is_ordered):
             codes = codes_of(name, column, levels)
             if columns[name].kind == "text":
                 values = pd.Categorical.from_codes(codes, list(levels), ordered=is_ordered)
                 column = pd.Series(values, column.index)
-        made[name] = column if columns[name].kind == "text" else numbers_of(column)
+        if columns[name].kind != "text":
+            numbers = [value for one, value in spec.thresholds if one == name]
+            column = _as_written(numbers_of(column), column.dtype, numbers)
+        made[name] = column
     return pd.DataFrame(made, copy=False)
+
+
+def _as_written(column: pd.Series, dtype: Any, numbers: Sequence[float]) -> pd.Series:
+    """Return a column whose values are equal to numbers that its own precision cannot tell apart.
+
+    In single precision 0.1 is 0.100000001, which is neither 0.1 nor below it.
+    """
+    dtype = getattr(dtype, "numpy_dtype", dtype)
+    if dtype not in (np.float16, np.float32):
+        return column
+    for written in numbers:
+        with np.errstate(over="ignore"):
+            column = column.mask(column == float(dtype.type(written)), written)
+    return column
 
 
 def _has_these(column: pd.Series, levels: tuple[Level, ...], is_ordered: bool) -> bool:

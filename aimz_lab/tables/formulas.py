@@ -50,6 +50,7 @@ class Part:
         compared: Those of them that are compared with a text, each with that text.
         by_order: Those of them that are compared by order with a text, as in ``I(size > 'S')``, or
             have a polynomial contrast.
+        thresholds: Those of them that are compared with a number, each with that number.
         is_matrix: Whether the argument has an axis of columns.
     """
 
@@ -62,6 +63,7 @@ class Part:
     computed: frozenset[str] = frozenset()
     compared: frozenset[tuple[str, str]] = frozenset()
     by_order: frozenset[str] = frozenset()
+    thresholds: frozenset[tuple[str, float]] = frozenset()
     is_matrix: bool = False
     code: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
@@ -134,6 +136,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
     columns: dict[str, None] = {}
     categories, values, called = set[str](), set[str](), set[str]()
     computed, compared, by_order = set[str](), set[tuple[str, str]](), set[str]()
+    thresholds = set[tuple[str, float]]()
     events = list[str]()
     for expr, factor in factors.items():
         if factor.eval_method.value == "lookup":
@@ -147,6 +150,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
             computed |= used.values - {column for column, _ in used.compared}
             compared |= used.compared
             by_order |= used.by_order
+            thresholds |= used.thresholds
             called |= used.called
             events.append(used.event)
     _check_unquoted(argument, text, columns.keys() - quoted.values(), called)
@@ -163,6 +167,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         frozenset(computed),
         frozenset(compared),
         frozenset(by_order),
+        frozenset(thresholds),
         is_matrix=is_list or _is_matrix(formula, asks_for_intercept=_has_intercept(code)),
         code=code,
         quoted=quoted,

@@ -90,6 +90,12 @@ class TableSpec:
         """Those of them that formulas use by order, as in ``I(size > 'S')``."""
         return frozenset[str]().union(*(part.by_order for part in self.parts.values()))
 
+    @property
+    def thresholds(self) -> frozenset[tuple[str, float]]:
+        """The columns that are compared with a number, each with that number."""
+        empty = frozenset[tuple[str, float]]()
+        return empty.union(*(part.thresholds for part in self.parts.values()))
+
     def as_plain(self) -> JsonObject:
         """Return the description as JSON values."""
         return {

@@ -262,7 +262,8 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     request = model.request(posterior, "log_likelihood", None)
     rows = examined_rows(request, options.batch_size, model.signature.output)
     _check_rows(model, rows)
-    counted = counted_entries(model.signature.kernel, model.spec, model.fitted.params, rows)
+    output = model.signature.output
+    counted = counted_entries(model.signature.kernel, output, model.fitted.params, rows)
     model = replace(model, labelled=lambda one: without_uncounted(labelled(one), counted))
     evidence = _Evidence(raw_table(model.labelled(posterior)))
     if isinstance(model.inference, SVI):
@@ -276,7 +277,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         drawn = Posterior(evidence.guide.drawn.draws)
         evidence.table = raw_table(model.labelled(drawn))
     doing("scoring the rows")
-    outputs = observed_output(rows.outputs, model.signature.output, counted)
+    outputs = observed_output(rows.outputs, output, counted)
     chosen = _kept_rows(scored_rows(outputs))
     likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows, chosen)
     _judge_guide(evidence, likelihood, drawn, model, rows.n_rows, options.refine)

@@ -14,7 +14,7 @@ from numpyro.distributions import MaskedDistribution
 
 from aimz_lab.kernel.argument_reach import depends_on
 from aimz_lab.kernel.prior_draws import seeded
-from aimz_lab.kernel.spec import KernelSpec, imputed_part, observed_part
+from aimz_lab.kernel.spec import imputed_part, observed_part
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.rows_to_examine import ExaminedRows
@@ -25,14 +25,14 @@ Counted = Mapping[str, Bool[np.ndarray, "..."]]
 
 
 def counted_entries(
-    kernel: Callable, spec: KernelSpec, params: Params, rows: ExaminedRows
+    kernel: Callable, output: str, params: Params | None, rows: ExaminedRows
 ) -> Counted:
     """Return which entries of the masked outcomes of a kernel count.
 
     Args:
         kernel: The kernel.
-        spec: Its structure with its data.
-        params: Values of its ``param`` sites.
+        output: Name of its output.
+        params: Values of its ``param`` sites, if there are some.
         rows: The data.
 
     Returns:
@@ -40,14 +40,13 @@ def counted_entries(
         that NumPyro draws for ``obs_mask=`` those that were not. A site without a mask, or with
         one that depends on latent sites, is left out.
     """
-    names = {spec.output, observed_part(spec.output), *map(imputed_part, spec.sites)}
-    names &= {*spec.sample_sites}
-    kernel = handlers.substitute(kernel, data=params)
+    kernel = handlers.substitute(kernel, data=dict(params or {}))
     static = rows.data.static
 
     def masks(key: jax.Array, given: Mapping[str, Any]) -> dict[str, jax.Array]:
         trace = handlers.trace(seeded(kernel, key)).get_trace(**given, **static)
-        found = {name: _mask(trace[name]) for name in names if name in trace}
+        names = {output, observed_part(output), *map(imputed_part, trace)}.intersection(trace)
+        found = {n: _mask(trace[n]) for n in sorted(names) if trace[n]["type"] == "sample"}
         return {name: mask for name, mask in found.items() if mask is not None}
 
     key, shared = jax.random.key(0), dict(rows.data.shared)

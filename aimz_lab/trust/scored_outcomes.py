@@ -98,7 +98,7 @@ def scored_outcomes(model: Examined) -> ScoredOutcomes:
     # Parameters of the trained rows do not fit others, and no mask is made of them.
     by_row = learned_by_row(model, model.fitted.posterior)
     params = {n: value for n, value in (model.fitted.params or {}).items() if n not in by_row}
-    counted = counted_entries(model.signature.kernel, model.spec, params, rows)
+    counted = counted_entries(model.signature.kernel, output, params, rows)
     scored = scored_rows(observed_output(rows.outputs, output, counted))
     return found if len(scored) == found.n_rows else replace(found, scored=scored)
 

@@ -341,7 +341,11 @@ def test_unsettled_rows_are_those_within_two_errors_of_the_difference():
         ({"costs": PRICE[:5]}, DataError, "costs= has 5 values"),
         ({"benefits": "income"}, ArgumentError, "benefits='income': no column"),
         ({"benefits": VALUE[:5]}, DataError, "5"),
-        ({"costs": pd.Series(PRICE, range(100, 100 + N))[::-1]}, DataError, "other labels"),
+        (
+            {"costs": pd.Series(PRICE, range(100, 100 + N))[::-1]},
+            DataError,
+            "costs= have other lab",
+        ),
         ({"benefits": np.nan}, ArgumentError, "benefits=nan is not allowed"),
         ({"costs": {"all": np.float32("nan")}}, ArgumentError, "costs=.*nan.* is not allowed"),
         ({"benefits": np.asarray}, ArgumentError, "benefits= failed .Tracer"),

@@ -45,6 +45,18 @@ def test_single_precision_is_scaled_in_double():
     assert encoded("scale(x)", x=x).std(dtype=np.float64) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "Float32", "float[pyarrow]"])
+def test_numbers_are_compared_in_the_precision_of_their_column(dtype):
+    x = pd.Series([0.1, 0.2, -0.3]).astype(dtype)
+    for formula, expected in {
+        "I(x == 0.1)": [1, 0, 0],
+        "I(x <= 0.1)": [1, 0, 1],
+        "I(-0.3 < x)": [1, 1, 0],
+        "np.where(x != 0.2, x, 0)": [0.1, 0, -0.3],
+    }.items():
+        np.testing.assert_allclose(encoded(formula, x=x), expected, rtol=1e-3)
+
+
 def test_decimals_of_arrow_keep_their_fraction():
     dtype = pd.ArrowDtype(pa.decimal128(5, 2))
     x = pd.Series([decimal.Decimal("1.5"), decimal.Decimal("2.25")], dtype=dtype)

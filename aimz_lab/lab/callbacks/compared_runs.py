@@ -30,6 +30,7 @@ from aimz_lab.lab.callbacks.model_scores import (
     Scores,
     arguments_of_rows,
     compared_loo,
+    notes_of_given_outcomes,
     score_together,
     scored_models,
     scores,
@@ -143,10 +144,11 @@ def compare_runs(
         why. Beyond 1,000 rows, it takes a sample of them, which ``dse`` allows for. The picture
         then has the differences too.
 
-        Log densities of different outcomes do not compare. So if a table's formula makes the
-        outcome, such as ``log(sales)``, and its inverse is known, all these scores are densities of
-        the column, ``sales``: the log of the formula's slope is added. Losses, and the numbers of
-        ``diagnose``, are those of the formula.
+        Log densities of different outcomes do not compare. Those of a model that observes a
+        mediator besides are given its data; a sentence says so if another model does not. If a
+        table's formula makes the outcome, such as ``log(sales)``, and its inverse is known, all
+        these scores are densities of the column, ``sales``: the log of the formula's slope is
+        added. Losses, and the numbers of ``diagnose``, are those of the formula.
 
     Raises:
         ArgumentError: If there is no run, two are one run or have the same name, rows are given and
@@ -207,6 +209,8 @@ def compare_runs(
                 doing(f"scoring {name}", (number, len(models)))
                 n_obs = settings[name]["n_obs"] or models[name].n_obs
                 found[name] = scores(n_obs, new.get(name), old.get(name), key, num_draws)
+        for name, note in notes_of_given_outcomes(new or old).items():
+            found[name].notes.insert(0, note)
         score_together(found)
         _add_scores(facts, found)
         for name, one in found.items():

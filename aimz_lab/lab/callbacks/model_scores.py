@@ -144,6 +144,43 @@ def _scored_model(im: Any, rows: Data, key: jax.Array) -> ScoredModel:
     return ScoredModel(im, rows, model, scored_outcomes(model))
 
 
+def notes_of_given_outcomes(found: Mapping[str, ScoredModel]) -> dict[str, str]:
+    """Say of scores that they are given the data of an outcome that another model lacks.
+
+    Args:
+        found: The models with their rows.
+
+    Returns:
+        A sentence for each model that observes one besides the output, if not all models do.
+    """
+    given = {name: _given_outcomes(one) for name, one in found.items()}
+    notes = {}
+    for name, outcomes in given.items():
+        others = [other for other, its in given.items() if not outcomes.keys() <= its.keys()]
+        if not others:
+            continue
+        sites = [site for key, site in outcomes.items() if any(key not in given[o] for o in others)]
+        notes[name] = (
+            f"scores are log densities of {found[name].im.param_output} given the data of "
+            f"{', '.join(map(repr, sites))}, which this model observes too and "
+            f"{' and '.join(others)} not: they compare with scores given the same data alone"
+        )
+    return notes
+
+
+def _given_outcomes(scored: ScoredModel) -> dict[str, str]:
+    """Return the outcomes beside the output whose data are given: by argument, the site."""
+    model = scored.model
+    rows = model.request(model.fitted.posterior, "log_likelihood", None).rows
+    sites = [model.spec.sites[name] for name in model.spec.other_outcomes]
+    names = rows if isinstance(rows, Mapping) else {one.argument for one in sites}
+    return {
+        one.argument or one.name: one.name
+        for one in sites
+        if one.argument is None or one.argument in names
+    }
+
+
 def scores(
     n_obs: int | None,
     held_out: ScoredModel | None,

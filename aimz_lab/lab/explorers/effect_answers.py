@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,15 +107,16 @@ class EffectAnswers:
         moved, groups = self.inputs[asked.curve], self.options.groups[asked.by]
         grid = [*([] if moved.is_number else [moved.kept]), *curve_grid(moved)]
         found: list[tuple[Any, xr.Dataset]] = []
-        rest = asked.by, groups, asked.contrast
-        for value in grid:
-            kept = self.averages.has(asked.at(value), asked.by, asked.contrast)
-            if not kept and time.monotonic() > until:
-                continue
-            try:
-                found.append((value, self.averages.of(asked.at(value), *rest)))
-            except AimzLabError as error:
-                return Curve([], xr.Dataset(), None, 0, str(error))
+        try:
+            both = itertools.pairwise(map(asked.at, grid))
+            anew = frozenset().union(*itertools.starmap(self.averages.drawn_anew, both))
+            rest = asked.by, groups, asked.contrast, anew
+            for value in grid:
+                kept = self.averages.has(asked.at(value), asked.by, asked.contrast, anew)
+                if kept or time.monotonic() <= until:
+                    found.append((value, self.averages.of(asked.at(value), *rest)))
+        except AimzLabError as error:
+            return Curve([], xr.Dataset(), None, 0, str(error))
         if not found:
             return Curve([], xr.Dataset(), None, len(grid))
         values = [value for value, _ in found]

@@ -54,7 +54,7 @@ class ScenarioAverages:
         self._groups: dict[str, RowGroups] = {}
         self._kept: OrderedDict[tuple, tuple[xr.Dataset, tuple[str, ...]]] = OrderedDict()
         self._together: dict[str, Any] = {}
-        self._checked: set[frozenset[int]] = set()
+        self._anew: dict[frozenset[int], frozenset[str]] = {}
         self._draws: dict[str, Any] = {}
 
     def arguments(self, settings: Settings) -> Given:
@@ -90,14 +90,38 @@ class ScenarioAverages:
         if draws.keys() != self._draws.keys() or any(draws[n] is not self._draws[n] for n in draws):
             self._kept.clear()
             self._together.clear()
-            self._checked.clear()
+            self._anew.clear()
             self._draws = draws
 
-    def has(self, settings: Settings, by: str, contrast: Any) -> bool:
-        """Whether a scenario is kept; for the arguments see :meth:`of`."""
-        return (settings, by, contrast == "odds_ratio") in self._kept
+    def drawn_anew(self, before: Settings, after: Settings) -> frozenset[str]:
+        """Return the latent sites that two scenarios draw anew, as ``held="redraw"`` asks.
 
-    def of(self, settings: Settings, by: str, groups: Any, contrast: Any) -> xr.Dataset:
+        Raises:
+            ArgumentError: If they hold an observed site that they change.
+            SiteError: If the posterior holds draws of a site that they change.
+        """
+        both = enumerate(zip(before, after, strict=True))
+        moved = frozenset(number for number, (old, new) in both if old != new)
+        if moved not in self._anew:  # which ones differ decides what they reach
+            calls = [*map(self.arguments, (before, after))]
+            requests = self._im._comparable(calls, self._im._moment())
+            self._anew[moved] = requests[0].anew
+        return self._anew[moved]
+
+    def has(
+        self, settings: Settings, by: str, contrast: Any, anew: frozenset[str] = frozenset()
+    ) -> bool:
+        """Whether a scenario is kept; for the arguments see :meth:`of`."""
+        return (settings, by, contrast == "odds_ratio", anew) in self._kept
+
+    def of(
+        self,
+        settings: Settings,
+        by: str,
+        groups: Any,
+        contrast: Any,
+        anew: frozenset[str] = frozenset(),
+    ) -> xr.Dataset:
         """Return the averages of a scenario by site, ``chain, draw, *groups, ...``.
 
         Args:
@@ -105,13 +129,14 @@ class ScenarioAverages:
             by: Name of the groups, which tells them from others.
             groups: The groups, as ``by`` of ``estimate_effect``.
             contrast: What the averages will be contrasted by.
+            anew: Latent sites to draw from the kernel; see :meth:`drawn_anew`.
 
         Returns:
             The averages, named as the reducer names them.
         """
-        key = settings, by, contrast == "odds_ratio"
+        key = settings, by, contrast == "odds_ratio", anew
         if key not in self._kept:
-            self._kept[key] = self._computed(settings, by, groups, contrast)
+            self._kept[key] = self._computed(settings, by, groups, contrast, anew)
             self._keep_within_bounds()
         self._kept.move_to_end(key)
         return self._kept[key][0]
@@ -127,17 +152,13 @@ class ScenarioAverages:
         self, before: Settings, after: Settings, by: str, groups: Any, contrast: Any
     ) -> tuple[xr.Dataset, xr.Dataset]:
         """Return the averages of two scenarios with the same noise."""
-        both = enumerate(zip(before, after, strict=True))
-        moved = frozenset(number for number, (old, new) in both if old != new)
-        if moved not in self._checked:  # which ones differ decides what they reach
-            self._im._check_scenarios([*map(self.arguments, (before, after))], self._im._moment())
-            self._checked.add(moved)
-        both = [self.of(each, by, groups, contrast) for each in (before, after)]
+        rest = by, groups, contrast, self.drawn_anew(before, after)
+        both = [self.of(each, *rest) for each in (before, after)]
         if len({each.attrs.get("shard_axis") for each in both}) > 1:
             # Where one keeps its rows together, so does the other: its noise is then the same.
             self._together = {"shard_axis": "draw", "batch_size": None}
             self._kept.clear()
-            both = [self.of(each, by, groups, contrast) for each in (before, after)]
+            both = [self.of(each, *rest) for each in (before, after)]
         return both[0], both[1]
 
     def warnings_of(self, *scenarios: Settings) -> list[str]:
@@ -146,7 +167,7 @@ class ScenarioAverages:
         return list(dict.fromkeys(text for said in found for text in said))
 
     def _computed(
-        self, settings: Settings, by: str, groups: Any, contrast: Any
+        self, settings: Settings, by: str, groups: Any, contrast: Any, anew: frozenset[str]
     ) -> tuple[xr.Dataset, tuple[str, ...]]:
         if by not in self._groups:
             self._groups[by] = row_groups(groups, self._weights, self._subset, [self._given])
@@ -156,7 +177,9 @@ class ScenarioAverages:
             # As an effect is computed, of what is expected of each row.
             moment = self._im._moment()
             expected = expected_for(contrast)
-            (tree,) = self._im._paired(self._key, moment, [given], [reduce], expected=expected)
+            (tree,) = self._im._paired(
+                self._key, moment, [given], [reduce], expected=expected, anew=anew
+            )
         return tree["posterior_predictive"].to_dataset(), tuple(said)
 
 

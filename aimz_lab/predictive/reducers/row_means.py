@@ -41,6 +41,7 @@ class RowMeans(OverDraws):
     ) -> None:
         super().__init__(name, groups.coords)
         self.row_labels, self.given = groups.labels, groups.given
+        self.labelled = groups.labelled or groups.given
         self._groups, self._contrast, self._shares = groups, contrast, shares
         self.by_row, self._unit = None, 1.0
         if groups.n_rows is not None:

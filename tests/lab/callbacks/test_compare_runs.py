@@ -61,6 +61,27 @@ def models():
     return {"line": fitted(line, 0.1, 400), "flat": fitted(flat, 0.05, 300)}
 
 
+def through_a_mediator(X, m=None, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        M = numpyro.sample("M", dist.Normal(slope * X, 1.0), obs=m)
+        numpyro.sample("y", dist.Normal(slope * M, 1.0), obs=y)
+
+
+@pytest.mark.slow
+def test_scores_given_another_outcome_are_said_to_be_so():
+    ims = {"whole": mean_field_model(line), "through M": mean_field_model(through_a_mediator)}
+    steps = {"num_steps": 3, "num_samples": 30, "progress": False}
+    ims["whole"].fit_on_batch(X, Y, **steps)
+    ims["through M"].fit_on_batch(X, Y, m=X, **steps)
+    new = {"X": NEW_X, "y": NEW_Y}
+    both = {"whole": new, "through M": {**new, "m": NEW_X}}
+    notes = lab.compare_runs(ims, held_out=both).notes
+    assert "given the data of 'M', which this model observes too and whole not" in str(notes)
+    alone = lab.compare_runs([ims["through M"]], held_out=both["through M"])
+    assert "given the data" not in str(alone.notes)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # of ArviZ, to pandas
 def test_scores_are_those_of_numpyro_and_of_diagnose(models):

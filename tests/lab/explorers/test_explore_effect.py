@@ -89,6 +89,33 @@ def twice(before, after):
     return 2 * (after - before)
 
 
+def latent_mediator(X, t, y=None):
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        E = numpyro.sample("E", dist.Normal(a * t, 0.1))
+        numpyro.sample("y", dist.Normal(t + 3 * E, 1), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
+def test_a_latent_mediator_is_drawn_anew_or_kept_in_effect_and_curve():
+    a = _rng.normal(size=S).astype(np.float32)
+    draws = {"a": a, "E": _rng.normal(size=(S, 40)).astype(np.float32)}
+    im = mean_field_model(latent_mediator).set_posterior_sample(draws)
+    given = {"X": DOSE[:40], "t": np.resize([0.0, 1.0], 40).astype(np.float32), "rng_key": KEY}
+    with pytest.raises(SiteError, match="Pass held='redraw'"):
+        lab.explore_effect(im, **given)
+    for held, slope in {"redraw": 1 + 3 * a.mean(), "keep": 1.0}.items():
+        explorer = lab.explore_effect(im, **given, held=held)
+        explorer.set(t=1.0, t_baseline=0.0, curve="t")
+        assert explorer.table()["mean"].item() == pytest.approx(slope, abs=1e-3)
+        found = run_code(explorer, im=im, X=given["X"], t=given["t"])
+        effect = summarize_effect(found["effect"], direction="greater")
+        pd.testing.assert_frame_equal(explorer.table(), effect.table(), check_exact=True)
+        mean = summarize_effect(found["curve"]).y.sel(summary="mean").values.ravel()
+        np.testing.assert_array_equal(explorer.view.charts[1].layers[0].values[1:], mean)
+
+
 def run_code(explorer, **names):
     scope = dict(names)
     exec(explorer.code(), scope)
