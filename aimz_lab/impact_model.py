@@ -2139,7 +2139,10 @@ class ImpactModel:
         The target posterior is that of the kernel with each row counted once, whatever ``scale=``
         it was trained with. The density of all rows is summed in blocks, so memory does not grow
         with the rows. Beyond 1,000 rows, leave-one-out and calibration take a sample of them;
-        neither is judged if the output is one event over all rows.
+        neither is judged if the output is one event over all rows. Of values that NumPyro's
+        ``RightCensoredDistribution`` or ``LeftCensoredDistribution`` takes for bounds, calibration
+        counts what lies beyond; predictive p-values are not judged then, as predictions are not
+        censored.
 
         Args:
             X: The rows of the training, as in :meth:`fit`; a stream is read several times.
@@ -2361,7 +2364,8 @@ class ImpactModel:
             DataTypeError: If the rows come as a stream.
             KernelError: If no latent site is shared by all rows, or a prior cannot be drawn from;
                 or if the kernel observes another site than the output, or has a factor, that
-                depends on latent sites: true values from the prior do not go with these.
+                depends on latent sites: true values from the prior do not go with these; or if some
+                of the output is censored, which its distribution does not simulate.
             GuideError: If the guide keeps the data that it was set up with, as
                 ``AutoLaplaceApproximation`` does.
 

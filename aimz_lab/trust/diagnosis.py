@@ -24,6 +24,7 @@ from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.trained import Fitted, Trained
+from aimz_lab.kernel.censoring import INTERVAL
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.predictive.predictor import Predictor
@@ -32,6 +33,7 @@ from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.scored_density import AS_A_DISTRIBUTION, ScoredDensity
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
+from aimz_lab.trust.censored_entries import CENSORED, NO_INTERVALS, censored_entries
 from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.chain_checks import WorstMixed, chain_findings, chain_table, worst_mixed
 from aimz_lab.trust.columns import column_findings
@@ -286,7 +288,8 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         evidence.findings += chain_findings(evidence.table, posterior, _of_chains(model, rows))
         evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
     doing("holding predictions against the rows")
-    _judge_predictions(evidence, model, drawn, outputs, likelihood, why_not)
+    sides = censored_entries(model.signature.kernel, output, model.fitted.params, rows)
+    _judge_predictions(evidence, model, drawn, outputs, sides, likelihood, why_not)
     evidence.findings += [*_of_other_outcomes(model), *_of_factors(model)]
     if options.refine is not None:
         doing(f"making better draws, refine={options.refine!r}")
@@ -443,6 +446,7 @@ def _judge_predictions(
     model: Examined,
     drawn: Posterior,
     outputs: Shaped[np.ndarray, "row ..."],
+    sides: Int[np.ndarray, "row ..."] | None,
     likelihood: Likelihood | None,
     why_not: str,
 ) -> None:
@@ -486,6 +490,10 @@ def _judge_predictions(
         text = "predictions were not judged: a mask leaves out all of the rows"
         evidence.findings.append(Finding("predictions", "amber", text))
         return
+    if sides is not None and (sides.shape != outputs.shape or (sides == INTERVAL).any()):
+        text = f"predictions were not judged: {NO_INTERVALS}"
+        evidence.findings.append(Finding("predictions", "amber", text))
+        return
     reader = PredictionsOfRows(outputs, chosen)
     try:
         # A row's own latent values are drawn anew: with those of its posterior it would predict
@@ -513,9 +521,15 @@ def _judge_predictions(
             np.asarray(outputs, np.float64)[chosen],
             reader.observed[chosen],
             evidence.loo.weights if evidence.loo else None,
+            None if sides is None else sides[chosen],
         )
-        evidence.findings.append(calibration_finding(evidence.calibration))
-    if reader.observed.any():
+        is_censored = sides is not None
+        found = calibration_finding(evidence.calibration, is_censored=is_censored)
+        evidence.findings.append(found)
+    if sides is not None:
+        text = f"mean, sd and extremes of {model.signature.output} were not judged: {CENSORED}"
+        evidence.findings.append(Finding("p-values", "unjudged", text))
+    elif reader.observed.any():
         evidence.findings.append(p_value_finding(p_values(reader.statistics())))
 
 
