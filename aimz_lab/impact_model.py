@@ -1900,7 +1900,8 @@ class ImpactModel:
         Raises:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or a name is not known; or if an observed site
-                that the actions change is held at its data.
+                that the actions change is held at its data; or if the outcome is the number of one
+                of several levels, and ``benefits`` is no function that values them.
             SiteError: If the posterior holds draws of a latent site that they change.
             CallError: If there are fewer than two actions, or their arguments do not fit.
             DataError: If costs or benefits do not fit the rows, or the budget is less than the
@@ -2906,8 +2907,6 @@ class ImpactModel:
         scales = None
         if table is not None:
             scales = table.column_scales(given)
-            if by is not None:
-                table.check_means()
             inputs, kernel_kwargs, kept, options = table.predictive_call(
                 inputs, kwargs, kernel_kwargs, options, scale, trained, group
             )

@@ -21,6 +21,7 @@ from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_row
 from aimz_lab.predictive.crossing import CrossingRowsError
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.forecast import check_call_fits
+from aimz_lab.predictive.level_sites import check_means
 from aimz_lab.predictive.pipeline import calls_at_once
 from aimz_lab.predictive.plan import (
     Plan,
@@ -366,6 +367,7 @@ class Predictor:
             check_by_row(reducers, scenario.request.output)
         check_reduced(plan.global_sites, plan.row_sites, reducers, labels.dims)
         check_dims_apart(reducers, other_sizes(scenario, labels), labels.coords)
+        check_means(reducers.values(), scenario.request.attrs, plan.spec, plan.row_sites)
         check_call_fits(scenario, in_memory=False)
         Reduction(reducers).check_rows(scenario.rows.n_rows)
         if len(scenarios) > 1 and _is_of_averages(scenarios, reducers):
