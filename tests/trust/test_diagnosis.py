@@ -909,6 +909,18 @@ def test_masked_entries_are_neither_observations_nor_latent_values(by_handler):
     assert levels["calibration"] == levels["p-values"] == "green"
 
 
+def of_one_mean(X, y=None):
+    mean = numpyro.sample("mean", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mean * X[:, 0], 1), obs=y)
+
+
+def test_draws_of_a_diverged_model_are_judged_without_warnings_of_numpy():
+    draws = np.where(np.arange(200) % 2, 3e38, 1.0).astype(np.float32)
+    im = model(of_one_mean, AutoNormal(of_one_mean)).set_posterior_sample({"mean": draws})
+    assert im.diagnose(X * 100, Y, rng_key=KEY).level == "red"
+
+
 def _censored(kind):
     def kernel(X, seen, y=None):
         rate = jnp.exp(numpyro.sample("level", dist.Normal(0, 1)) + 0 * X[:, 0])
