@@ -237,15 +237,28 @@ def check_same_outcomes(
         order = _order(found[first], one)
         if order is None:
             raise DataError(_how_they_differ(argument, first, found[first], name, one))
-        _check_same_masks(argument, first, found[first], name, one.in_order(order))
         orders[name] = order
     return orders
+
+
+def check_same_masks(argument: str, found: Mapping[str, ScoredOutcomes]) -> None:
+    """Check that the masks of models leave out the same rows.
+
+    Args:
+        argument: Name of the argument that gave the rows, for messages.
+        found: The outcomes by the name of the model, in one order.
+
+    Raises:
+        DataError: If they leave out others.
+    """
+    for name in [*found][1:]:
+        first = next(iter(found))
+        _check_same_masks(argument, first, found[first], name, found[name])
 
 
 def _check_same_masks(
     argument: str, first: str, its: ScoredOutcomes, name: str, one: ScoredOutcomes
 ) -> None:
-    """Check that the masks of two models leave out the same rows."""
     every = np.arange(one.n_rows)
     sets = [every if each.scored is None else each.scored for each in (its, one)]
     if not np.array_equal(*sets):

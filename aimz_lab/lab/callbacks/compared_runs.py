@@ -163,7 +163,8 @@ def compare_runs(
             state has no scores, and a note says so.
         DataError: If rows do not fit a model, ``trained`` are not those of its training, most of
             ``held_out`` are, or the models would be compared on different rows, or with different
-            masks, or in different units. Rows may be in another order, if their labels or distinct outcomes tell it.
+            masks, or in different units. Rows may be in another order, if their labels or distinct
+            outcomes tell it.
         OptionalDependencyError: If arviz-stats is missing and ``trained`` is given.
 
     Example:

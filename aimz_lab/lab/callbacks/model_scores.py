@@ -29,6 +29,7 @@ from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.predictive_checks import MOST_ROWS, LeaveOneOut
 from aimz_lab.trust.scored_outcomes import (
     ScoredOutcomes,
+    check_same_masks,
     check_same_outcomes,
     scored_outcomes,
 )
@@ -65,6 +66,7 @@ class ScoredModel(NamedTuple):
         rows: Arguments of ``log_likelihood`` by name.
         model: The parts of the model that scores read.
         outcomes: The outcomes of these rows.
+        why_none: Why its density scores no prediction; empty if it does.
         order: Numbers of the rows in the order of the first model's; ``None`` as they are.
     """
 
@@ -72,6 +74,7 @@ class ScoredModel(NamedTuple):
     rows: Data
     model: Examined
     outcomes: ScoredOutcomes
+    why_none: str = ""
     order: np.ndarray | None = None
 
 
@@ -118,6 +121,9 @@ def scored_models(
     if len(found) < 2:
         return found
     orders = check_same_outcomes(argument, {name: one.outcomes for name, one in found.items()})
+    with_scores = {n: one for n, one in found.items() if not one.why_none}
+    in_order = {n: one.outcomes.in_order(orders[n]) for n, one in with_scores.items()}
+    check_same_masks(argument, in_order)
     moved = [name for name, order in orders.items() if (np.diff(order) < 0).any()]
     n_rows = len(next(iter(orders.values())))
     if moved and argument == "trained" and n_rows > MOST_ROWS:
@@ -141,7 +147,8 @@ def _scored_model(im: Any, rows: Data, key: jax.Array) -> ScoredModel:
         moment, rows["X"], rows.get("y"), rest, None,
         key=key, by_row=(), shared=(), **options,
     )  # fmt: skip
-    return ScoredModel(im, rows, model, scored_outcomes(model))
+    why_none = scored_density_of(model).why_no_score
+    return ScoredModel(im, rows, model, scored_outcomes(model), why_none)
 
 
 def notes_of_given_outcomes(found: Mapping[str, ScoredModel]) -> dict[str, str]:
@@ -224,7 +231,7 @@ def _score_held_out(
             f"no held-out scores: the model has values of {by_row[0]!r} for trained rows alone"
         )
         return
-    if why := scored_density_of(scored.model).why_no_score:
+    if why := scored.why_none:
         found.facts |= {"held_out_lpd": np.nan, "held_out_elbo": np.nan}
         advice = AS_A_DISTRIBUTION.removesuffix(".")
         found.notes.append(f"no held-out scores: {why}. {advice}")
