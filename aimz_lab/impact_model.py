@@ -1586,7 +1586,10 @@ class ImpactModel:
         Raises:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or the result cannot fit into memory; or if
-                scores or groups of rows are asked of an output that is one event over all rows.
+                scores or groups of rows are asked of an output that is one event over all rows; or
+                scores where a ``numpyro.factor`` adds to the log density by the data of the rows;
+                or leave-one-out (``"loo"``, ``"waic"``) where the kernel weighs its rows by
+                ``handlers.scale``.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the data does not fit together or is not finite.
             SiteError: If the output depends on a continuous latent site without draws.
@@ -1595,7 +1598,8 @@ class ImpactModel:
         Warns:
             OutputWarning: If a column is far outside of its range in training, the model has one
                 value per row of a site and these seem to be other rows, or the kernel computes
-                across rows, as in :meth:`predict`.
+                across rows, as in :meth:`predict`; or if a factor adds to the log density by the
+                data of the rows, which this lacks.
 
         Example:
             >>> im.log_likelihood(X, y, progress=False).log_likelihood.y.shape
@@ -1913,7 +1917,8 @@ class ImpactModel:
         Raises:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or a name is not known; or if an observed site
-                that the actions change is held at its data.
+                that the actions change is held at its data; or if the outcome is the number of one
+                of several levels, and ``benefits`` is no function that values them.
             SiteError: If the posterior holds draws of a latent site that they change.
             CallError: If there are fewer than two actions, or their arguments do not fit.
             DataError: If costs or benefits do not fit the rows, or the budget is less than the
@@ -2152,7 +2157,10 @@ class ImpactModel:
         The target posterior is that of the kernel with each row counted once, whatever ``scale=``
         it was trained with. The density of all rows is summed in blocks, so memory does not grow
         with the rows. Beyond 1,000 rows, leave-one-out and calibration take a sample of them;
-        neither is judged if the output is one event over all rows.
+        neither is judged if the output is one event over all rows. Of values that NumPyro's
+        ``RightCensoredDistribution`` or ``LeftCensoredDistribution`` takes for bounds, calibration
+        counts what lies beyond; predictive p-values are not judged then, as predictions are not
+        censored.
 
         Args:
             X: The rows of the training, as in :meth:`fit`; a stream is read several times.
@@ -2375,7 +2383,8 @@ class ImpactModel:
             DataTypeError: If the rows come as a stream.
             KernelError: If no latent site is shared by all rows, or a prior cannot be drawn from;
                 or if the kernel observes another site than the output, or has a factor, that
-                depends on latent sites: true values from the prior do not go with these.
+                depends on latent sites: true values from the prior do not go with these; or if some
+                of the output is censored, which its distribution does not simulate.
             GuideError: If the guide keeps the data that it was set up with, as
                 ``AutoLaplaceApproximation`` does.
 
@@ -2916,8 +2925,6 @@ class ImpactModel:
         scales = None
         if table is not None:
             scales = table.column_scales(given)
-            if by is not None:
-                table.check_means()
             inputs, kernel_kwargs, kept, options = table.predictive_call(
                 inputs, kwargs, kernel_kwargs, options, scale, trained, group
             )

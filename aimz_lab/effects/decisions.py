@@ -27,11 +27,13 @@ from aimz_lab.effects.monte_carlo import (
     half_means,
     unsettled,
 )
+from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numbers_by_row
 from aimz_lab.effects.sentences import FIT_STEP
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.drawn_sites import named_as_drawn
+from aimz_lab.predictive.level_sites import levels_of, of_levels
 from aimz_lab.predictive.reducers import Mean
 from aimz_lab.predictive.reducers.moments import PartMeans, Sd
 from aimz_lab.predictive.reducers.row_means import RowTotals
@@ -92,6 +94,8 @@ def decide(
     trees = again([reduce] * len(calls))
     groups = [_predictive(tree) for tree in trees]
     _check_outcome(site, names, groups)
+    if own is None and len(levels := levels_of(groups[0].attrs, site)) > 2:
+        raise ArgumentError(_of_levels(column_of(groups[0], site), levels))
     rows = groups[0][f"{site}_mean"]
     kept = trees[0].encoding.get("kept_rows")
     cost = _costs(costs, names, inputs, rows.size, kept)
@@ -149,6 +153,15 @@ def _check_outcome(site: str, names: Sequence[str], groups: Sequence[xr.Dataset]
             "units, pass output_scale='model' with each action: {'X': df, 'output_scale': 'model'}."
         )
         raise ArgumentError(msg)
+
+
+def _of_levels(name: str, levels: Sequence[str]) -> str:
+    worth = ", ".join(f"{number}.0" for number in range(min(len(levels), 3)))
+    return (
+        f"{of_levels(name, levels)} A site of one probability a row can be decided on, by "
+        "site='p'. Or say what each level is worth, in their order: benefits=lambda level: "
+        f"jax.numpy.array([{worth}{', ...' * (len(levels) > 3)}])[level]."
+    )
 
 
 def _draws_of(

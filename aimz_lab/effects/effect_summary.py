@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from aimz_lab.effects.sentences import (
     FIT_STEP,
     INTERVAL_OF,
     OF_DRAWN,
+    OF_LEVELS,
     OF_RUNNING_FIT,
     interval_of,
 )
@@ -95,21 +97,30 @@ class EffectSummary(xr.Dataset):
     def __repr__(self) -> str:
         if not self._is_summary:
             return super().__repr__()
-        return "\n".join(
+        tables = (
             f"{title}\n{_text(cells, n_labels)}" for title, cells, n_labels in self._printed()
         )
+        return "\n".join([*tables, *self._of_levels])
 
     def _repr_html_(self) -> str:
         if not self._is_summary:
             return super()._repr_html_()
-        return "".join(
+        tables = (
             html_table(title, cells[0], cells[1:], n_labels=n_labels)
             for title, cells, n_labels in self._printed()
         )
+        return "".join([*tables, *(f"<p>{escape(text)}</p>" for text in self._of_levels)])
+
+    @property
+    def _of_levels(self) -> list[str]:
+        """What is said of sites in place of a table: their values are the numbers of levels."""
+        return [one.attrs["text"] for one in self.data_vars.values() if OF_LEVELS in one.attrs]
 
     def _printed(self) -> Iterator[tuple[str, list[list[str]], int]]:
         """Yield the tables to print: their titles, cells, and how many columns are labels."""
-        sites = list(self.data_vars.values())
+        sites = [site for site in self.data_vars.values() if OF_LEVELS not in site.attrs]
+        if not sites:
+            return
         if all(site.ndim == 1 for site in sites):
             frame = late_import("pandas").concat([_frame(site, None) for site in sites])
             # Each site has a unit of its own.

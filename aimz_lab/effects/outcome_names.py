@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from aimz_lab.errors import ArgumentError
+from aimz_lab.predictive.level_sites import levels_of, of_levels
 from aimz_lab.progress import number
 from aimz_lab.system.lazy_modules import xr
 
@@ -72,16 +74,18 @@ def site_called(draws: xr.Dataset, name: object, sites: Iterable[str]) -> object
     return name if name in sites or not isinstance(name, str) else names.get(name, name)
 
 
-def levels_of(draws: xr.Dataset, site: str) -> list[str]:
-    """Return the levels that the values of a site are the numbers of; none of any other site.
+def check_has_mean(draws: xr.Dataset, site: str) -> None:
+    """Refuse the mean of a site whose values are the numbers of levels.
 
     Args:
         draws: As in :func:`column_of`.
         site: The site.
+
+    Raises:
+        ArgumentError: If they are, of more than two levels.
     """
-    if site != draws.attrs.get("output"):
-        return []
-    return list(map(str, np.atleast_1d(draws.attrs.get("output_levels", []))))
+    if len(levels := levels_of(draws.attrs, site)) > 2:
+        raise ArgumentError(of_levels(column_of(draws, site), levels))
 
 
 def reference_of(attrs: Mapping[str, Any]) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from html import escape
 
+import numpy as np
+
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.effect_summary import SUMMARY, EffectSummary
 from aimz_lab.effects.measures import AVERAGE
 from aimz_lab.effects.outcome_names import called
-from aimz_lab.effects.sentences import FIT_STEP, OF_DRAWN
+from aimz_lab.effects.sentences import FIT_STEP, OF_DRAWN, OF_LEVELS
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.errors import AimzLabError
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
+from aimz_lab.predictive.level_sites import levels_of, of_levels
 from aimz_lab.predictive.reducers.group_means import SUMMARY_GROUP
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -123,12 +126,22 @@ def _average(tree: xr.DataTree) -> EffectSummary | None:
         if "averaged" in attrs:
             return summarize_effect(tree[group].to_dataset(), progress=False)
         whole = tree[group].to_dataset()
-        means, drawn = {}, []
+        means, drawn, said = {}, [], {}
         for site in draws:
-            name, mean = _averaged(site, called(whole, str(site.name)))
+            outcome, levels = called(whole, str(site.name)), levels_of(attrs, str(site.name))
+            if len(levels) > 2:
+                said[outcome] = of_levels(outcome, levels)
+                continue
+            name, mean = _averaged(site, outcome)
             means[name] = mean
             drawn += [name] * (site.name in named_as_drawn(attrs))
-        return summarize_effect(xr.Dataset(means, attrs={DRAWN: drawn}), progress=False)
+        summary = summarize_effect(xr.Dataset(means, attrs={DRAWN: drawn}), progress=False)
+        empty = np.full(summary.sizes.get(SUMMARY, 1), np.nan)
+        without = {
+            name: xr.DataArray(empty, dims=SUMMARY, attrs={OF_LEVELS: True, "text": text})
+            for name, text in said.items()
+        }
+        return summary.assign(without)
     except AimzLabError:  # its store is gone, as reading it will say
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,9 @@ _OF_ROWS = (
     "drawn for the row moves it."
 )
 OF_RUNNING_FIT = "from the guide after step {:,} of a fit that went on"
+OF_LEVELS = "of_levels"
+"""Attribute of a summary: the site's values are the numbers of levels, so that it has no mean."""
+
 OF_DRAWN = "of_drawn"
 """Attribute of summaries that hold the noise of drawn outcomes."""
 
@@ -151,21 +154,6 @@ def noted_as_drawn(site: str, attrs: Mapping[str, Any]) -> str:
 def interval_of(name: object) -> str:
     """Return the name of the coordinate that says what the intervals of a site are of."""
     return f"{name}_interval_of"
-
-
-def of_levels(name: str, levels: Sequence[str]) -> str:
-    """Return the paragraph about an outcome whose values are the numbers of its levels.
-
-    Args:
-        name: The site.
-        levels: More than two levels.
-    """
-    listed = ", ".join(levels[:_MOST_NAMED]) + ", ..." * (len(levels) > _MOST_NAMED)
-    return (
-        f"{name} is the number of one of {len(levels)} levels ({listed}), so that its mean, and an "
-        "effect on it, say nothing. Pass return_sites= with a site that has the probability of "
-        "each level."
-    )
 
 
 def _of_no_difference(summary: xr.DataArray, asked: Asked) -> list[str]:

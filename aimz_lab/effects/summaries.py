@@ -17,7 +17,7 @@ from aimz_lab.effects.averages import PIECE_VALUES
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.outcome_names import (
     called,
-    levels_of,
+    check_has_mean,
     reference_of,
     site_called,
     without_reference,
@@ -26,14 +26,15 @@ from aimz_lab.effects.sentences import (
     FIT_STEP,
     INTERVAL_OF,
     OF_DRAWN,
+    OF_LEVELS,
     interval_of,
-    of_levels,
     of_single_outcomes,
     paragraph,
     verdict_of,
 )
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.drawn_sites import named_as_drawn
+from aimz_lab.predictive.level_sites import levels_of, of_levels
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.progress import CallProgress
 from aimz_lab.system.lazy_modules import xr
@@ -113,6 +114,9 @@ def summarize_effect(
     site whether it contains this noise, and leaves the interval out if the drawn outcomes are whole
     numbers.
 
+    The mean of numbers of levels in no order says nothing: of such an outcome of more than two
+    levels all is NaN, and the paragraph says what to do.
+
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.
         prob: Share of the draws in the interval.
@@ -155,7 +159,7 @@ def summarize_effect(
     for name, site in effect.data_vars.items():
         found[name], singles[name] = _summarize(site, asked, effect.attrs, progress=progress)
     for name, site in found.items():
-        outcome, levels = called(effect, str(name)), levels_of(effect, str(name))
+        outcome, levels = called(effect, str(name)), levels_of(effect.attrs, str(name))
         site.attrs |= {} if outcome == name else {"column": outcome}
         site.attrs |= {FIT_STEP: effect.attrs[FIT_STEP]} if FIT_STEP in effect.attrs else {}
         rows = _row_dims(effect.attrs)
@@ -181,7 +185,10 @@ def summarize_effect(
         if single.any():
             kinds = np.where(single.values, *INTERVAL_OF)
             found[name] = site.assign_coords({interval_of(name): (site.dims[1:], kinds)})
-        found[name].attrs["text"] = of_levels(outcome, levels) if len(levels) > 2 else text
+        if len(levels) > 2:
+            found[name] = xr.full_like(found[name], np.nan).assign_attrs({OF_LEVELS: True})
+            text = of_levels(outcome, levels)
+        found[name].attrs["text"] = text
     # Its base is xarray's, which is not imported before a result.
     from aimz_lab.effects.effect_summary import EffectSummary
 
@@ -306,7 +313,8 @@ def site_of(effect: xr.Dataset, site: object) -> xr.DataArray:
         site: Its site, or the column that it is of; ``None`` for the only one with draws.
 
     Raises:
-        ArgumentError: If there is no such site, or there are several and none is named.
+        ArgumentError: If there is no such site, or there are several and none is named; or if its
+            values are the numbers of levels.
     """
     names = [str(n) for n, v in effect.data_vars.items() if set(SAMPLE_DIMS) <= set(v.dims)]
     if site is None and len(names) == 1:
@@ -318,4 +326,5 @@ def site_of(effect: xr.Dataset, site: object) -> xr.DataArray:
     if not isinstance(site, str) or site not in names:
         msg = f"site={shown(site)} is not among the sites with draws: {', '.join(names) or 'none'}."
         raise ArgumentError(msg)
+    check_has_mean(effect, site)
     return effect[site]

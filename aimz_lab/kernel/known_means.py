@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numpyro.distributions import (
     CategoricalLogits,
     CategoricalProbs,
@@ -10,6 +11,7 @@ from numpyro.distributions import (
     HalfCauchy,
     InverseWishartCholesky,
     Levy,
+    OrderedLogistic,
     constraints,
 )
 from numpyro.distributions.truncated import TwoSidedTruncatedDistribution
@@ -27,6 +29,8 @@ _WITHOUT = (
     # NumPyro 0.22 gives the root of a mean, which is not the mean of roots.
     InverseWishartCholesky,
 )
+
+_CATEGORICAL = (CategoricalLogits, CategoricalProbs)
 
 _SURFACES = (constraints.circular, constraints.sphere)
 """The mean of angles, or of directions, is not that of their numbers."""
@@ -52,6 +56,25 @@ def mean_kind(fn: Distribution) -> MeanKind | None:
         return None
     shares = constraints.boolean, constraints.unit_interval
     return "share" if _base(fn.support) in shares else "mean"
+
+
+def n_categories(fn: Distribution) -> int | None:
+    """Return how many categories in no order a distribution draws from; ``None`` for any other.
+
+    Args:
+        fn: The distribution.
+
+    Example:
+        >>> import numpyro.distributions as dist
+        >>> n_categories(dist.Categorical(logits=np.zeros((5, 3)))), n_categories(dist.Poisson(1.0))
+        (3, None)
+    """
+    while isinstance(fn, Distribution) and not isinstance(fn, _CATEGORICAL):
+        fn = getattr(fn, "base_dist", None)
+    if not isinstance(fn, _CATEGORICAL) or isinstance(fn, OrderedLogistic):
+        return None
+    weights = fn.probs if isinstance(fn, CategoricalProbs) else fn.logits
+    return np.shape(weights)[-1]
 
 
 def _is_known(fn: Distribution) -> bool:

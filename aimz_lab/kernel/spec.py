@@ -72,6 +72,8 @@ class Site:
             ``None``.
         density_kind: Of an observed site; ``None`` where it may be both, or is not known.
         mean_kind: Of the distribution of a sampled site; ``None`` where its mean is not known.
+        n_categories: Of a sampled site whose values are the numbers of categories in no order; else
+            ``None``.
         is_drawn: Whether the kernel draws its value: it is neither computed nor observed, nor set
             by a handler of the kernel.
         is_cut: Whether the kernel draws it and goes on with another value, by ``handlers.do``.
@@ -97,6 +99,7 @@ class Site:
     density_ndim: int = 0
     density_kind: DensityKind | None = None
     mean_kind: MeanKind | None = None
+    n_categories: int | None = None
     is_drawn: bool = False
     is_cut: bool = False
     is_looped: bool = False

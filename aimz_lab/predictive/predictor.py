@@ -23,6 +23,7 @@ from aimz_lab.predictive.call_labels import check_reducer_labels, check_same_row
 from aimz_lab.predictive.crossing import CrossingRowsError, are_proven_apart
 from aimz_lab.predictive.engine import Engine
 from aimz_lab.predictive.forecast import check_call_fits
+from aimz_lab.predictive.level_sites import check_means
 from aimz_lab.predictive.other_rows import (
     ROWS_AS_ARGUMENTS,
     check_contrasted,
@@ -65,6 +66,7 @@ from aimz_lab.predictive.scenario_sites import (
     changed_between,
     sites_to_draw_anew,
 )
+from aimz_lab.predictive.scored_density import NO_LOO, ScoredDensity, scored_density
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.predictive.uninformed_draws import warn_of_output_data
 from aimz_lab.preparing import doing, preparing_line
@@ -163,8 +165,31 @@ class Predictor:
         Raises:
             SiteError: If the output is not observed, or a site does not fit.
             DataError: If the output's shape is not the site's.
+            ArgumentError: If a score is asked of a density that is not all that rows add to the
+                model's; or leave-one-out of rows with weights.
+
+        Warns:
+            OutputWarning: If factors add to the log density of the rows.
         """
         return self._tree("log_likelihood", request)
+
+    def scored_density(self, request: Request) -> ScoredDensity:
+        """Return what a kernel adds to its log density beside that of the output.
+
+        Args:
+            request: A call of :meth:`log_likelihood`.
+        """
+        rows = Rows(request.rows, request.fields)
+        with explained(request.kernel, output=request.output), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when it is computed
+            plan = self._plans([request], [rows], "log_likelihood")[0]
+        return self._scored_density(request, rows, plan)
+
+    def _scored_density(self, request: Request, rows: Rows, plan: Plan) -> ScoredDensity:
+        def graph_of() -> SiteGraph:
+            return site_graph(request, rows, plan.spec, self._programs.remembered)
+
+        return scored_density(plan.spec, graph_of, rows.template)
 
     def effect(self, baseline: Request, intervention: Request) -> xr.DataTree:
         """Draw from both scenarios with the same noise, and keep their contrast alone.
@@ -296,6 +321,13 @@ class Predictor:
         plans = self._plans(requests, rows, quantity)
         if quantity == "values" and len(requests) == 1:
             self._tell_of_output_data(requests[0], rows[0], plans[0])
+        if quantity == "log_likelihood":
+            of_output = self._scored_density(requests[0], rows[0], plans[0])
+            reduce = requests[0].reduce
+            of_output.check({} if reduce is None else as_reducers(reduce))
+            if why := of_output.why_no_loo:
+                attrs = {**requests[0].attrs, NO_LOO: why}
+                requests = (replace(requests[0], attrs=attrs),)
         if quantity == "log_likelihood" and plans[0].spec.is_imputed:
             requests = (observes_entries(requests[0], plans[0], self._programs.remembered),)
             plans = self._plans(requests, rows, quantity)
@@ -395,6 +427,7 @@ class Predictor:
             check_by_row(reducers, scenario.request.output)
         check_reduced(plan.global_sites, plan.row_sites, reducers, labels.dims)
         check_dims_apart(reducers, other_sizes(scenario, labels), labels.coords)
+        check_means(reducers.values(), scenario.request.attrs, plan.spec, plan.row_sites)
         check_call_fits(scenario, in_memory=False)
         Reduction(reducers).check_rows(scenario.rows.n_rows)
         if len(scenarios) > 1 and _is_of_averages(scenarios, reducers):

@@ -510,17 +510,6 @@ class ModelTable:
         back = self.encoder.outcome_scale(output)
         return back.column if isinstance(back, OutcomeScale) else output
 
-    def check_means(self) -> None:
-        """Raise :class:`ArgumentError` if the output is a level, whose mean says nothing."""
-        levels = self.output_attrs().get("output_levels", ())
-        if len(levels) > 2:
-            msg = (
-                f"by= averages the output, and {self.signature.output!r} is the number of one of "
-                f"{len(levels)} levels, whose mean says nothing. Leave by= out, and count the "
-                "draws of each level."
-            )
-            raise ArgumentError(msg)
-
     def _way_back(
         self, encoder: TableEncoder, options: Mapping[str, Any], spec: KernelSpec | None
     ) -> OutcomeScale | OutcomeScales | None:

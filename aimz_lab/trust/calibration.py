@@ -15,6 +15,7 @@ from aimz_lab.data import canonical
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, DataTypeError, KernelError
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.kernel.censoring import is_censored
 from aimz_lab.kernel.site_graph import trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
@@ -142,7 +143,8 @@ def calibrate(
     Raises:
         DataTypeError: If the rows come as a stream.
         KernelError: If the kernel has no latent site that all rows share; or if it observes another
-            site than the output, or has a factor, that depends on latent sites.
+            site than the output, or has a factor, that depends on latent sites; or if the
+            distribution of the output is censored.
         GuideError: If the guide keeps the data of its set-up.
     """
     experiment = _experiment(request, options)
@@ -190,6 +192,8 @@ def _experiment(request: Request, options: CalibrationOptions) -> Experiment:
             output=request.output,
         )
     _refuse_given(request, rows, spec)
+    if is_censored(request.kernel, request.output, {**rows, **request.shared}, **request.static):
+        raise KernelError(_of_censored(request.output))
     return Experiment(
         kernel=request.kernel,
         output=request.output,
@@ -248,6 +252,15 @@ def _of_observed(name: str, output: str, argument: str | None) -> str:
         f"calibrate draws true values from the prior and simulates {output!r} with them, but "
         f"{name!r} is observed too and keeps the values of the data, so that even exact draws "
         f"would look wrong. Calibrate a kernel that does not observe {name!r}{without}."
+    )
+
+
+def _of_censored(output: str) -> str:
+    return (
+        f"calibrate simulates {output!r} with true values from the prior, and its distribution "
+        "draws values that are not censored, which the fit would take for bounds: even exact draws "
+        "would look wrong. Calibrate the kernel with the distribution of the values themselves, "
+        "base_dist, or with none of them censored."
     )
 
 

@@ -9,30 +9,43 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpyro.infer import SVI
 
 from aimz_lab.data.checks import check_positive_int
-from aimz_lab.errors import AimzLabError, ArgumentError, DataError, PerformanceWarning
+from aimz_lab.errors import (
+    AimzLabError,
+    ArgumentError,
+    DataError,
+    OutputWarning,
+    PerformanceWarning,
+)
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.trained import Fitted, Trained
+from aimz_lab.kernel.censoring import INTERVAL
 from aimz_lab.kernel.signature import KernelSignature, default_arguments
-from aimz_lab.kernel.site_graph import trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers.scores import ROWS_APART, density_of_all
 from aimz_lab.predictive.request import Group, Request
+from aimz_lab.predictive.scored_density import AS_A_DISTRIBUTION, ScoredDensity
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
+from aimz_lab.trust.censored_entries import CENSORED, NO_INTERVALS, censored_entries
 from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.chain_checks import WorstMixed, chain_findings, chain_table, worst_mixed
 from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.guide_advice import better_draws
 from aimz_lab.trust.guide_checks import GIVEN, GuideExamination, examine_guide, rows_finding
 from aimz_lab.trust.loss_checks import LossTrend, has_settled, loss_finding, loss_trend
-from aimz_lab.trust.masked_entries import counted_entries, observed_output, without_uncounted
+from aimz_lab.trust.masked_entries import (
+    counted_entries,
+    observed_output,
+    scored_rows,
+    without_uncounted,
+)
 from aimz_lab.trust.posterior_checks import (
     beside,
     distance_finding,
@@ -73,6 +86,9 @@ _OF_INFERENCE = frozenset(
     {"loss", "k-hat", "shape", "summaries", "NUTS", "R-hat", "ESS", "divergences"}
 )
 """Checks of whether the inference found the posterior, whatever the model predicts."""
+
+NONE = np.zeros(0, np.int64)
+"""Numbers of no rows."""
 
 _USE_CHAINS = (
     "Use its draws: im.set_posterior_sample(report.refined, num_chains=report.refined_chains)."
@@ -263,16 +279,18 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         drawn = Posterior(evidence.guide.drawn.draws)
         evidence.table = raw_table(model.labelled(drawn))
     doing("scoring the rows")
-    likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows)
+    outputs = observed_output(rows.outputs, output, counted)
+    chosen = _kept_rows(scored_rows(outputs))
+    likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows, chosen)
     _judge_guide(evidence, likelihood, drawn, model, rows.n_rows, options.refine)
     if posterior.stats or posterior.num_chains > 1:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
         evidence.findings += chain_findings(evidence.table, posterior, _of_chains(model, rows))
         evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
     doing("holding predictions against the rows")
-    outputs = observed_output(rows.outputs, output, counted)
-    _judge_predictions(evidence, model, drawn, outputs, likelihood, why_not)
-    evidence.findings += [*_of_other_outcomes(model), *_of_factors(model, rows)]
+    sides = censored_entries(model.signature.kernel, output, model.fitted.params, rows)
+    _judge_predictions(evidence, model, drawn, outputs, sides, likelihood, why_not)
+    evidence.findings += [*_of_other_outcomes(model), *_of_factors(model)]
     if options.refine is not None:
         doing(f"making better draws, refine={options.refine!r}")
         _refine(evidence, model, rows, options)
@@ -301,10 +319,11 @@ def _check_rows(model: Examined, rows: ExaminedRows) -> None:
         raise DataError(msg)
 
 
-def _kept_rows(n_rows: int) -> np.ndarray:
-    if n_rows <= MOST_ROWS:
-        return np.arange(n_rows)
-    return np.sort(np.random.default_rng(0).choice(n_rows, MOST_ROWS, replace=False))
+def _kept_rows(rows: Int[np.ndarray, " row"]) -> Int[np.ndarray, " kept"]:
+    """Return those of some rows of which all draws are kept, by their numbers."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, MOST_ROWS, replace=False))
 
 
 class Likelihood(NamedTuple):
@@ -319,17 +338,22 @@ class Likelihood(NamedTuple):
     of_rows: LikelihoodOfRows | None
 
 
-def likelihood_of(model: Examined, drawn: Posterior, n_rows: int) -> Likelihood:
+def likelihood_of(
+    model: Examined, drawn: Posterior, n_rows: int, kept: Int[np.ndarray, " kept"] = NONE
+) -> Likelihood:
     """Return the log-likelihood of the rows of a model.
 
     Args:
         model: The model.
         drawn: Draws of its latent sites.
         n_rows: How many rows there are.
+        kept: Numbers of the rows to keep all draws of.
     """
-    reader = LikelihoodOfRows(n_rows, _kept_rows(n_rows))
+    reader = LikelihoodOfRows(n_rows, kept)
     request = model.request(drawn, "log_likelihood", {"of_row": reader})
-    tree = model.predictor.log_likelihood(request)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutputWarning)  # of factors; the report has words on them
+        tree = model.predictor.log_likelihood(request)
     if reader.has_rows:
         return Likelihood(reader.total, reader)
     of_all = tree["log_likelihood"][variable_name(model.signature.output)].values
@@ -337,11 +361,11 @@ def likelihood_of(model: Examined, drawn: Posterior, n_rows: int) -> Likelihood:
 
 
 def likelihood_or_why_not(
-    model: Examined, drawn: Posterior, n_rows: int
+    model: Examined, drawn: Posterior, n_rows: int, kept: Int[np.ndarray, " kept"] = NONE
 ) -> tuple[Likelihood | None, str]:
     """Return the log-likelihood as :func:`likelihood_of`, or why there is none."""
     try:
-        return likelihood_of(model, drawn, n_rows), ""
+        return likelihood_of(model, drawn, n_rows, kept), ""
     except AimzLabError as error:
         return None, str(error)
 
@@ -425,6 +449,7 @@ def _judge_predictions(
     model: Examined,
     drawn: Posterior,
     outputs: Shaped[np.ndarray, "row ..."],
+    sides: Int[np.ndarray, "row ..."] | None,
     likelihood: Likelihood | None,
     why_not: str,
 ) -> None:
@@ -432,6 +457,9 @@ def _judge_predictions(
     by_row, of_rows = learned_by_row(model, drawn), likelihood and likelihood.of_rows
     fitted = [name for name in by_row if name not in drawn.draws]
     is_one_event = likelihood is not None and of_rows is None
+    of_output = scored_density_of(model)
+    scored = scored_rows(outputs)
+    chosen = _kept_rows(scored)
     if is_one_event:
         why_not = f"{density_of_all(model.signature.output)}, and none for each row"
     elif likelihood is not None and fitted:
@@ -440,24 +468,35 @@ def _judge_predictions(
         why_not = f"it would have to integrate out each row's own {', '.join(by_row)}"
     elif likelihood is not None and len(evidence.table) and not evidence.table["sd"].any():
         why_not = "all draws are the same point, so that no row left out can change them"
-    elif likelihood is not None and _weighs_rows(model):
-        why_not = "the kernel weighs its rows, so that leaving one out is not as its density says"
+    elif likelihood is not None and of_output.why_no_loo:
+        why_not = of_output.why_no_loo
     elif likelihood is not None and weights is not None and not weights.is_trusted:
         why_not = "k-hat says that the draws are not those of the posterior"
     elif likelihood is not None and weights is not None and not guide.has_all_of(drawn):
         why_not = "the guide has no draws of some sites of the posterior"
+    elif of_rows is not None and not len(scored):
+        why_not = "a mask leaves out all of the rows"
     elif of_rows is not None:
         kept = of_rows.kept.astype(np.float64)
         kept = kept.reshape(*kept.shape[:2], -1).sum(-1)
         evidence.loo = leave_one_out(
             kept,
-            of_rows.lppd,
-            _kept_rows(len(outputs)),
+            of_rows.lppd[scored],
+            np.searchsorted(scored, chosen),
             guide.drawn.log_ratios if weights is not None else None,
             _r_eff(evidence.table, drawn),
         )
-    evidence.findings.append(loo_finding(evidence.loo, why_not, ROWS_APART if is_one_event else ""))
-    chosen = _kept_rows(len(outputs))
+    advice = AS_A_DISTRIBUTION if why_not and why_not == of_output.why_no_score else ""
+    advice = ROWS_APART if is_one_event else advice
+    evidence.findings.append(loo_finding(evidence.loo, len(outputs), why_not, advice))
+    if not len(scored):
+        text = "predictions were not judged: a mask leaves out all of the rows"
+        evidence.findings.append(Finding("predictions", "amber", text))
+        return
+    if sides is not None and (sides.shape != outputs.shape or (sides == INTERVAL).any()):
+        text = f"predictions were not judged: {NO_INTERVALS}"
+        evidence.findings.append(Finding("predictions", "amber", text))
+        return
     reader = PredictionsOfRows(outputs, chosen)
     try:
         # A row's own latent values are drawn anew: with those of its posterior it would predict
@@ -485,9 +524,15 @@ def _judge_predictions(
             np.asarray(outputs, np.float64)[chosen],
             reader.observed[chosen],
             evidence.loo.weights if evidence.loo else None,
+            None if sides is None else sides[chosen],
         )
-        evidence.findings.append(calibration_finding(evidence.calibration))
-    if reader.observed.any():
+        is_censored = sides is not None
+        found = calibration_finding(evidence.calibration, is_censored=is_censored)
+        evidence.findings.append(found)
+    if sides is not None:
+        text = f"mean, sd and extremes of {model.signature.output} were not judged: {CENSORED}"
+        evidence.findings.append(Finding("p-values", "unjudged", text))
+    elif reader.observed.any():
         evidence.findings.append(p_value_finding(p_values(reader.statistics())))
 
 
@@ -511,24 +556,9 @@ def _of_other_outcomes(model: Examined) -> list[Finding]:
     return [Finding("other outcomes", "amber", text, advice)]
 
 
-def _of_factors(model: Examined, rows: ExaminedRows) -> list[Finding]:
+def _of_factors(model: Examined) -> list[Finding]:
     """Say which factors are computed from the rows: no prediction is held against these."""
-    spec, data = model.spec, rows.data
-    if not spec.of_kind("factor"):
-        return []
-    graph = trace_site_graph(
-        model.signature.kernel,
-        spec,
-        rows=data.rows,
-        shared=data.shared,
-        static=data.static,
-        params=model.fitted.params,
-    )
-    names = [
-        name
-        for name in spec.of_kind("factor")
-        if spec.sites[name].row_axes or not data.rows.keys().isdisjoint(graph.reads.get(name, ()))
-    ]
+    names = scored_density_of(model).factors
     if not names:
         return []
     sites = ", ".join(map(repr, names))
@@ -563,13 +593,17 @@ def learned_by_row(model: Examined, drawn: Posterior) -> list[str]:
     return [name for name in spec.learned_by_row if name in known]
 
 
-def _weighs_rows(model: Examined) -> bool:
-    """Whether the output has a scale of the kernel's own, other than for the size of a batch."""
-    spec = model.trained.spec
-    site = None if spec is None else spec.sites.get(model.signature.output)
-    if site is None or site.scale is None:
-        return False
-    return site.scale == "array" or (site.scale_course != "inverse" and site.scale != 1)
+def scored_density_of(model: Examined) -> ScoredDensity:
+    """Return what a model adds to its log density beside that of its output.
+
+    Args:
+        model: The model, with a request for the rows.
+    """
+    request = model.request(model.fitted.posterior, "log_likelihood", None)
+    try:
+        return model.predictor.scored_density(request)
+    except AimzLabError:  # there is no log-likelihood, and who asks for one is told why
+        return ScoredDensity(model.signature.output)
 
 
 def _r_eff(table: pd.DataFrame, drawn: Posterior) -> float:

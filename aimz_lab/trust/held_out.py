@@ -38,7 +38,7 @@ def held_out_elbo(
     fewer draws: those of the loss, usually one for each 4,096 rows.
 
     Args:
-        model: The model, with a request for the held-out rows.
+        model: The model, with a request for the held-out rows; no factor adds to their density.
         n_obs: Rows of the training.
         key: A typed random key.
         num_draws: Draws of the guide.
@@ -74,6 +74,5 @@ def held_out_elbo(
 
 def _beside_output(spec: KernelSpec) -> str:
     """Return the further sites whose density the rows add to, as a phrase; empty for none."""
-    factors = [name for name in spec.of_kind("factor") if spec.sites[name].row_axes]
-    names = [*spec.other_outcomes, *factors]
+    names = spec.other_outcomes
     return f"the site{'s' * (len(names) > 1)} {', '.join(map(repr, names))}" if names else ""

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from numpyro import handlers
 from numpyro.distributions import MaskedDistribution
 
@@ -40,14 +40,37 @@ def counted_entries(
         that NumPyro draws for ``obs_mask=`` those that were not. A site without a mask, or with
         one that depends on latent sites, is left out.
     """
-    kernel = handlers.substitute(kernel, data=dict(params or {}))
-    static = rows.data.static
 
-    def masks(key: jax.Array, given: Mapping[str, Any]) -> dict[str, jax.Array]:
-        trace = handlers.trace(seeded(kernel, key)).get_trace(**given, **static)
+    def masks(trace: Mapping[str, Message]) -> dict[str, jax.Array]:
         names = {output, observed_part(output), *map(imputed_part, trace)}.intersection(trace)
         found = {n: _mask(trace[n]) for n in sorted(names) if trace[n]["type"] == "sample"}
         return {name: mask for name, mask in found.items() if mask is not None}
+
+    return by_entry(kernel, params, rows, masks)
+
+
+def by_entry(
+    kernel: Callable,
+    params: Params | None,
+    rows: ExaminedRows,
+    read: Callable[[Mapping[str, Message]], dict[str, jax.Array]],
+) -> dict[str, Shaped[np.ndarray, ...]]:
+    """Return what the distributions of a kernel say of the entries of its data.
+
+    Args:
+        kernel: The kernel.
+        params: Values of its ``param`` sites, if there are some.
+        rows: The data.
+        read: Returns arrays by site, rows first, from a trace.
+
+    Returns:
+        The arrays; without those that depend on latent sites.
+    """
+    kernel = handlers.substitute(kernel, data=dict(params or {}))
+    static = rows.data.static
+
+    def run(key: jax.Array, given: Mapping[str, Any]) -> dict[str, jax.Array]:
+        return read(handlers.trace(seeded(kernel, key)).get_trace(**given, **static))
 
     key, shared = jax.random.key(0), dict(rows.data.shared)
     blocks = [rows.data.rows] if rows.source is None else [b for b, _ in rows.blocks(padded=False)]
@@ -55,15 +78,15 @@ def counted_entries(
     with tracing_lock:
         for block in blocks:
             given = {**block, **shared}
-            if not found and not jax.eval_shape(masks, key, given):
+            if not found and not jax.eval_shape(run, key, given):
                 return {}
-            for name, mask in jax.jit(masks)(key, given).items():
-                found.setdefault(name, []).append(np.asarray(mask))
+            for name, array in jax.jit(run)(key, given).items():
+                found.setdefault(name, []).append(np.asarray(array))
     given = {**blocks[0], **shared}
     return {
         name: np.concatenate(parts)
         for name, parts in found.items()
-        if not depends_on(lambda key, given, name=name: masks(key, given)[name], key, given)
+        if not depends_on(lambda key, given, name=name: run(key, given)[name], key, given)
     }
 
 
@@ -81,6 +104,12 @@ def observed_output(
     if mask is None or mask.all() or mask.shape != outputs.shape:
         return outputs
     return np.where(mask, np.asarray(outputs, np.float64), np.nan)
+
+
+def scored_rows(outputs: Shaped[np.ndarray, "row ..."]) -> Int[np.ndarray, " row"]:
+    """Return the numbers of the rows with an observed value, by :func:`observed_output`."""
+    is_scored = np.isfinite(np.asarray(outputs, np.float64)).reshape(len(outputs), -1).any(1)
+    return np.flatnonzero(is_scored)
 
 
 def _mask(site: Message) -> jax.Array | None:

@@ -13,6 +13,7 @@ from aimz_lab.data.tables import native_table, read_table
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.predictive.reducers.contract import OverDraws
 from aimz_lab.predictive.reducers.scores import density_of_all
+from aimz_lab.predictive.scored_density import NO_LOO
 from aimz_lab.trust.checked_predictions import CheckedPredictions
 from aimz_lab.trust.outcome_checks import OutcomeChecks
 from aimz_lab.trust.outcome_sums import OutcomeReader
@@ -271,6 +272,8 @@ def _worst(
     row_dims = source["log_likelihood"].attrs.get("row_dims", values.dims[len(SAMPLE_DIMS) :])
     if not np.size(row_dims):
         return None, [of_one_event(site)]
+    if why := source["log_likelihood"].attrs.get(NO_LOO):
+        return None, [f"Rows are ranked by their standardised residuals, not by LOO: {why}."]
     dim = row_dim(source["log_likelihood"].to_dataset(), site)
     if values.sizes[dim] != table.n_rows:
         msg = (

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from aimz_lab.kernel.censoring import LEFT, RIGHT
 from aimz_lab.progress import number_beside
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import smoothed, trusted_k
@@ -34,10 +35,10 @@ class LeaveOneOut(NamedTuple):
         sampling_se: Standard error from taking a sample of the rows; 0 where all were taken.
         draws_se: Standard error from taking as many draws: how far ``elpd`` of other draws would
             be, in nats.
-        kept: Numbers of the kept rows.
+        kept: Numbers of the kept rows, among those of ``pointwise``.
         gap: What each kept row loses by being left out, in nats: ``lppd`` less ``elpd``.
-        pointwise: ``elpd`` of each row, in nats; that of a row that was not kept is its ``lppd``,
-            less what the kept rows lose on average.
+        pointwise: ``elpd`` of each row that no mask leaves out, in nats; that of one that was not
+            kept is its ``lppd``, less what the kept rows lose on average.
     """
 
     elpd: float
@@ -136,11 +137,14 @@ def leave_one_out(
     )
 
 
-def loo_finding(loo: LeaveOneOut | None, why_not: str = "", advice: str = "") -> Finding:
+def loo_finding(
+    loo: LeaveOneOut | None, n_rows: int, why_not: str = "", advice: str = ""
+) -> Finding:
     """Return what leave-one-out says.
 
     Args:
         loo: The estimates, or ``None``.
+        n_rows: How many rows there are, also those that a mask leaves out.
         why_not: Why there are none.
         advice: What to do to have them.
     """
@@ -148,6 +152,8 @@ def loo_finding(loo: LeaveOneOut | None, why_not: str = "", advice: str = "") ->
         return Finding("LOO", "unjudged", f"leave-one-out was not computed: {why_not}", advice)
     error = f" (of sampling rows: {loo.sampling_se:.2g})" if loo.sampling_se else ""
     text = f"elpd_loo is {loo.elpd:,.1f} ± {loo.se:,.1f}{error}, p_loo {loo.p_loo:,.1f}"
+    if (n_scored := len(loo.pointwise)) < n_rows:
+        text = f"{text}, of {n_scored:,} of {n_rows:,} rows: a mask leaves out the others"
     if not np.isfinite(loo.elpd):
         return Finding("LOO", "red", "some row has no density under any draw", _WRONG)
     if loo.bad_share <= 0.01:
@@ -176,19 +182,24 @@ def calibration(
     outputs: Shaped[np.ndarray, "kept ..."],
     observed: Bool[np.ndarray, "kept ..."],
     weights: Float[np.ndarray, "draw kept"] | None,
+    sides: Int[np.ndarray, "kept ..."] | None = None,
 ) -> Calibration | None:
     """Compute where the observed output lies among its predictions; ``None`` without any.
 
     Dawid (1984); for discrete outputs, which tie, a uniform value between the shares below and up
     to the output; Czado, Gneiting and Held (2009). The output counts as one more draw, so that its
     rank among few draws is uniform too. With the weights of leave-one-out a row's own
-    output takes no part in its prediction; Gelfand, Dey and Chang (1992).
+    output takes no part in its prediction; Gelfand, Dey and Chang (1992). Of a value that was not
+    seen but for a bound, a uniform one of all that lie beyond it, which is its distribution if the
+    model holds and censoring says no more; Li, Wu and Feng (2021).
 
     Args:
         predicted: Predictive draws of the kept rows.
         outputs: Their observed output.
         observed: Which entries were observed.
         weights: Leave-one-out weights; equal by default.
+        sides: How outputs are censored, by :func:`~aimz_lab.trust.censored_entries`; not at all by
+            default.
     """
     n_draws, n_kept = predicted.shape[:2]
     weights = np.full((n_draws, n_kept), 1 / n_draws) if weights is None else weights
@@ -198,6 +209,12 @@ def calibration(
     equal = np.einsum("sk,ske->ke", weights, drawn == outputs)
     random = np.random.default_rng(0).uniform(size=below.shape)
     among = (n_draws * (below + random * equal) + random) / (n_draws + 1)
+    if sides is not None:
+        sides = sides.reshape(n_kept, -1)
+        up_to = n_draws * (below + equal)
+        beyond = (up_to + random * (n_draws - up_to + 1)) / (n_draws + 1)
+        among = np.where(sides == RIGHT, beyond, among)
+        among = np.where(sides == LEFT, random * (up_to + 1) / (n_draws + 1), among)
     pit = np.clip(among, 0, 1)[observed]
     if len(pit) < 10:
         return None
@@ -215,14 +232,21 @@ _SMALL = {"mean": "a tenth of the sd of y", "sd": "a tenth"}
 """What a statistic is off by at most while that is no doubt; others by the sd of y."""
 
 
-def calibration_finding(found: Calibration | None) -> Finding:
-    """Judge the calibration by a test and by the size of the departure."""
+def calibration_finding(found: Calibration | None, *, is_censored: bool = False) -> Finding:
+    """Judge the calibration by a test and by the size of the departure.
+
+    Args:
+        found: The calibration, or ``None``.
+        is_censored: Whether some of the output is censored.
+    """
     if found is None:
         text = "calibration needs at least ten observed entries of the output"
         return Finding("calibration", "amber", text)
     half, most = found.coverage[0.5], found.coverage[0.9]
     gap, p_value = found.of_pit.largest_gap, found.of_pit.p_value
     text = f"intervals of 50% and 90% hold {half:.0%} and {most:.0%} of the observed output"
+    if is_censored:
+        text = f"{text}, where a censored value lies beyond its bound as the model says"
     level = "green"
     if p_value < 0.01 and gap > 0.05:
         level = "amber"

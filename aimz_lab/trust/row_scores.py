@@ -13,7 +13,12 @@ from aimz_lab.predictive.reducers.contract import Draws, OverDraws, RowMask, Row
 
 
 class _ByRow(OverDraws):
-    """A reducer that knows the numbers of its rows, and keeps all draws of chosen rows."""
+    """A reducer that knows the numbers of its rows, and keeps all draws of chosen rows.
+
+    Attributes:
+        has_rows: Whether there was anything to read: an output that is one event over all rows has
+            not.
+    """
 
     on_host = True
 
@@ -22,13 +27,10 @@ class _ByRow(OverDraws):
         self.by_row = np.arange(n_rows, dtype=np.int64)
         self._kept = kept
         self._parts: dict[int, np.ndarray] = {}
-
-    @property
-    def has_rows(self) -> bool:
-        """Whether there was anything to read: an output that is one event over all rows has not."""
-        return bool(self._parts)
+        self.has_rows = False
 
     def _keep(self, values: np.ndarray, rows: np.ndarray) -> None:
+        self.has_rows = True
         chosen = np.isin(rows, self._kept)
         if chosen.any():
             self._parts[int(rows[0])] = np.array(values[:, chosen])
@@ -72,7 +74,7 @@ class LikelihoodOfRows(_ByRow):
         self._keep(values, rows)
         top = values.max(0)
         top = np.where(np.isfinite(top), top, 0.0)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             self._lppd[int(rows[0])] = np.log(np.exp(values - top).mean(0)) + top
         return nothing
 
@@ -111,8 +113,9 @@ class PredictionsOfRows(_ByRow):
         seen = self.observed[rows]
         flat = np.asarray(values[:, seen], np.float64).reshape(len(values), -1) - self.centre
         if flat.shape[1]:
-            parts = [np.full(len(flat), float(flat.shape[1])), flat.sum(1), np.square(flat).sum(1)]
-            self.sums = self.sums + np.stack(parts)
+            with np.errstate(over="ignore", invalid="ignore"):  # of infinite predictions it is NaN
+                total, squares = flat.sum(1), np.square(flat).sum(1)
+                self.sums += np.stack([np.full(len(flat), float(flat.shape[1])), total, squares])
             low, high = flat.min(1) + self.centre, flat.max(1) + self.centre
             self.ends = np.stack([np.minimum(self.ends[0], low), np.maximum(self.ends[1], high)])
         return np.zeros(values.shape[1:], np.float32)
@@ -120,8 +123,9 @@ class PredictionsOfRows(_ByRow):
     def statistics(self) -> dict[str, tuple[Float[np.ndarray, " draw"], float]]:
         """Return each statistic of the predictive draws, with that of the observed output."""
         count, total, squares = self.sums
-        mean = total / count
-        spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = total / count
+            spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
         seen = self._outputs[self.observed]
         return {
             "mean": (mean + self.centre, float(seen.mean())),

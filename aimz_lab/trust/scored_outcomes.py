@@ -21,7 +21,8 @@ from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import Site
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.tables.outcome_scale import OnColumn, OutcomeScale, OutcomeScales
-from aimz_lab.trust.diagnosis import Examined
+from aimz_lab.trust.diagnosis import Examined, learned_by_row
+from aimz_lab.trust.masked_entries import counted_entries, observed_output, scored_rows
 from aimz_lab.trust.rows_to_examine import ExaminedRows, examined_rows
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
@@ -43,6 +44,7 @@ class ScoredOutcomes:
         units: What the values are, as a phrase.
         formula: The formula that made what the kernel observes, if its units are others.
         labels: Labels of the rows, if they have some.
+        scored: Numbers of the rows that no mask leaves out; ``None`` for all.
     """
 
     values: Shaped[np.ndarray, "row entry"]
@@ -51,6 +53,7 @@ class ScoredOutcomes:
     units: str
     formula: str = ""
     labels: AxisLabels | None = None
+    scored: Int[np.ndarray, " scored"] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -61,7 +64,10 @@ class ScoredOutcomes:
         """Return the outcomes of the rows in another order, given by their numbers."""
         parts = ("values", "rounding", "log_jacobian")
         labels = None if self.labels is None else self.labels.in_order(order)
-        return replace(self, labels=labels, **{name: getattr(self, name)[order] for name in parts})
+        moved = {name: getattr(self, name)[order] for name in parts}
+        if self.scored is not None:
+            moved["scored"] = np.flatnonzero(np.isin(order, self.scored))
+        return replace(self, labels=labels, **moved)
 
     def differ_from(self, other: ScoredOutcomes) -> Shaped[np.ndarray, " row"]:
         """Return of which rows the outcomes are others, among as many rows."""
@@ -88,14 +94,26 @@ def scored_outcomes(model: Examined) -> ScoredOutcomes:
     output = model.signature.output
     request = model.request(model.fitted.posterior, "log_likelihood", None)
     rows = examined_rows(request, None, output)
+    found = _outcomes(model, rows, request.labels.rows)
+    # Parameters of the trained rows do not fit others, and no mask is made of them.
+    by_row = learned_by_row(model, model.fitted.posterior)
+    params = {n: value for n, value in (model.fitted.params or {}).items() if n not in by_row}
+    counted = counted_entries(model.signature.kernel, output, params, rows)
+    scored = scored_rows(observed_output(rows.outputs, output, counted))
+    return found if len(scored) == found.n_rows else replace(found, scored=scored)
+
+
+def _outcomes(model: Examined, rows: ExaminedRows, labels: AxisLabels | None) -> ScoredOutcomes:
+    """Return the outcomes of rows, whether or not a mask leaves them out."""
+    output = model.signature.output
     site = model.trained.spec.sites.get(output) if model.trained.spec else None
     given, units = _by_row(rows.outputs), output
     if site is None or (site.kind == "observed" and site.argument != output):
         observed = _observed(model, rows)
         if observed.shape != given.shape or _are_others(observed, given):
             units = f"what the kernel makes of {output}"
-            return _own(observed, units, request.labels.rows)
-    return _in_units_of_column(model, site, given, request.labels.rows)
+            return _own(observed, units, labels)
+    return _in_units_of_column(model, site, given, labels)
 
 
 def _in_units_of_column(
@@ -221,6 +239,37 @@ def check_same_outcomes(
             raise DataError(_how_they_differ(argument, first, found[first], name, one))
         orders[name] = order
     return orders
+
+
+def check_same_masks(argument: str, found: Mapping[str, ScoredOutcomes]) -> None:
+    """Check that the masks of models leave out the same rows.
+
+    Args:
+        argument: Name of the argument that gave the rows, for messages.
+        found: The outcomes by the name of the model, in one order.
+
+    Raises:
+        DataError: If they leave out others.
+    """
+    for name in [*found][1:]:
+        first = next(iter(found))
+        _check_same_masks(argument, first, found[first], name, found[name])
+
+
+def _check_same_masks(
+    argument: str, first: str, its: ScoredOutcomes, name: str, one: ScoredOutcomes
+) -> None:
+    every = np.arange(one.n_rows)
+    sets = [every if each.scored is None else each.scored for each in (its, one)]
+    if not np.array_equal(*sets):
+        row = np.setxor1d(*sets)[0]
+        has, lacks = (first, name) if row in sets[0] else (name, first)
+        msg = (
+            f"{argument}= compares models on the same rows, and row {row} is masked by {lacks}, by "
+            f"obs_mask or a mask of its kernel, and not by {has}. {first} scores {len(sets[0]):,} "
+            f"of {one.n_rows:,} rows and {name} {len(sets[1]):,}: pass rows that both score."
+        )
+        raise DataError(msg)
 
 
 def _order(first: ScoredOutcomes, one: ScoredOutcomes) -> np.ndarray | None:

@@ -30,6 +30,7 @@ class WorstRows(OverDraws):
         k: Their k-hat; NaN where no draw changes the likelihood, as of masked rows.
     """
 
+    estimates_loo = True
     on_host = True
 
     def __init__(

@@ -197,7 +197,10 @@ def test_intervals_of_rows_say_that_they_are_of_drawn_outcomes():
 
 def test_a_mean_of_the_numbers_of_levels_is_said_to_be_none():
     draws = effect(0.5).assign_attrs(output="y", output_levels=["a", "b", "c"])
-    text = summarize_effect(draws.assign(p=draws.y)).y.text
+    found = summarize_effect(draws.assign(p=draws.y))
+    text = found.y.text
+    assert np.isnan(found.y).all()
+    assert repr(found).endswith(text)
     assert text.startswith("y is the number of one of 3 levels (a, b, c), so that its mean")
     assert "changes p by" in summarize_effect(draws.assign(p=draws.y)).p.text
     two = draws.assign_attrs(output_levels=["no", "yes"], output_event="bought = yes")

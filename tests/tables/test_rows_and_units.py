@@ -230,8 +230,23 @@ def test_an_outcome_of_levels_says_which(table):
     prior = fresh.sample_prior_predictive(table, num_samples=10, progress=False)
     assert prior.prior_predictive.attrs["output_levels"] == ["a", "b", "c"]
     np.testing.assert_array_equal(tree.observed_data.y, table.grade.map({"a": 0, "b": 1, "c": 2}))
-    with pytest.raises(ArgumentError, match="one of 3 levels, whose mean says nothing"):
+    said = r"grade is the number of one of 3 levels \(a, b, c\), so that its mean"
+    with pytest.raises(ArgumentError, match=said):
         in_memory(im, table, by="grade")
+    older = table.assign(age=table.age + 1)
+    for refused in (
+        lambda: im.estimate_effect(table, older, average=True),
+        lambda: im.estimate_effect(tree, tree, average=True),
+        lambda: im.sweep("age", [30.0, 40.0], table, progress=False),
+        lambda: im.decide({"now": table, "older": older}),
+        lambda: lab.plot_effect(im.estimate_effect(table, older)),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            refused()
+    printed = str(im.estimate_effect(table, older))
+    assert printed.startswith("grade is the number of one of 3 levels")
+    worth = im.decide({"now": table, "older": older}, benefits=lambda level: 1.0 * (level == 2))
+    assert 0 < worth.table.utility["now"] < 1
 
 
 @pytest.mark.slow

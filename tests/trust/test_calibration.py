@@ -212,9 +212,17 @@ def with_a_scan(X, W, y=None):
         numpyro.sample("y", dist.Normal(level, 1), obs=y)
 
 
+def of_bounds(X, seen, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("obs", X.shape[0]):
+        values = dist.RightCensoredDistribution(dist.Normal(level, 1), censored=1 - seen)
+        numpyro.sample("y", values, obs=y)
+
+
 @pytest.mark.parametrize(
     ("kernel", "arguments", "said"),
     [
+        (of_bounds, {"seen": (X[:, 0] > 0) * 1.0}, "draws values that are not censored"),
         (of_two, {"W": X[:, 0] + 3}, "'w' is observed too .* if this one allows it, pass W=None"),
         (with_a_scan, {"W": X[:, 0]}, "'w' is observed too"),
         (with_a_factor, {"weight": 2.0}, "the factor 'pull' changes that prior"),

@@ -909,6 +909,67 @@ def test_masked_entries_are_neither_observations_nor_latent_values(by_handler):
     assert levels["calibration"] == levels["p-values"] == "green"
 
 
+def of_one_mean(X, y=None):
+    mean = numpyro.sample("mean", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mean * X[:, 0], 1), obs=y)
+
+
+def test_draws_of_a_diverged_model_are_judged_without_warnings_of_numpy():
+    draws = np.where(np.arange(200) % 2, 3e38, 1.0).astype(np.float32)
+    im = model(of_one_mean, AutoNormal(of_one_mean)).set_posterior_sample({"mean": draws})
+    assert im.diagnose(X * 100, Y, rng_key=KEY).level == "red"
+
+
+def _censored(kind):
+    def kernel(X, seen, y=None):
+        rate = jnp.exp(numpyro.sample("level", dist.Normal(0, 1)) + 0 * X[:, 0])
+        with numpyro.plate("row", X.shape[0]):
+            times = dist.Exponential(rate)
+            numpyro.sample("y", kind(times, censored=1 - seen), obs=y)
+
+    return kernel
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "bound"),
+    [(dist.RightCensoredDistribution, np.minimum), (dist.LeftCensoredDistribution, np.maximum)],
+)
+def test_censored_values_are_judged_by_what_lies_beyond_their_bounds(kind, bound):
+    rng = np.random.default_rng(0)
+    limits, kernel = rng.exponential(1.5, 300), _censored(kind)
+    for times, level in ((rng.exponential(size=300), "green"), (rng.weibull(3, 300), "red")):
+        y = bound(times, limits).astype(np.float32)
+        given = {"seen": (y == times.astype(np.float32)).astype(np.float32)}
+        draws = {"level": rng.normal(0, 0.05, 400).astype(np.float32)}
+        im = model(kernel, AutoNormal(kernel)).set_posterior_sample(draws)
+        report = im.diagnose(X, y, rng_key=KEY, **given)
+        assert report["calibration"].level == level
+        assert "a censored value lies beyond its bound" in report["calibration"].text
+        assert report["p-values"].level == "unjudged"
+        assert "of y were not judged: some of its values are bounds" in report["p-values"].text
+    report = im.diagnose(X, times.astype(np.float32), rng_key=KEY, seen=np.ones(300, np.float32))
+    assert report["p-values"].level != "unjudged"
+
+
+def of_intervals(X, y=None):
+    rate = jnp.exp(numpyro.sample("level", dist.Normal(0, 1)) + 0 * X[:, 0])
+    with numpyro.plate("row", X.shape[0]):
+        times = dist.Exponential(rate)
+        no = jnp.zeros(X.shape[0])
+        numpyro.sample("y", dist.IntervalCensoredDistribution(times, no, no), obs=y)
+
+
+def test_predictions_of_intervals_are_not_judged():
+    draws = {"level": np.random.default_rng(0).normal(0, 0.05, 400).astype(np.float32)}
+    lower = np.random.default_rng(1).poisson(1, 300).astype(np.float32)
+    im = model(of_intervals, AutoNormal(of_intervals)).set_posterior_sample(draws)
+    found = im.diagnose(X, np.stack([lower, lower + 1], 1), rng_key=KEY)["predictions"]
+    assert found.level == "amber"
+    assert "not judged: values of the output are intervals" in found.text
+
+
 @pytest.mark.slow
 def test_outcomes_that_are_not_judged_are_named():
     outliers = np.where(np.arange(300) % 30, Y, 100.0).astype(np.float32)

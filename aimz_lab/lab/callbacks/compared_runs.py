@@ -146,6 +146,10 @@ def compare_runs(
         why. Beyond 1,000 rows, it takes a sample of them, which ``dse`` allows for. The picture
         then has the differences too.
 
+        Rows that a mask leaves out are left out, and a sentence says how many are scored. A model
+        whose kernel adds to the log density by the data of the rows in a ``numpyro.factor`` has no
+        scores, as the density of its output lacks what the factor adds.
+
         Log densities of different outcomes do not compare. Those of a model that observes a
         mediator besides are given its data; a sentence says so if another model does not. If a
         table's formula makes the outcome, such as ``log(sales)``, and its inverse is known, all
@@ -160,8 +164,9 @@ def compare_runs(
         NotFittedError: If a model has no posterior. A model whose training diverged without a good
             state has no scores, and a note says so.
         DataError: If rows do not fit a model, ``trained`` are not those of its training, most of
-            ``held_out`` are, or the models would be compared on different rows or in different
-            units. Rows may be in another order, if their labels or distinct outcomes tell it.
+            ``held_out`` are, or the models would be compared on different rows, or with different
+            masks, or in different units. Rows may be in another order, if their labels or distinct
+            outcomes tell it.
         OptionalDependencyError: If arviz-stats is missing and ``trained`` is given.
 
     Example:

@@ -16,13 +16,21 @@ from aimz_lab.errors import ArgumentError, DataError, PerformanceWarning
 from aimz_lab.lab import formatting
 from aimz_lab.predictive.other_rows import joined_output
 from aimz_lab.predictive.reducers.scores import density_of_all
+from aimz_lab.predictive.scored_density import AS_A_DISTRIBUTION
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
-from aimz_lab.trust.diagnosis import Examined, TrustReport, learned_by_row, likelihood_of
+from aimz_lab.trust.diagnosis import (
+    Examined,
+    TrustReport,
+    learned_by_row,
+    likelihood_of,
+    scored_density_of,
+)
 from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.predictive_checks import MOST_ROWS, LeaveOneOut
 from aimz_lab.trust.scored_outcomes import (
     ScoredOutcomes,
+    check_same_masks,
     check_same_outcomes,
     scored_outcomes,
 )
@@ -59,6 +67,7 @@ class ScoredModel(NamedTuple):
         rows: Arguments of ``log_likelihood`` by name.
         model: The parts of the model that scores read.
         outcomes: The outcomes of these rows.
+        why_none: Why its density scores no prediction; empty if it does.
         order: Numbers of the rows in the order of the first model's; ``None`` as they are.
     """
 
@@ -66,6 +75,7 @@ class ScoredModel(NamedTuple):
     rows: Data
     model: Examined
     outcomes: ScoredOutcomes
+    why_none: str = ""
     order: np.ndarray | None = None
 
 
@@ -112,6 +122,9 @@ def scored_models(
     if len(found) < 2:
         return found
     orders = check_same_outcomes(argument, {name: one.outcomes for name, one in found.items()})
+    with_scores = {n: one for n, one in found.items() if not one.why_none}
+    in_order = {n: one.outcomes.in_order(orders[n]) for n, one in with_scores.items()}
+    check_same_masks(argument, in_order)
     moved = [name for name, order in orders.items() if (np.diff(order) < 0).any()]
     n_rows = len(next(iter(orders.values())))
     if moved and argument == "trained" and n_rows > MOST_ROWS:
@@ -135,7 +148,8 @@ def _scored_model(im: Any, rows: Data, key: jax.Array) -> ScoredModel:
         moment, rows["X"], rows.get("y"), rest, None,
         key=key, by_row=(), shared=(), **options,
     )  # fmt: skip
-    return ScoredModel(im, rows, model, scored_outcomes(model))
+    why_none = scored_density_of(model).why_no_score
+    return ScoredModel(im, rows, model, scored_outcomes(model), why_none)
 
 
 def notes_of_given_outcomes(found: Mapping[str, ScoredModel]) -> dict[str, str]:
@@ -223,8 +237,22 @@ def _score_held_out(
         found.facts["held_out_lpd"] = np.nan
         found.notes.append(f"no held-out scores: {text}")
         return
-    gained = float(scored.outcomes.log_jacobian.mean())
-    n_rows = scored.outcomes.n_rows
+    if why := scored.why_none:
+        found.facts |= {"held_out_lpd": np.nan, "held_out_elbo": np.nan}
+        advice = AS_A_DISTRIBUTION.removesuffix(".")
+        found.notes.append(f"no held-out scores: {why}. {advice}")
+        return
+    rows, n_rows = _scored_rows(scored), scored.outcomes.n_rows
+    if not len(rows):
+        found.facts |= {"held_out_lpd": np.nan, "held_out_elbo": np.nan}
+        found.notes.append("no held-out scores: a mask leaves out all of the rows")
+        return
+    if len(rows) < n_rows:
+        found.notes.append(
+            f"held-out densities are of {len(rows):,} of {n_rows:,} rows, as a mask leaves out the "
+            "others, which count as rows in held_out_elbo"
+        )
+    gained = float(scored.outcomes.log_jacobian[rows].mean())
     likelihood = likelihood_of(scored.model, posterior, n_rows)
     of_rows = likelihood.of_rows
     if of_rows is None:
@@ -232,13 +260,19 @@ def _score_held_out(
             f"no held_out_lpd: {density_of_all(scored.im.param_output)}, and none for each row; "
             f"{_TOGETHER} compares models by that"
         )
-    found.facts["held_out_lpd"] = np.nan if of_rows is None else of_rows.lppd.mean() + gained
-    found.facts[_TOGETHER] = _joint_lpd(likelihood.total) / n_rows + gained
+    found.facts["held_out_lpd"] = np.nan if of_rows is None else of_rows.lppd[rows].mean() + gained
+    found.facts[_TOGETHER] = _joint_lpd(likelihood.total) / len(rows) + gained
     elbo = held_out_elbo(scored.model, n_obs, key, num_draws)
-    found.facts["held_out_elbo"] = elbo.per_row + gained
+    found.facts["held_out_elbo"] = elbo.per_row + gained * len(rows) / n_rows
     found.facts["held_out_elbo_se"] = elbo.se
     if elbo.why_not:
         found.notes.append(f"no held-out ELBO: {elbo.why_not}")
+
+
+def _scored_rows(scored: ScoredModel) -> np.ndarray:
+    """Return the numbers of the rows that no mask leaves out."""
+    rows = scored.outcomes.scored
+    return np.arange(scored.outcomes.n_rows) if rows is None else rows
 
 
 def _joint_lpd(total: np.ndarray) -> float:
@@ -312,8 +346,16 @@ def _score_trained(found: Scores, scored: ScoredModel, key: jax.Array, num_draws
     if len(loo.weights) < _LEAST_DRAWS:
         found.notes.append(f"no leave-one-out: it takes {_LEAST_DRAWS} draws at least")
         return
-    loo = loo.gaining(scored.outcomes.log_jacobian)
-    found.loo = loo = loo if scored.order is None else loo.in_order(scored.order)
+    rows, n_rows = _scored_rows(scored), scored.outcomes.n_rows
+    if len(rows) < n_rows:
+        found.notes.append(
+            f"leave-one-out is of {len(rows):,} of {n_rows:,} rows, as a mask leaves out the others"
+        )
+    loo = loo.gaining(scored.outcomes.log_jacobian[rows])
+    if scored.order is not None:
+        order = scored.order[np.isin(scored.order, rows)]
+        loo = loo.in_order(np.searchsorted(rows, order))
+    found.loo = loo
     found.facts |= {
         "elpd_loo": loo.elpd,
         "se": loo.se,

@@ -15,7 +15,9 @@ from aimz_lab.errors import AimzLabError, ArgumentError, DataError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.predictive.request import Request
 from aimz_lab.tables.columns import rows_of as rows_of_table
+from aimz_lab.trust.censored_entries import censored_entries
 from aimz_lab.trust.checked_predictions import CheckedPredictions
+from aimz_lab.trust.masked_entries import counted_entries, observed_output
 from aimz_lab.trust.outcome_checks import OutcomeChecks
 from aimz_lab.trust.outcome_sums import OutcomeReader
 from aimz_lab.trust.own_statistics import Statistic
@@ -87,7 +89,11 @@ class PredictedModel:
         if self.rows.source is not None:
             again = examined_rows(request, None, self.output)
             _check_same_order(self.rows.outputs, again.outputs)
-        self.outputs = self._on_scale(np.asarray(self.rows.outputs))
+        given = request.kernel, self.output, request.params, self.rows
+        counted = counted_entries(*given)
+        self._sides = censored_entries(*given)
+        seen = observed_output(self.rows.outputs, self.output, counted)
+        self.outputs = self._on_scale(np.asarray(seen))
         coord = request.row_coord
         self._labels = None if coord is None else AxisLabels((), coord.labels)
         self.names = None if coord is None else coord.labels
@@ -103,6 +109,18 @@ class PredictedModel:
             check_rows(site, native_table(values), self.rows.n_rows, self._labels)
             found[site] = np.asarray(values)
         return found
+
+    @property
+    def of_censored(self) -> list[str]:
+        """What censored values of the output do to its checks, as a note; none without them."""
+        if self._sides is None:
+            return []
+        rows = (self._sides != 0).reshape(len(self._sides), -1).any(1)
+        return [
+            f"In {int(rows.sum()):,} of {len(rows):,} rows {self.output} is a bound of what was "
+            "not seen, and predictions are not censored: statistics, PIT, coverage and residuals "
+            "differ for a right model too. diagnose judges its calibration with the bounds."
+        ]
 
     def columns(self, further: Any) -> Mapping[str, Any]:
         """Return the columns of the rows: those of the table or the arrays, and further ones.
@@ -225,7 +243,7 @@ def checked_model(
         for one in sums:
             outcomes[one.name] = OutcomeChecks(one, worst if site == call.output else None)
         notes += _notes(tree, site)
-    notes += [why_not] if why_not else []
+    notes += [*call.of_censored, *([why_not] if why_not else [])]
     told = tuple(dict.fromkeys(notes))
     if model._table is None or call.output not in outcomes:
         return CheckedPredictions(outcomes, table, told)

@@ -12,11 +12,12 @@ import numpy as np
 from aimz_lab.calls import public
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import real_number
-from aimz_lab.effects.outcome_names import column_of, levels_of
+from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.running_fit import one_moment
 from aimz_lab.lab.explorers.predicted_model import checked_model
+from aimz_lab.predictive.level_sites import levels_of
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.checked_predictions import PREDICTED, CheckedPredictions
 from aimz_lab.trust.outcome_checks import Residual
@@ -258,7 +259,7 @@ def prediction_checks(
         checked = replace(
             checked,
             of_columns={name: column_of(draws, name) for name in checked.outcomes},
-            levels={name: levels_of(draws, name) for name in checked.outcomes},
+            levels={name: levels_of(draws.attrs, name) for name in checked.outcomes},
         )
         given = ["tree", *(["X"] if X is not None else []), *(["y=y"] if y is not None else [])]
     else:

@@ -12,7 +12,7 @@ from aimz_lab.calls import public
 from aimz_lab.data.arrays import are_zeros_and_ones
 from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.effects.measures import NO_EFFECT, UNIT_WORDS
-from aimz_lab.effects.outcome_names import called, reference_of, site_called
+from aimz_lab.effects.outcome_names import called, check_has_mean, reference_of, site_called
 from aimz_lab.effects.sentences import noted_as_drawn
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
@@ -214,7 +214,9 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
             msg += f" reduce= left no draws of {', '.join(map(repr, reduced))}."
         raise ArgumentError(msg)
     output = str(found.attrs.get("output"))
-    return found[site or next((n for n in (output, f"{output}_mean") if n in names), names[0])]
+    site = site or next((n for n in (output, f"{output}_mean") if n in names), names[0])
+    check_has_mean(found, site)
+    return found[site]
 
 
 def _named(effect: xr.DataTree, site: str) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.calls import public
-from aimz_lab.effects.outcome_names import column_of, levels_of
+from aimz_lab.effects.outcome_names import column_of
 from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.outcome_shares import draw_shares, grid_of_whole
+from aimz_lab.predictive.level_sites import levels_of
 from aimz_lab.progress import number_beside
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
@@ -218,7 +219,7 @@ def plot_ppc(tree: xr.DataTree, *, num_samples: int = 50) -> Figure:
     column = column_of(draws, name)
     drawn, own = _some_draws(draws[name], count, tree["observed_data"][name] if observed else None)
     if (grid := grid_of_whole(drawn, own)) is not None:
-        figure = draw_shares(grid, drawn, own, column, levels_of(draws, name))
+        figure = draw_shares(grid, drawn, own, column, levels_of(draws.attrs, name))
         beside = ", and in the observed rows" if observed else ""
         figure.alt = f"Shares of each value of {column} in {count} draws from the model{beside}."
         return figure

@@ -67,8 +67,14 @@ class Reducer(Protocol):
 
 
 class OverDraws:
-    """Base class of reducers with one result per row."""
+    """Base class of reducers with one result per row.
 
+    Attributes:
+        estimates_loo: Whether it estimates, by a log-likelihood, what the model predicts of a row
+            that was left out.
+    """
+
+    estimates_loo = False
     over = "draw"
     on_host = False
     by_row = None

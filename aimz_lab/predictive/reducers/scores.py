@@ -46,6 +46,8 @@ class Waic(OfLogLikelihood):
     in the R package loo. ``elpd_waic = lppd - p_waic``.
     """
 
+    estimates_loo = True
+
     def __init__(self) -> None:
         super().__init__("waic", {"waic": np.array(["lppd", "p_waic", "elpd_waic"])})
 
@@ -78,6 +80,7 @@ class Loo(OfLogLikelihood):
         ('obs',)
     """
 
+    estimates_loo = True
     on_host = True
 
     def __init__(self, r_eff: float = 1.0) -> None:

@@ -13,6 +13,7 @@ from aimz_lab.inference.checkpoint.provenance import versions
 from aimz_lab.kernel.checks.names import why_unusable
 from aimz_lab.kernel.spec import variable_name
 from aimz_lab.predictive.drawn_sites import DRAWN
+from aimz_lab.predictive.level_sites import category_attrs
 from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.programs.scenario import Scenario
 from aimz_lab.predictive.reducers import Reducer
@@ -272,6 +273,7 @@ def _describe_call(request: Request, plan: Plan) -> dict[str, object]:
         **({} if scale is None else {"output_scale": str(scale)}),
         "output": request.output,
         **({DRAWN: sorted(map(variable_name, plan.noisy))} if plan.noisy else {}),
+        **category_attrs(plan.spec, plan.row_axes),
         "rng_key": np.asarray(jax.random.key_data(request.key)).tolist(),
         "shard_axis": plan.axis,
         "n_draws": request.n_draws,

@@ -336,9 +336,11 @@ def test_a_held_out_bound_is_not_told_where_rows_add_more_than_the_output(kernel
     im = mean_field_model(kernel).fit_on_batch(X, Y, m=X, num_steps=2, progress=False)
     rows = {"X": NEW_X, "m": NEW_X, "y": NEW_Y}
     table = lab.compare_runs({"one": im}, held_out=rows, num_draws=40, rng_key=jax.random.key(1))
-    assert np.isnan(table.loc["held_out_elbo", "one"])
-    assert "the site 'M' beside its output" in repr(table)
-    assert np.isfinite(table.loc["held_out_lpd", "one"])
+    assert table.loc["held_out_elbo"].isna().all()
+    is_factor = kernel is line_with_factor
+    assert np.isnan(table.loc["held_out_lpd", "one"]) == is_factor
+    said = "the factor 'M' adds to the log density" if is_factor else "the site 'M' beside its"
+    assert said in repr(table)
 
 
 def line_at_once(X, y=None):
@@ -460,6 +462,75 @@ def masked(X, y=None):
     level = numpyro.sample("level", dist.Normal(0, 1))
     with numpyro.plate("row", X.shape[0]), numpyro.handlers.mask(mask=X < 1):
         numpyro.sample("y", dist.Normal(level + X, 1.0), obs=y)
+
+
+def corrected(X, y=None):
+    """As ``flat``, with half of the density of each row in a factor."""
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        with numpyro.handlers.mask(mask=X < 1):  # of such a model alone it does not matter
+            numpyro.sample("y", dist.Normal(level + 0 * X, 1.0), obs=y)
+        if y is not None:
+            numpyro.factor("rest", -0.5 * (y - level) ** 2)
+
+
+@pytest.mark.slow
+def test_a_model_with_a_factor_of_the_rows_has_no_scores():
+    models = {}
+    for kernel in (flat, corrected):
+        im = ImpactModel(kernel, jax.random.key(0), svi=svi_of(kernel, 0.05))
+        models[kernel.__name__] = im.fit_on_batch(X, Y, num_steps=50, progress=False)
+    held = lab.compare_runs(models, held_out=(NEW_X, NEW_Y), progress=False)
+    kept = lab.compare_runs(models, trained=(X, Y), progress=False)
+    scores = held.loc[["held_out_lpd", "held_out_elbo"]]
+    assert scores["flat"].notna().all()
+    assert scores["corrected"].isna().all()
+    assert kept.loc["elpd_loo"].isna().tolist() == [False, True]
+    said = "the factor 'rest' adds to the log density by the data of the rows"
+    assert f"corrected: no held-out scores: {said}" in repr(held)
+    assert f"corrected: leave-one-out was not computed: {said}" in repr(kept)
+
+
+def partly_seen(X, seen, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]), numpyro.handlers.mask(mask=seen):
+        numpyro.sample("y", dist.Normal(level + X, 1.0), obs=y)
+
+
+@pytest.mark.slow
+def test_masked_rows_are_left_out_of_scores_and_told():
+    """Scores are those of the rows that were seen; models with other masks do not compare."""
+    seen, new_seen = np.arange(200) % 4 > 0, np.arange(90) < 60
+    svi = svi_of(partly_seen, 0.05)
+    one = ImpactModel(partly_seen, jax.random.key(0), svi=svi)
+    one.fit_on_batch(X, np.where(seen, Y, 99), seen=seen, num_steps=200, progress=False)
+    both = {"masked": one, "short": one}
+    held = {
+        "masked": {"X": NEW_X, "y": np.where(new_seen, NEW_Y, 99), "seen": new_seen},
+        "short": {"X": NEW_X[new_seen], "y": NEW_Y[new_seen], "seen": new_seen[new_seen]},
+    }
+    found = [
+        lab.compare_runs({name: one}, held_out=held[name], num_draws=40, progress=False)
+        for name in both
+    ]
+    masked, short = (table.loc["held_out_lpd"].item() for table in found)
+    assert masked == pytest.approx(short, rel=1e-5)
+    assert "held-out densities are of 60 of 90 rows" in repr(found[0])
+    assert "rows" not in repr(found[1]).split("held_out_elbo_se")[1]
+    report = one.diagnose(X, np.where(seen, Y, 99), seen=seen, progress=False)
+    of_seen = one.log_likelihood(
+        X[seen], Y[seen], seen=seen[seen], reduce="lppd", progress=False
+    ).log_likelihood.y_lppd
+    np.testing.assert_allclose(report.loo.pointwise, of_seen, atol=0.15)
+    assert "of 150 of 200 rows: a mask leaves out the others" in report["LOO"].text
+    other = {**held["masked"], "seen": np.arange(90) < 61}
+    again = ImpactModel(partly_seen, jax.random.key(0), svi=svi)
+    again.set_posterior_sample(one.posterior)
+    with pytest.raises(DataError, match="row 60 is masked by masked, .* and not by again"):
+        lab.compare_runs(
+            {"masked": one, "again": again},
+            held_out={"masked": held["masked"], "again": other},
+        )
 
 
 SALES = pd.DataFrame({"x": X, "sales": np.exp(Y.astype(float))})

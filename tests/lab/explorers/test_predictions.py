@@ -369,3 +369,19 @@ def test_rows_of_one_event_are_ranked_by_residuals_and_it_is_said(data):
         [note] = [note for note in checks.notes if "LOO" in note]
         assert "y has one log density for all rows together" in note
         assert "sds_off" in checks.table("worst rows")
+
+
+def of_times(X, seen, y=None):
+    rate = jnp.exp(numpyro.sample("level", dist.Normal(0, 1)) + 0 * X)
+    with numpyro.plate("row", X.shape[0]):
+        values = dist.RightCensoredDistribution(dist.Exponential(rate), censored=1 - seen)
+        numpyro.sample("y", values, obs=y)
+
+
+def test_it_is_said_that_predictions_are_not_censored_as_the_data_are():
+    X, y = np.zeros(40, np.float32), np.ones(40, np.float32)
+    svi = SVI(of_times, AutoNormal(of_times), numpyro.optim.Adam(0.1), Trace_ELBO())
+    im = ImpactModel(of_times, jax.random.key(0), svi=svi)
+    im.set_posterior_sample({"level": np.zeros(100, np.float32)})
+    notes = lab.prediction_checks(im, X, y, seen=np.arange(40) % 4 > 0, progress=False).notes
+    assert "In 10 of 40 rows y is a bound of what was not seen" in notes[0]
