@@ -2211,7 +2211,8 @@ class ImpactModel:
         judges the weight of a batch's rows, how it is known that rows may be cut, columns that are
         constant, collinear or badly scaled, and the range of prior predictive draws. A fit that
         ends within that second has its loss compared with that of one distribution for all rows:
-        the geometric one with the mean of counts, else the normal one. The model does not change.
+        one of the output's family, if the kernel learns its parameters, and the geometric one with
+        the mean of counts, else the normal one. The model does not change.
         :meth:`fit` checks the columns and that loss too, and notes what it finds in
         ``last_run.notes``.
 

@@ -103,8 +103,8 @@ class Run:
             loop.
         first_step_at: Time at which the first step began, in seconds of the monotonic clock;
             ``None`` before.
-        constant_loss: Loss of one distribution for all rows, to compare the end with; ``None``
-            where it is not comparable, or not known.
+        constant_losses: Losses of one distribution for all rows, to compare the end with, that of
+            the output's family first; none where they are not comparable, or not known.
         axis_labels: Returns the known labels along the axes of each site, by site: names of columns
             and levels. An axis without labels is ``None``.
 
@@ -151,7 +151,7 @@ class Run:
         self.activity = ""
         self.call: int | None = None
         self.first_step_at: float | None = None
-        self.constant_loss: ConstantLoss | None = None
+        self.constant_losses: tuple[ConstantLoss, ...] = ()
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()
         self._best_so_far = BestSoFar()
