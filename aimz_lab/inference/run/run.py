@@ -332,6 +332,7 @@ class Run:
         """Wall time since the first step began, without pauses; with that of an earlier process.
 
         It is the time that all steps took, with callbacks, held-out losses and later compilations.
+        What a hand-written loop compiles for its first step counts as preparation.
         """
         own = self.elapsed_s - self.paused_s - self.prepared_s
         return max(own, 0.0) + self._history.earlier_s
@@ -345,8 +346,8 @@ class Run:
     def steps_per_s(self) -> float:
         """Rate over the last few seconds of stepping; 0 before the first chunk.
 
-        In a hand-written loop the first chunk includes compilation, so it counts only until the
-        second one.
+        In a hand-written loop the first chunk may include compilation on another thread, so it
+        counts only until the second one.
         """
         return self._history.steps_per_s
 

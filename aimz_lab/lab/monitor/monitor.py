@@ -174,10 +174,10 @@ class Watch:
                     return
                 self.run.spend("data", time.monotonic() - began)
                 self._lifecycle.hand_out(epoch, item)
-                handed_out, in_callbacks = time.monotonic(), self._lifecycle.callback_s
+                handed_out, apart = time.monotonic(), self._lifecycle.apart_s
                 yield item
                 body_s = time.monotonic() - handed_out
-                self.run.spend("steps", body_s - (self._lifecycle.callback_s - in_callbacks))
+                self.run.spend("steps", body_s - (self._lifecycle.apart_s - apart))
 
     @contextmanager
     def _errors_end_the_run(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from aimz_lab.inference.run.steps import Steps
 from aimz_lab.lab.monitor.batches import Batches, bytes_of, rows_of
 from aimz_lab.lab.monitor.model_link import ModelLink
 from aimz_lab.lab.monitor.pending_losses import PendingLosses
+from aimz_lab.system.compile_time import compiled_programs, compiled_s
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import RunStatus
 
@@ -52,6 +53,8 @@ class WatchedRun(Lifecycle):
         self._set_rate = set_learning_rate or self._link.set_learning_rate
         self._pending = PendingLosses()
         self._told_of_bad_steps = False
+        self._compiled_before = 0.0, 0  # seconds and programs
+        self._compiled_s = 0.0
         control = Control(
             can_set_learning_rate=set_learning_rate is not None, why_not=self._link.why_fixed
         )
@@ -89,12 +92,13 @@ class WatchedRun(Lifecycle):
         return f"after step {self.n_steps:,}"
 
     @property
-    def callback_s(self) -> float:
-        """Seconds spent in callbacks so far."""
-        return self.run.seconds_in.get("callbacks", 0.0)
+    def apart_s(self) -> float:
+        """Seconds so far that are none of the steps: in callbacks, and compiling."""
+        return self.run.seconds_in.get("callbacks", 0.0) + self._compiled_s
 
     def hand_out(self, epoch: int, item: Any) -> None:
         """Note that a batch of ``epoch`` is handed out."""
+        self._compiled_before = compiled_s(), compiled_programs()
         self.run.transferred_bytes += bytes_of(item)
         self._pending.hand_out(epoch, *rows_of(item))
 
@@ -109,7 +113,21 @@ class WatchedRun(Lifecycle):
             DataError: If a value is not a scalar.
         """
         self._pending.give(loss, metrics)
+        self._count_compiling()
         return time.monotonic() - self.lap_began >= FLUSH_S
+
+    def _count_compiling(self) -> None:
+        """Count what was compiled for the batch at hand apart; of the first, as preparation."""
+        seconds_before, programs_before = self._compiled_before
+        seconds = compiled_s() - seconds_before
+        self._compiled_s += seconds
+        if self.n_steps == 1:
+            self.run.spend("preparing", seconds)
+            self.run.first_step_at += seconds
+            self.lap_began += seconds
+        elif seconds:
+            is_new = compiled_programs() > programs_before
+            self.run.spend("compiling" if is_new else "tracing", seconds)
 
     def end_epoch(self, epoch: int) -> None:
         """Note that ``epoch`` has no more batches.

@@ -12,7 +12,7 @@ import pytest
 from aimz_lab.data import ArrayDataset, ArrayLoader
 from aimz_lab.errors import ArgumentError, CallError, DataError, DataTypeError, FitWarning
 from aimz_lab.inference.run.events import Callback
-from aimz_lab.lab.monitor import monitor
+from aimz_lab.lab.monitor import monitor, watched_run
 from aimz_lab.lab.monitor.batches import bytes_of, rows_of
 
 
@@ -493,3 +493,18 @@ def test_a_loss_that_is_not_finite_is_told_once():
     assert len(warned) == 1
     assert watch.run.notes == [str(warned[0].message)]
     assert watch.run.status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("compiled_for", "prepared", "apart"), [([3000.0, 0.0], 3000, 0), ([0.0, 500.0], 0, 500)]
+)
+def test_compiling_for_the_first_step_is_preparation_and_later_apart_from_steps(
+    compiled_for, prepared, apart, monkeypatch
+):
+    compiled = [0.0]
+    monkeypatch.setattr(watched_run, "compiled_s", lambda: compiled[0])
+    for seconds in (watch := monitor(compiled_for, callbacks=[])):
+        compiled[0] += seconds
+        watch.step(1.0)
+    assert watch.run.prepared_s == pytest.approx(prepared, abs=60)
+    assert watch.run.seconds_in.get("tracing", 0.0) == apart
