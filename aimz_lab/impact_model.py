@@ -2686,6 +2686,7 @@ class ImpactModel:
             learned = self._table.learned(encoder)
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
             fit.run.info = replace(fit.run.info, outcome=learned.output_formula)
+            fit.run.outcome_column = learned.output_column("outcome")
         if fit.data.in_memory:
             fit.run.notes.extend(column_notes(fit.data.rows, fit.data.columns, self.param_output))
             if fit.data.order is not None and request.step.scale == "auto":

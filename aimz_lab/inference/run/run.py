@@ -105,6 +105,8 @@ class Run:
             ``None`` before.
         constant_losses: Losses of one distribution for all rows, to compare the end with, that of
             the output's family first; none where they are not comparable, or not known.
+        outcome_column: The table's column of the outcome, or the name of the output; empty if it is
+            not known.
         axis_labels: Returns the known labels along the axes of each site, by site: names of columns
             and levels. An axis without labels is ``None``.
 
@@ -152,6 +154,7 @@ class Run:
         self.call: int | None = None
         self.first_step_at: float | None = None
         self.constant_losses: tuple[ConstantLoss, ...] = ()
+        self.outcome_column = ""
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()
         self._best_so_far = BestSoFar()
