@@ -217,7 +217,9 @@ def test_a_fit_that_stops_early_above_the_own_family_of_its_output_says_so():
     assert run.status == "early_stopped"
     assert "one normal distribution for all rows has 9" in run.notes[0]
     assert run.best_so_far.value < run.constant_losses[1].value + 1
-    assert im.diagnose(X, costs, num_draws=100)["loss"].level == "amber"
+    loss = im.diagnose(X, costs, num_draws=100)["loss"]
+    assert loss.level == "amber"
+    assert "one normal distribution for all rows has 9" in loss.text
 
 
 @pytest.mark.slow
