@@ -54,10 +54,6 @@ def output_family(
     Returns:
         The family; one without a name if it is none of these, or the kernel cannot be traced in
         this way.
-
-    Example:
-        >>> output_family(kernel, spec, {"Normal": ("loc", "scale")}, rows=rows, ...)
-        OutputFamily(name='Normal', learned=frozenset({'loc', 'scale'}))
     """
     latents = {
         name: jax.ShapeDtypeStruct(spec.sites[name].shape, spec.sites[name].dtype)
