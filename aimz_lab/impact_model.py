@@ -2257,7 +2257,8 @@ class ImpactModel:
         rows that the kernel computes, columns that are constant, collinear or badly scaled, and the
         range of prior predictive draws. A fit that
         ends within that second has its loss compared with that of one distribution for all rows:
-        the geometric one with the mean of counts, else the normal one. The model does not change.
+        one of the output's family, if the kernel learns its parameters, and the geometric one with
+        the mean of counts, else the normal one. The model does not change.
         :meth:`fit` checks the columns and that loss too, and notes what it finds in
         ``last_run.notes``.
 
@@ -2732,6 +2733,7 @@ class ImpactModel:
             learned = self._table.learned(encoder)
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
             fit.run.info = replace(fit.run.info, outcome=learned.output_formula)
+            fit.run.outcome_column = learned.output_column("outcome")
         if fit.data.in_memory:
             fit.run.notes.extend(column_notes(fit.data.rows, fit.data.columns, self.param_output))
             if fit.data.order is not None and request.step.scale == "auto":

@@ -112,11 +112,15 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
             "see whether the loss settled at it"
         )
         return _unsettled(unknown, text, "" if is_vouched else "Train on: call fit again.")
+    stuck = "" if is_vouched else worse_than_constant(run)
     falling = fall_at_end(run)
     if falling is not None:  # the summary of the run says so too
         fall, steps = falling
         text = f"the loss still fell by {fall:.3g} nats per row in the last {steps:,} steps"
         advice = "Train on until it levels off: fit(..., callbacks=[lab.EarlyStopping()])."
+        if stuck:
+            text = f"{text}, and {stuck}"
+            advice = f"Train on: call fit again. If the loss does not fall, {START_ELSEWHERE}."
         return _unsettled("amber", text, advice)
     if trend.waited < _LEAST_WAITED and len(trend.windows) < _FEW_WINDOWS:
         since = (trend.waited + 1) * trend.window
@@ -128,7 +132,7 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
     waited = max(trend.waited, 1) * trend.window
     found = "the loss settled:" if _waited_long(trend) else "the loss made"
     text = f"{found} no progress beyond its noise in the last {waited:,} of {run.step:,} steps"
-    if not is_vouched and (stuck := worse_than_constant(run)):
+    if stuck:
         advice = f"{START_ELSEWHERE[0].upper()}{START_ELSEWHERE[1:]}."
         return _unsettled("amber", f"{text}, but {stuck}", advice)
     return Finding("loss", "green", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import jax
@@ -19,10 +20,12 @@ from aimz_lab.kernel.checks.shapes import check_shapes
 from aimz_lab.kernel.checks.supports import check_supports
 from aimz_lab.kernel.event_dims import warn_of_unnamed
 from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.output_family import output_family
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec
+from aimz_lab.types import Params
 
 
 def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
@@ -74,6 +77,43 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
     )
     check_observed(kernel, sites, **arguments)
     return spec
+
+
+def learned_family(
+    signature: KernelSignature,
+    spec: KernelSpec,
+    data: TrainingData,
+    params: Callable[[], Params],
+    families: Mapping[str, Collection[str]],
+) -> str | None:
+    """Return the family of the output if its parameters are learned.
+
+    Args:
+        signature: The kernel.
+        spec: Its structure for a batch of the data.
+        data: The training data.
+        params: Returns the values of ``param`` sites.
+        families: The parameters that have to be, by family.
+
+    Returns:
+        One of the families; ``None`` if the output has another, or a parameter is given.
+    """
+    kernel, batch = data.for_batches(signature.kernel), data.first_batch
+    code = CodeKey(signature.kernel), data.is_minibatch, data.static_key
+    family = signature.remember(
+        ("family", *code, shapes_of((batch.rows, batch.shared))),
+        lambda: output_family(
+            kernel,
+            spec,
+            families,
+            rows=batch.rows,
+            shared=batch.shared,
+            static=batch.static,
+            params=params() if spec.of_kind("param") else {},
+        ),
+    )
+    needed = families.get(family.name, ())
+    return family.name if needed and family.learned.issuperset(needed) else None
 
 
 def _refuse_rows_passed_whole(data: TrainingData, error: Exception) -> None:

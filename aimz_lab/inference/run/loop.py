@@ -223,7 +223,8 @@ class Lifecycle:
         """Stop the clock; the last change of the record before callbacks see the end."""
         self.preparation.end()
         take_back(self.callbacks.unreached)
-        if status in ("completed", "stopped") and (note := note_of_end(self.run)):
+        ended_well = status in ("completed", "stopped", "early_stopped")
+        if ended_well and (note := note_of_end(self.run)):
             self.run.notes.append(note)
         self.run.finish(status, reason)
 

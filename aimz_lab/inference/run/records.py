@@ -94,10 +94,14 @@ class ConstantLoss(NamedTuple):
     Attributes:
         value: Its mean negative log density of the observed output, in nats per row.
         distribution: Its name.
+        least_excess: How far above it a loss is noteworthy, in nats per row.
+        is_of_family: Whether it is of the output's own family, whose parameters are learned.
     """
 
     value: float
     distribution: str
+    least_excess: float
+    is_of_family: bool = False
 
 
 class Place(NamedTuple):

@@ -105,8 +105,10 @@ class Run:
             loop.
         first_step_at: Time at which the first step began, in seconds of the monotonic clock;
             ``None`` before.
-        constant_loss: Loss of one distribution for all rows, to compare the end with; ``None``
-            where it is not comparable, or not known.
+        constant_losses: Losses of one distribution for all rows, to compare the end with, that of
+            the output's family first; none where they are not comparable, or not known.
+        outcome_column: The table's column of the outcome, or the name of the output; empty if it is
+            not known.
         axis_labels: Returns the known labels along the axes of each site, by site: names of columns
             and levels. An axis without labels is ``None``.
 
@@ -153,7 +155,8 @@ class Run:
         self.activity = ""
         self.call: int | None = None
         self.first_step_at: float | None = None
-        self.constant_loss: ConstantLoss | None = None
+        self.constant_losses: tuple[ConstantLoss, ...] = ()
+        self.outcome_column = ""
         self.axis_labels: Callable[[], AxisLabels] = dict
         self._history = StepHistory()
         self._best_so_far = BestSoFar()
@@ -356,8 +359,8 @@ class Run:
     def steps_per_s(self) -> float:
         """Rate over the last few seconds of stepping; 0 before the first chunk.
 
-        In a hand-written loop the first chunk includes compilation, so it counts only until the
-        second one.
+        In a hand-written loop the first chunk may include compilation on another thread, so it
+        counts only until the second one.
         """
         return self._history.steps_per_s
 

@@ -68,6 +68,7 @@ class Run(Protocol):
     best_so_far: Best | None
     has_last_state: bool
     left_model: bool
+    outcome_column: str
 
 
 def total_loss(run: Run, step: int | None = None) -> float | None:
@@ -503,7 +504,12 @@ def of_outcomes(runs: Sequence[Run]) -> list[str]:
     """
     if len({run.info.outcome for run in runs}) < 2:
         return [""] * len(runs)
-    return [f", of {run.info.outcome or 'the outcome as it is'}" for run in runs]
+    return [f", of {outcome_of(run) or 'the outcome as it is'}" for run in runs]
+
+
+def outcome_of(run: Run) -> str:
+    """Name what the losses of a run are densities of, where it is known; else empty."""
+    return run.info.outcome or run.outcome_column
 
 
 def method_words(method: str) -> str:

@@ -16,7 +16,11 @@ from aimz_lab.data import ArrayLoader
 from aimz_lab.errors import FitWarning, GuideError, SiteError
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import all_rows, held_out_rows, needed_output, training_data
-from aimz_lab.inference.feeds.kernel_structure import trace_data, with_checked_indices
+from aimz_lab.inference.feeds.kernel_structure import (
+    learned_family,
+    trace_data,
+    with_checked_indices,
+)
 from aimz_lab.inference.feeds.placement import Placement, resolve_placement
 from aimz_lab.inference.feeds.process_stream import team_of_stream, warn_if_alone
 from aimz_lab.inference.feeds.schema import InputSchema
@@ -24,8 +28,9 @@ from aimz_lab.inference.feeds.training_data import TrainingData, own_copies
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.posterior_sites import check_draws_fit
 from aimz_lab.inference.request import FitRequest, FitResult
-from aimz_lab.inference.run.constant_loss import constant_loss
+from aimz_lab.inference.run.constant_loss import constant_loss, loss_of_family
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.family_losses import FAMILIES
 from aimz_lab.inference.run.getting_ready import Display
 from aimz_lab.inference.run.records import ConstantLoss
 from aimz_lab.inference.run.run_words import how_diverged, skipped, skipped_words
@@ -135,32 +140,54 @@ def _warn_of_joined_rows(spec: KernelSpec) -> None:
         warn(msg, FitWarning)
 
 
+_MOST_ROWS = 10_000_000
+"""Rows up to which the loss of the output's family is computed, in less than a second."""
+
 _ROWS_PER_VALUE = 10
 """Rows for each latent value with which the guide's distance from the prior costs a row little."""
 
 
-def loss_to_compare(spec: KernelSpec, data: TrainingData) -> ConstantLoss | None:
-    """Return the loss of one distribution for all rows, if a fit's loss is comparable with it.
+def losses_to_compare(
+    signature: KernelSignature,
+    spec: KernelSpec,
+    data: TrainingData,
+    params: Callable[[], Params],
+) -> tuple[ConstantLoss, ...]:
+    """Return losses of one distribution for all rows, if a fit's loss is comparable with them.
 
     It is if the loss is that of the output, row by row, as it is passed and with weight 1, and of
     little else.
 
     Args:
-        spec: The kernel's structure.
+        signature: The kernel.
+        spec: Its structure.
         data: The training data.
+        params: Returns the parameters before the training.
+
+    Returns:
+        That of the output's own family, if all its parameters are learned, and that of the
+        broadest distribution; those that there are.
     """
     site = spec.sites.get(spec.output)
     if not data.in_memory or data.n_obs != data.n_rows or site is None:
-        return None
+        return ()
     is_alone = spec.of_kind("observed", "factor") == (spec.output,)
     is_plain = site.argument is not None and site.density_kind is not None
     is_weighed = site.scale not in (None, 1) and site.scale_course != "inverse"
     if not (is_alone and is_plain and site.row_axes and len(site.shape) == 1) or is_weighed:
-        return None
+        return ()
     values = sum(math.prod(spec.shape_at(name, data.n_rows)) for name in spec.latent_sites)
     if values * _ROWS_PER_VALUE > data.n_rows:
-        return None
-    return constant_loss(data.rows[site.argument], is_discrete=site.density_kind == "mass")
+        return ()
+    outputs = data.rows[site.argument]
+    found = constant_loss(outputs, values, is_discrete=site.density_kind == "mass")
+    own = None
+    needed = {name: family.parameters for name, family in FAMILIES.items()}
+    if data.n_rows <= _MOST_ROWS and (
+        family := learned_family(signature, spec, data, params, needed)
+    ):
+        own = loss_of_family(family, outputs, values)
+    return tuple(one for one in (own, found) if one is not None)
 
 
 _EQUAL_BY_CHANCE = 0.01

@@ -32,7 +32,7 @@ from aimz_lab.inference.run.events import Callbacks, Control, Run, RunInfo
 from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.inference.svi.accepted_steps import describe_bad_batch
 from aimz_lab.inference.svi.compiled_steps import StepEngine
-from aimz_lab.inference.svi.fit import FitData, SviFit, loss_to_compare, prepare, read_fit_data
+from aimz_lab.inference.svi.fit import FitData, SviFit, losses_to_compare, prepare, read_fit_data
 from aimz_lab.inference.svi.given_result import (
     check_parameters_allowed,
     check_parameters_fit,
@@ -197,7 +197,6 @@ class SviLearner:
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
             run = Run(RunInfo(*names), control=Control(why_not=self._rate.why_fixed))
             run.guide = self._svi.guide
-            run.constant_loss = loss_to_compare(read.spec, data)
             callbacks = Callbacks(request.callbacks, run, leads=read.placement.team.leads)
             metrics = request.step.metrics | callbacks.metrics
             asked = replace(request, step=replace(request.step, metrics=metrics))
@@ -205,6 +204,9 @@ class SviLearner:
             was_trained = state is not None
             doing("setting up the guide")
             state = self._ensure_state(state, request.origin.keys[0], data)
+            run.constant_losses = losses_to_compare(
+                self._kernel, read.spec, data, lambda: self.params(state)
+            )
             doing("gathering the first batches")
             setup = self._run_setup(read, asked, is_mutable=state.mutable_state is not None)
             trainer = make_trainer(

@@ -20,6 +20,7 @@ from aimz_lab.inference.run.run_words import (
     best_not_kept,
     method_words,
     of_outcomes,
+    outcome_of,
     shown_best,
     status_then,
     total_loss,
@@ -189,6 +190,9 @@ def compare_runs(
     facts = {name: known.get(name) or _without_run(models[name], of_a_run) for name in named}
     settings = {name: _settings(runs.get(name), models.get(name)) for name in named}
     _add_settings(facts, settings)
+    for name, run in runs.items():
+        if "outcome" in facts[name]:  # else the formula is one for all
+            facts[name]["outcome"] = outcome_of(run) or None
     notes = _of_losses(runs)
     for name, run in runs.items():
         if words := best_not_kept(run):

@@ -20,26 +20,51 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("counts", [RNG.poisson(3, 500), RNG.integers(0, 2, 500) == 1])
 def test_of_whole_numbers_it_is_that_of_the_geometric_distribution(counts):
     expected = -geom(1 / (1 + counts.mean()), loc=-1).logpmf(counts.astype(int)).mean()
-    assert constant_loss(counts, is_discrete=True) == (pytest.approx(expected), "geometric")
+    found = constant_loss(counts, 0, is_discrete=True)
+    assert found[:2] == (pytest.approx(expected), "geometric")
 
 
 def test_of_other_numbers_it_is_that_of_the_normal_distribution():
     y = RNG.exponential(7, 500).astype(np.float32)
     expected = -norm(y.mean(), y.std()).logpdf(y).mean()
-    assert constant_loss(y, is_discrete=False) == (pytest.approx(expected, rel=1e-5), "normal")
+    found = constant_loss(y, 0, is_discrete=False)
+    assert found[:2] == (pytest.approx(expected, rel=1e-5), "normal")
 
 
 @pytest.mark.parametrize("y", [[2.0, 2.0], [1.0, np.nan], [1.0, np.inf], [-1, 3]])
 def test_there_is_none_of_one_value_of_numbers_not_finite_and_of_negative_ones(y):
     with np.errstate(invalid="ignore"):
-        assert constant_loss(np.array(y), is_discrete=True) is None
+        assert constant_loss(np.array(y), 0, is_discrete=True) is None
+
+
+@pytest.mark.parametrize(("values", "excess"), [(1, 1.0), (10, 2.0)])
+def test_many_latent_values_for_few_rows_may_cost_more_than_a_nat_per_row(values, excess):
+    found = constant_loss(RNG.normal(size=100), values, is_discrete=False)
+    assert found.least_excess == pytest.approx(excess)
 
 
 def run_of(losses, constant=2.0):
     run = told_run()
-    run.constant_loss = None if constant is None else ConstantLoss(constant, "normal")
+    if constant is not None:
+        run.constant_losses = (ConstantLoss(constant, "normal", 1.0),)
     tell([], losses, run)
     return run
+
+
+def test_above_that_of_the_own_family_a_small_excess_is_told():
+    run = run_of(np.full(400, 2.9))
+    run.constant_losses = (ConstantLoss(2.7, "Poisson", 0.15, True), *run.constant_losses)
+    assert "one Poisson distribution for all rows has 2.7: " in worse_than_constant(run)
+    assert "no intercept" in worse_than_constant(run)
+    run.constant_losses = (ConstantLoss(2.8, "Poisson", 0.15, True), *run.constant_losses[1:])
+    assert worse_than_constant(run) == ""
+
+
+def test_of_several_the_lowest_is_told():
+    run = run_of(np.full(400, 9.0))
+    run.constant_losses = (ConstantLoss(7.0, "Poisson", 0.15, True), *run.constant_losses)
+    assert "one normal distribution for all rows has 2: " in worse_than_constant(run)
+    assert "the likelihood does not suit" in worse_than_constant(run)
 
 
 def test_a_long_run_that_ends_above_it_is_told():

@@ -561,14 +561,12 @@ def test_models_of_other_formulas_are_compared_in_the_units_of_the_column(of_sal
         logs, values = table.loc[score]
         assert logs == pytest.approx(values, rel=1e-4), score
     assert table.loc["elpd_diff"].tolist() == pytest.approx([0, 0], abs=1e-2)
-    assert table.loc["outcome"].tolist() == ["log(sales)", None]
+    assert table.loc["outcome"].tolist() == ["log(sales)", "sales"]
     said = repr(table)
-    assert (
-        "values: losses are of the outcome as it is, and do not compare with those of log" in said
-    )
+    assert "values: losses are of sales, and do not compare with those of log(sales)" in said
     assert "scores are log densities of sales; those of im.diagnose() are of log(sales)" in said
     drawn = [line.get_label() for line in table.figure().axes[0].lines]
-    assert drawn == [" logs, of log(sales)", " values, of the outcome as it is"]
+    assert drawn == [" logs, of log(sales)", " values, of sales"]
 
 
 @pytest.mark.slow
