@@ -297,9 +297,13 @@ def _index_labels(index: pd.Index) -> np.ndarray:
     if is_a(index, "pandas", "MultiIndex"):
         return _joined_levels(index)
     labels = np.asarray(index)
-    if labels.dtype.kind == "O" and all(isinstance(label, Real) for label in labels):
+    if labels.dtype.kind == "O" and all(map(_is_number, labels)):
         labels = np.array(labels.tolist())  # numbers in an index of any objects
     return labels if labels.dtype.kind in "biufmMUS" else labels.astype(str)
+
+
+def _is_number(label: object) -> bool:
+    return isinstance(label, Real) and not isinstance(label, bool)
 
 
 def _joined_levels(index: pd.MultiIndex) -> np.ndarray:

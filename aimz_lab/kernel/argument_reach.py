@@ -43,7 +43,7 @@ def sites_depending_on(
     Args:
         kernel: A function with NumPyro primitives.
         spec: Its structure.
-        argument: Name of a per-row argument.
+        argument: Name of an argument with arrays.
         rows: Per-row arguments; shapes and types are enough.
         shared: Shared arguments.
         static: Arguments without arrays.
@@ -54,7 +54,8 @@ def sites_depending_on(
     Raises:
         Exception: What the kernel raises.
     """
-    others = {**{name: value for name, value in rows.items() if name != argument}, **shared}
+    arrays = {**rows, **shared}
+    others = {name: value for name, value in arrays.items() if name != argument}
 
     def run(value: Any, others: Mapping[str, Any], key: jax.Array) -> dict[str, list[Any]]:
         trace = handlers.trace(seeded(kernel, key)).get_trace(
@@ -62,7 +63,7 @@ def sites_depending_on(
         )
         return {name: _value_and_density(trace[name]) for name in spec.sites if name in trace}
 
-    abstract = jax.tree.map(_abstract, (rows[argument], others))
+    abstract = jax.tree.map(_abstract, (arrays[argument], others))
     with tracing_lock:
         program, shapes = jax.make_jaxpr(run, return_shape=True)(*abstract, jax.random.key(0))
     depends = dependent_results(program.jaxpr, frozenset(program.jaxpr.invars[:1]))

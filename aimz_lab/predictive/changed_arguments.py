@@ -100,6 +100,8 @@ class _Causes:
         trained = request.trained
         now, before = {*rows.template, *request.shared}, {*trained.rows, *trained.shared}
         self._sites, self._links = spec.sites, links
+        self._others = spec.other_outcomes
+        self._given = {*request.draws, *request.condition, *request.intervention}
         self._arrays = request.changed & now & before
         self.plain = sorted(request.changed - self._arrays)
         self._by_row = {*rows.template}
@@ -122,8 +124,17 @@ class _Causes:
         arrays = self._arrays if self._sites[site].row_axes else self._arrays - self._by_row
         if self._with_plain is None:
             return None if arrays or self.plain else []
-        found = self._links.causes(site, arrays, ())
-        return [*found, *(self.plain if site in self._with_plain else ())]
+        found = {*self._links.causes(site, arrays, ())}
+        if site in self._with_plain:
+            found.update(self.plain)
+        if self._sites[site].row_axes:
+            found |= arrays & self._data_below(site)
+        return sorted(found)
+
+    def _data_below(self, site: str) -> set[str | None]:
+        """Return the arguments of observed sites that depend on a site: they tell of it."""
+        below = self._links.graph.reached_from(site, self._given)
+        return {self._sites[name].argument for name in self._others if name in below}
 
     def by_row_of(self, site: str) -> list[str]:
         """Return the arguments by row that a site without rows depends on.

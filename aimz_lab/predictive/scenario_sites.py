@@ -60,7 +60,8 @@ def sites_to_draw_anew(
     Raises:
         ArgumentError: If an observed site depends on what the scenarios differ in, and a wanted
             site on it; or if only some of them give its data. Also if a factor depends on it, and
-            may be the log density of an argument that a wanted site depends on too.
+            may be the log density of an argument that a wanted site depends on too, but for
+            ``held="keep"``; or if some have ``held="keep"`` and others ``"redraw"``.
         SiteError: If a latent site with draws does, under ``held="refuse"``; or one that a handler
             of the kernel sets, but for ``held="keep"``.
     """
@@ -93,6 +94,9 @@ def sites_to_draw_anew(
             by_text.append((one, *found))
         return differ.untraced if found[0] is None or site in found[0] else frozenset()
 
+    if differ.names and {"keep", "redraw"} <= {one.held for one in requests}:
+        msg = "Some scenarios have held='keep', and others held='redraw'. Pass one to all of them."
+        raise ArgumentError(msg)
     found = set()
     for name, one in held.items():
         if name in set_here or not differ.names:
@@ -109,8 +113,8 @@ def sites_to_draw_anew(
         if beside and (moved := own & differ.names):
             _refuse_joint_data(name, moved, beside)
     for one in scenarios if differ.names else ():
-        _check_terms(one, links_of, differ, wanted)
         if one.request.held != "keep":
+            _check_terms(one, links_of, differ, wanted)
             _check_set_by_kernel(one, links_of, differ, untraced_in, wanted, set_here)
     for name, one in latents.items():
         if name in set_here or not differ.names:
@@ -350,8 +354,8 @@ def site_links(one: Compared, graph: SiteGraph, set_here: set[str]) -> SiteLinks
 
 
 def _followers(one: Compared) -> Iterable[tuple[str, frozenset[str]]]:
-    """Yield each per-row argument with the sites whose value follows from it."""
-    for name in one.rows.template:
+    """Yield each argument with arrays, and the sites whose value follows from it."""
+    for name in (*one.rows.template, *one.request.shared):
         try:
             found = sites_depending_on(
                 one.request.kernel,
@@ -409,7 +413,8 @@ def _refuse_term(change: str, data: str) -> None:
         f"from {data!r} too. The effect that goes through {data!r} would be missing: what only a "
         f"log density describes cannot be drawn. Write numpyro.sample(..., obs={data}) in place of "
         "it, for data that may be None. For the whole effect, leave it out of all scenarios; for "
-        "the part that does not go through it, set that site by intervention=."
+        "the part that does not go through it, set that site by intervention=. If it stays as it "
+        "is whatever differs, as an offset or a limit does, pass held='keep' with each scenario."
     )
     raise ArgumentError(msg)
 

@@ -221,6 +221,43 @@ def test_data_of_a_site_may_be_computed_from_what_differs_and_a_mediator():
         effect_of(with_draws(gained, b=B), *calls)
 
 
+def of_levels(X, group, t, known, y=None):
+    """The data of a mediator by group is in a dictionary."""
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("groups", 4):
+        numpyro.sample("M", dist.Normal(2 * t, 1), obs=jnp.log(known["m"]))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(b * known["m"][group] + X, 1), obs=y)
+
+
+def test_data_of_a_mediator_by_group_in_a_dictionary():
+    given = {"group": np.arange(N) % 4, "known": {"m": np.exp(np.arange(4, dtype="f4"))}}
+    calls = [{"X": ROWS["x"], **given, "t": np.full(4, t, "f4")} for t in (0, 1)]
+    with pytest.raises(ArgumentError, match="'t' differs .* at its data, 'known'"):
+        effect_of(with_draws(of_levels, b=B), *calls)
+
+
+def with_a_limit(X, t, limit, y=None):
+    """A factor of the censored, with an offset and a limit that no treatment changes."""
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    mean = b * t + X
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.factor("censored", jnp.where(limit > 1, jnp.log(limit - mean + 10), 0.0))
+        numpyro.sample("y", dist.Normal(mean, 1), obs=y)
+
+
+def test_an_offset_of_a_factor_is_kept_by_word():
+    im = with_draws(with_a_limit, b=B)
+    limit = np.full(N, 2, "f4")
+    calls = [{"X": ROWS["x"], "t": np.full(N, t, "f4"), "limit": limit} for t in (0, 1)]
+    with pytest.raises(ArgumentError, match=r"as an offset or a limit does, pass held='keep'"):
+        effect_of(im, *calls)
+    kept = [{**call, "held": "keep"} for call in calls]
+    np.testing.assert_allclose(effect_of(im, *kept), B, atol=1e-4)
+    with pytest.raises(ArgumentError, match="Pass one to all of them"):
+        effect_of(im, kept[0], {**calls[1], "held": "redraw"})
+
+
 def latent_mediator(X, t, y=None):
     a = numpyro.sample("a", dist.Normal(0, 1))
     with numpyro.plate("row", X.shape[0]):

@@ -114,3 +114,24 @@ def test_data_below_the_output_of_new_rows_is_not_used_and_said_so():
         im.predict(X, sign=SIGN, **OPTIONS)  # replicates of the training rows
         im.predict(X + 1, **OPTIONS)
         im.estimate_effect(args_baseline=calls[0], args_intervention=calls[1])
+
+
+def with_a_measurement(X, sign, y=None):
+    with numpyro.plate("row", X.shape[0]):
+        kind = numpyro.sample("kind", dist.Normal(0, 1))
+        numpyro.sample("sign", dist.Normal(kind, 0.1), obs=sign)
+        numpyro.sample("y", dist.Normal(kind + X, 1), obs=y)
+
+
+@pytest.mark.allow_rank_promotion
+@pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
+def test_draws_do_not_know_of_other_data_that_tells_of_their_site():
+    kernel = with_a_measurement
+    im = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    im.fit_on_batch(X, X, sign=SIGN, num_steps=2, num_samples=N_DRAWS, progress=False)
+    im.predict(X, sign=SIGN, **OPTIONS)
+    with pytest.raises(SiteError, match="'sign' is not as in training and changes site 'kind'"):
+        im.predict(X, sign=-SIGN, **OPTIONS)
+    im.predict(X, sign=-SIGN, held="keep", **OPTIONS)
+    with pytest.raises(SiteError, match="'kind' would be drawn from the kernel as if 'sign'"):
+        im.predict(X, sign=-SIGN, held="redraw", **OPTIONS)
