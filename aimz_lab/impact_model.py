@@ -115,7 +115,8 @@ from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.predictive.call import FittedKernel, predict_request, predictive_group
+from aimz_lab.predictive.call import predict_request, predictive_group
+from aimz_lab.predictive.fitted_kernel import FittedKernel
 from aimz_lab.predictive.forecast import SUMMARISE
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import (

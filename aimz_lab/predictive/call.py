@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from aimz_lab.data import (
-    AxisLabels,
     BatchSource,
     LoaderSource,
     RowCoord,
@@ -24,40 +23,40 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.data.options import check_flag, check_mapping, check_names
 from aimz_lab.errors import ArgumentError, CallError
 from aimz_lab.inference.feeds.columns import check_columns, check_order, shared_labels
-from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.inputs import table_columns
 from aimz_lab.inference.feeds.ranges import ColumnScales, WatchedSource, ranges_of, warn_if_far
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
 from aimz_lab.kernel.arguments import ArgumentRoles
-from aimz_lab.kernel.checks.preflight import parameter_names
-from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import (
-    KernelSignature,
-    default_arguments,
     merge_arguments,
 )
 from aimz_lab.predictive.call_labels import (
     DRAWS,
     CallLabels,
-    RowsDiffer,
     check_set_finite,
     set_values,
     value_labels,
 )
+from aimz_lab.predictive.fitted_kernel import FittedKernel
 from aimz_lab.predictive.inputs import PredictiveData, predictive_data
 from aimz_lab.predictive.reducers import ReduceSpec, as_reducers
 from aimz_lab.predictive.request import Group, Request, ScaleOfOutput
 from aimz_lab.predictive.results.datasets import posterior_rows, stats_group
 from aimz_lab.predictive.results.locations import location
-from aimz_lab.predictive.results.observed_data import ObservedData, find_observed_data
+from aimz_lab.predictive.results.observed_data import ObservedData
+from aimz_lab.predictive.unlike_training import (
+    changed_arguments,
+    how_rows_differ,
+    known_data,
+    other_rows,
+)
 from aimz_lab.tables.table_call import Observed
 from aimz_lab.types import (
     Arguments,
     Columns,
     Coords,
     Held,
-    Params,
     RowDependence,
     Rows,
     ShardAxis,
@@ -65,36 +64,6 @@ from aimz_lab.types import (
     check_choice,
     shown,
 )
-
-
-@dataclass(frozen=True)
-class FittedKernel:
-    """A kernel, with the parts of its model that a prediction reads.
-
-    Attributes:
-        signature: The kernel.
-        posterior: The draws; ``None`` for the prior.
-        params: Learned values of the kernel's own ``param`` sites, and its mutable state.
-        schema: Schema of the training data, or ``None``.
-        fingerprint: Recognises the training rows, or ``None``.
-        devices: The devices to use; ``None`` for all local ones.
-        indices: Checks the indices among the arguments.
-        trained_sites: Sites of the kernel in training.
-        column_scales: The way back from each column of an argument to the call's table, by
-            argument; ``None`` if it has no table.
-        row_labels: Labels of the rows of the draws, if they are known.
-    """
-
-    signature: KernelSignature
-    posterior: Posterior | None
-    params: Params
-    schema: InputSchema | None
-    fingerprint: TrainingFingerprint | None
-    devices: tuple[jax.Device, ...] | None
-    indices: IndexCheck
-    trained_sites: tuple[str, ...] = ()
-    column_scales: ColumnScales | None = None
-    row_labels: AxisLabels | None = None
 
 
 def predict_request(
@@ -188,9 +157,9 @@ def predict_request(
     labels = _labels(
         fitted, data, inputs, extra, coords, intervention=intervention, condition=condition
     )
-    known, note = _known_data(fitted, inputs, data, observed), ""
-    labels = replace(labels, differ=_how_rows_differ(fitted, data, known))
-    changed = _changed_shared(fitted, data) | _changed_by_row(fitted, data, known, labels.differ)
+    known, note = known_data(fitted, inputs, data, observed), ""
+    labels = replace(labels, differ=how_rows_differ(fitted, data, known))
+    changed = changed_arguments(fitted, data, known, labels.differ)
     if group is None:
         if isinstance(data.rows, Mapping):
             note = known.why_predictions(len(next(iter(data.rows.values()))))
@@ -213,7 +182,7 @@ def predict_request(
         key=key,
         held=held,
         changed=changed,
-        other_rows=_other_rows(fitted, data, known),
+        other_rows=other_rows(fitted, data, known),
         labels=labels,
         trained=fitted.schema,
         trained_sites=fitted.trained_sites,
@@ -291,91 +260,6 @@ def _data(data: PredictiveData) -> dict[str, object]:
         "static": data.static,
         "row_coord": as_coord(data.row_labels),
     }
-
-
-def _known_data(
-    fitted: FittedKernel, inputs: Any, data: PredictiveData, observed: Observed | None
-) -> ObservedData:
-    """Return data to keep beside the results: the observed output and the inputs."""
-    signature = fitted.signature
-    arguments = parameter_names(signature.kernel)
-    # Another value for all rows makes others of them: what was observed belongs to the first.
-    trained = None if _changed_shared(fitted, data) else fitted.fingerprint
-    known = find_observed_data(
-        inputs, data.rows, signature.output, arguments, trained, data.row_labels
-    )
-    if observed is None:
-        return known
-    return known.beside(observed, data.rows, signature.output, trained)
-
-
-def _changed_shared(fitted: FittedKernel, data: PredictiveData) -> frozenset[str]:
-    """Return the arguments for all rows that have other values than in training."""
-    if fitted.schema is None:
-        return frozenset()
-    defaults = default_arguments(fitted.signature.kernel)
-    return fitted.schema.changed({**data.shared, **data.static}, defaults)
-
-
-def _changed_by_row(
-    fitted: FittedKernel, data: PredictiveData, known: ObservedData, differ: RowsDiffer | None
-) -> frozenset[str]:
-    """Return the arguments by row that have other values than in training; all for other rows."""
-    trained, output, here = fitted.fingerprint, fitted.signature.output, data.rows
-    if fitted.schema is None:
-        return frozenset()
-    if not isinstance(here, Mapping):  # which rows a source has is not known
-        return frozenset(data.fields or fitted.schema.rows) - {output}
-    if differ == "moved":
-        return frozenset()
-    rows = {name: each for name, each in here.items() if name != output}
-    given = {output, *rows, *data.shared, *data.static}
-    left_out = frozenset(fitted.schema.rows).difference(given)
-    if known.are_trained or trained is None or trained.is_of(rows, output):
-        return left_out
-    return left_out | (frozenset(rows) if trained.column_sums is None else trained.changed(rows))
-
-
-def _how_rows_differ(
-    fitted: FittedKernel, data: PredictiveData, known: ObservedData
-) -> RowsDiffer | None:
-    """Return how these rows differ from those of the training, where values by row are known."""
-    trained, output = fitted.fingerprint, fitted.signature.output
-    if trained is None or not _may_have_values_by_row(fitted, trained.n_rows):
-        return None
-    if known.are_trained:
-        return None if known.are_in_order else "moved"
-    if not isinstance(data.rows, Mapping) or trained.is_of(data.rows, output):
-        return None
-    if output in data.rows and trained.likeness(data.rows).are_trained:
-        return "moved"
-    outputs = {} if known.observed is None else {output: np.asarray(known.observed)}
-    return None if trained.is_of_changed({**data.rows, **outputs}) else "others"
-
-
-def _other_rows(fitted: FittedKernel, data: PredictiveData, known: ObservedData) -> frozenset[str]:
-    """Return the per-row arguments, unless these are known to be all rows of the training."""
-    trained, output = fitted.fingerprint, fitted.signature.output
-    if not isinstance(data.rows, Mapping):  # rows of a source are computed apart
-        return frozenset()
-    names = frozenset(data.rows) - {output}
-    if trained is None:
-        return names
-    rows = {name: data.rows[name] for name in names}
-    outputs = data.rows.get(output, known.observed)
-    is_same = trained.is_of(rows, output)
-    if output in data.rows:
-        is_same = is_same and trained.has_outputs(np.asarray(outputs))
-    if not is_same and outputs is not None:
-        is_same = trained.has_all_rows({**rows, output: np.asarray(outputs)})
-    return frozenset() if is_same else names
-
-
-def _may_have_values_by_row(fitted: FittedKernel, n_rows: int) -> bool:
-    draws = fitted.posterior.draws if fitted.posterior else {}
-    shapes = [np.shape(values)[1:] for values in draws.values()]
-    shapes += [np.shape(values) for values in jax.tree.leaves(fitted.params)]
-    return any(n_rows in shape for shape in shapes)
 
 
 def _posterior_rows(

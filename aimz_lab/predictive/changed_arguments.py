@@ -17,7 +17,7 @@ from aimz_lab.kernel.argument_changes import Given, sites_made_otherwise
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.predictive.request import Quantity
-from aimz_lab.predictive.scenario_sites import Compared, SiteLinks, site_links
+from aimz_lab.predictive.site_links import Compared, SiteLinks, site_links
 from aimz_lab.predictive.structure import structure_key
 from aimz_lab.tracebacks import warn
 

@@ -23,7 +23,7 @@ from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
 from aimz_lab.predictive.latents_without_draws import find_summed_sites
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
-from aimz_lab.predictive.scenario_sites import Compared
+from aimz_lab.predictive.site_links import Compared
 from aimz_lab.predictive.structure import Structure, structure_key, trace_structure
 from aimz_lab.predictive.trained_shapes import check_row_axes, with_trained_shapes
 from aimz_lab.predictive.uninformed_draws import check_informed

@@ -61,12 +61,9 @@ from aimz_lab.predictive.results.tree import (
     reduced_groups,
     result_groups,
 )
-from aimz_lab.predictive.scenario_sites import (
-    Compared,
-    changed_between,
-    sites_to_draw_anew,
-)
+from aimz_lab.predictive.scenario_sites import changed_between, sites_to_draw_anew
 from aimz_lab.predictive.scored_density import NO_LOO, ScoredDensity, scored_density
+from aimz_lab.predictive.site_links import Compared
 from aimz_lab.predictive.structure import check_plates
 from aimz_lab.predictive.uninformed_draws import warn_of_output_data
 from aimz_lab.preparing import doing, preparing_line
