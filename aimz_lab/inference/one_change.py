@@ -13,8 +13,8 @@ _FROM_WITHIN = (
     "steers by run.control, and reads run.params and run.state."
 )
 _FROM_OUTSIDE = (
-    "wait for its end, as by wait() of a fit's handle, or stop() it first. Predictions go on "
-    "meanwhile."
+    "wait for its end, by wait() of a fit's handle, also after stop(), which only asks for it. "
+    "Predictions go on meanwhile."
 )
 
 

@@ -86,6 +86,8 @@ class RunningRuns:
     def stop(self, which: int | str | None = None, *, reason: str = "asked to stop") -> None:
         """End a run after its current chunk of steps, and keep its result.
 
+        This returns at once; ``wait()`` of its handle waits for the end.
+
         Args:
             which: Its number, or the name of its kernel; ``None`` for the only one.
             reason: A phrase that becomes :attr:`Run.reason`.
