@@ -74,8 +74,8 @@ class ScenarioAverages:
         if run is not None and not run.finished:
             msg = (
                 "The model is being trained, and all effects of an explorer are of one posterior. "
-                "Wait for the end of the fit by wait() of its handle, also after stop(), which only "
-                "asks for it."
+                "Wait for the end of the fit by wait() of its handle, also after stop(), which "
+                "only asks for it."
             )
             raise ArgumentError(msg)
         if fitted is None:
