@@ -15,6 +15,7 @@ from aimz_lab.effects.propensity import area_under_curve, propensities, standard
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.random_streams import own_rng
 from aimz_lab.trust.report import of_left_out
 from aimz_lab.types import shown
 
@@ -251,7 +252,7 @@ def _scores(
     extreme = _extreme(score, low, high)
     by_chance = None
     if extreme > 0 and len(design) < _ROWS_OF_A_COLUMN * design.shape[1]:
-        rng = np.random.default_rng(0)
+        rng = own_rng("overlap")
         by_chance = max(
             _extreme(propensities(design, rng.permutation(flags)), low, high)
             for _ in range(_SHUFFLES)

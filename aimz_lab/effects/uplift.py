@@ -23,6 +23,7 @@ from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.progress import number_beside, numbers_of_row
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
+from aimz_lab.system.random_streams import own_rng
 from aimz_lab.types import SAMPLE_DIMS
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ def _error(effect: np.ndarray, *data: np.ndarray) -> float:
     flags = data[1]
     if min(flags.sum(), (~flags).sum()) < _LEAST_ROWS:
         return np.nan
-    rng, areas = np.random.default_rng(0), []
+    rng, areas = own_rng("uplift"), []
     for _ in range(_RESAMPLES):
         rows = rng.integers(len(effect), size=len(effect))
         gain = _gain(effect[rows], *(values[rows] for values in data))

@@ -21,6 +21,7 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
 from aimz_lab.predictive.request import Request
 from aimz_lab.system.lazy_modules import pd, xr
+from aimz_lab.system.random_streams import own_rng
 from aimz_lab.trust.guide_advice import richer_guides
 from aimz_lab.trust.posterior_checks import entries
 from aimz_lab.trust.replications import Experiment, replicate
@@ -288,7 +289,7 @@ def _ranks(
     labelled: Callable[[Posterior], xr.DataTree],
 ) -> pd.DataFrame:
     """Return ranks as columns; ties, of discrete sites, at random (Säilynoja et al., sec. 2)."""
-    rng = np.random.default_rng(0)
+    rng = own_rng("calibration")
     found = {
         name: np.asarray(count) + rng.integers(0, np.asarray(equal[name]) + 1)
         for name, count in below.items()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Num, Shaped
 
+from aimz_lab.system.random_streams import own_rng
 from aimz_lab.trust.report import Finding
 from aimz_lab.types import Columns, Rows
 
@@ -84,7 +85,7 @@ def _some_rows(
     step = max(1, math.ceil(len(array) / most))
     # One of each so many rows, and not always the first: rows may repeat in a period.
     first = np.arange(0, len(array), step)
-    rows = first + np.random.default_rng(0).integers(np.minimum(step, len(array) - first))
+    rows = first + own_rng("rows of a column").integers(np.minimum(step, len(array) - first))
     return np.asarray(array[rows], np.float64).reshape(-1, *array.shape[1:] or (1,))
 
 

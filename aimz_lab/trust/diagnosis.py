@@ -33,6 +33,7 @@ from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.scored_density import AS_A_DISTRIBUTION, ScoredDensity
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
+from aimz_lab.system.random_streams import own_rng
 from aimz_lab.trust.censored_entries import CENSORED, NO_INTERVALS, censored_entries
 from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.chain_checks import WorstMixed, chain_findings, chain_table, worst_mixed
@@ -323,7 +324,7 @@ def _kept_rows(rows: Int[np.ndarray, " row"]) -> Int[np.ndarray, " kept"]:
     """Return those of some rows of which all draws are kept, by their numbers."""
     if len(rows) <= MOST_ROWS:
         return rows
-    return np.sort(np.random.default_rng(0).choice(rows, MOST_ROWS, replace=False))
+    return np.sort(own_rng("rows of a diagnosis").choice(rows, MOST_ROWS, replace=False))
 
 
 class Likelihood(NamedTuple):

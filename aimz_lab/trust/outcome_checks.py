@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.system.lazy_modules import pd
+from aimz_lab.system.random_streams import own_rng
 from aimz_lab.trust.outcome_sums import OutcomeSums
 from aimz_lab.trust.predictive_checks import p_values
 from aimz_lab.trust.row_columns import RowColumn
@@ -141,7 +142,7 @@ class OutcomeChecks:
         if group not in self._uniform:
             values = self.pit[self.sums.members(group)]
             if len(values) > MOST_PIT:
-                values = np.random.default_rng(0).choice(values, MOST_PIT, replace=False)
+                values = own_rng("outcomes").choice(values, MOST_PIT, replace=False)
             self._uniform[group] = uniformity(values)
         return self._uniform[group]
 
@@ -315,7 +316,7 @@ def _pit(sums: OutcomeSums) -> np.ndarray:
     Exactly uniform if value and draws are of one distribution, for any number of draws and for
     discrete outcomes; Czado, Gneiting and Held (2009). A row's random number is that of its place.
     """
-    random = np.random.default_rng(0).uniform(size=len(sums.values))
+    random = own_rng("outcomes").uniform(size=len(sums.values))
     pit = (sums.below + random * (sums.equal + 1)) / (sums.n_draws + 1)
     return np.where(sums.observed, pit, np.nan)
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from aimz_lab.kernel.censoring import LEFT, RIGHT
 from aimz_lab.progress import number_beside
+from aimz_lab.system.random_streams import own_rng
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import smoothed, trusted_k
 from aimz_lab.trust.uniformity import Uniformity, uniformity
@@ -207,7 +208,7 @@ def calibration(
     outputs, observed = outputs.reshape(n_kept, -1), observed.reshape(n_kept, -1)
     below = np.einsum("sk,ske->ke", weights, drawn < outputs)
     equal = np.einsum("sk,ske->ke", weights, drawn == outputs)
-    random = np.random.default_rng(0).uniform(size=below.shape)
+    random = own_rng("predictive checks").uniform(size=below.shape)
     among = (n_draws * (below + random * equal) + random) / (n_draws + 1)
     if sides is not None:
         sides = sides.reshape(n_kept, -1)

@@ -16,6 +16,7 @@ from numpyro.infer.util import unconstrain_fn
 from aimz_lab.errors import SiteError
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.system.random_streams import own_rng
 from aimz_lab.trust.smoothing import Smoothed
 from aimz_lab.types import Arguments, Params
 
@@ -35,7 +36,7 @@ def resampled(draws: Mapping[str, Shaped[np.ndarray, "draw ..."]], weights: Smoo
         draws: Draws of the guide.
         weights: Their weights.
     """
-    rng = np.random.default_rng(0)
+    rng = own_rng("refinement")
     chosen = rng.choice(len(weights.weights), len(weights.weights), p=weights.weights)
     return Posterior({name: jnp.asarray(values[chosen]) for name, values in draws.items()})
 
@@ -76,7 +77,7 @@ def nuts_from_guide(
         if len(usable) < CHAINS:
             msg = "The guide has no finite draws to begin chains at; train it first."
             raise SiteError(msg)
-        begin = np.random.default_rng(0).choice(usable, CHAINS, replace=False)
+        begin = own_rng("refinement").choice(usable, CHAINS, replace=False)
         is_dense = flat.shape[1] <= _MOST_DENSE
         sampler = NUTS(
             fixed,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from aimz_lab.system.random_streams import own_rng
+
 _SIMULATIONS = 4000
 _MOST_POINTS = 100
 
@@ -94,7 +96,7 @@ def _compare(
     count = len(ordered)
     ecdf = np.searchsorted(ordered, points, side="right") / count
     table = binom.cdf(np.arange(-1, count + 1)[:, None], count, expected)  # row c is P(X < c)
-    rng = np.random.default_rng(0)
+    rng = own_rng("uniformity")
     steps = np.diff(np.concatenate([[0.0], expected, [1.0]]))
     simulated = rng.multinomial(count, steps, size=_SIMULATIONS)[:, :-1].cumsum(1)
     tails = _tails(table, simulated)

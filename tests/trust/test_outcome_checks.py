@@ -10,6 +10,7 @@ from arviz_stats import loo
 
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.lab import prediction_checks
+from aimz_lab.trust.predictive_checks import calibration
 
 CHAINS, DRAWS, ROWS = 2, 250, 9_000  # more values than are read at a time
 
@@ -333,3 +334,16 @@ def test_a_row_that_is_surely_right_is_not_the_worst():
         prediction_checks(tree_of(draws, y)).table("worst rows", count="all")
     with pytest.raises(DataError, match="timedelta"):
         prediction_checks(tree_of((draws * 9).astype("timedelta64[s]"), y))
+
+
+@pytest.mark.parametrize("first", ["uniform", "random"])
+def test_data_simulated_from_the_seed_0_is_calibrated(first):
+    """Its numbers come row by row, as those that break ties of a flag do."""
+    rng, draws_rng = np.random.default_rng(0), np.random.default_rng(77)
+    x = rng.uniform(-2, 2, 400) if first == "uniform" else 4 * rng.random(400) - 2
+    p = 1 / (1 + np.exp(-x))
+    y = (rng.random(400) < p).astype(int)
+    draws = (draws_rng.random((1_000, 400)) < p).astype(int)
+    found = calibration(draws, y, np.ones(400, bool), None, None)
+    assert found.of_pit.p_value > 0.05
+    assert 0.4 < found.coverage[0.5] < 0.6
