@@ -146,6 +146,7 @@ class TestCovarianceOfAllRows:
         im.fit_on_batch(self.times, np.sin(self.times), num_steps=2, num_samples=2, progress=False)
         assert im.vi_result.losses.shape == (2,)
 
+    @pytest.mark.filterwarnings("ignore:Site 'y' is one draw over all rows")
     @pytest.mark.parametrize("store", ["memory", "persistent"])
     @pytest.mark.parametrize("shard_axis", ["draw", "obs"])
     @pytest.mark.slow
@@ -158,6 +159,7 @@ class TestCovarianceOfAllRows:
         steps = np.diff(self.times) / self.length[:, None]
         np.testing.assert_allclose(got["steps"].values[0], steps, rtol=1e-5)
 
+    @pytest.mark.filterwarnings("ignore:Site 'y' is one draw over all rows")
     @pytest.mark.slow
     def test_it_is_reduced(self):
         whole = self.predicted("draw", store="memory")["covariance"].mean(["chain", "draw"])

@@ -96,7 +96,8 @@ def scored_density(
         graph_of: Returns which sites are computed from which.
         by_row: Its arguments by row.
     """
-    factors = spec.of_kind("factor")
+    # A factor in the place of the output is its density.
+    factors = tuple(name for name in spec.of_kind("factor") if name != spec.output)
     if factors:
         graph = graph_of()
         factors = tuple(one for one in factors if _has_data(one, spec, graph, by_row))

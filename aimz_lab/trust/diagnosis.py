@@ -353,7 +353,8 @@ def likelihood_of(
     reader = LikelihoodOfRows(n_rows, kept)
     request = model.request(drawn, "log_likelihood", {"of_row": reader})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OutputWarning)  # of factors; the report has words on them
+        # The report has words of its own on factors.
+        warnings.filterwarnings("ignore", message="The factor", category=OutputWarning)
         tree = model.predictor.log_likelihood(request)
     if reader.has_rows:
         return Likelihood(reader.total, reader)

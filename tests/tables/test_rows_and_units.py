@@ -602,8 +602,12 @@ def test_other_rows_that_get_the_values_of_the_trainings_rows_are_told(table, tm
     given = copy.copy(im)
     given.set_posterior_sample({s: draws for s, draws in im.posterior.items() if s != "own"})
     assert in_memory(given, new[:7])["predictions"].pay.shape == (1, 9, 7)
-    with pytest.raises(SiteError, match=r"fitted rows only.*draw 'own' anew.*if site != 'own'}\)"):
+    with pytest.raises(SiteError, match="fitted rows only.*draw 'own' anew: held='redraw'"):
         im.predict(new[:7], progress=False)
+    redrawn = in_memory(im, new[:7], held="redraw")
+    assert redrawn["predictions"].pay.shape == (1, 9, 7)
+    with pytest.raises(SiteError, match=r"fitted rows only.*draw 'own' anew.*if site != 'own'}\)"):
+        im.log_likelihood(new[:7], progress=False)
 
 
 @pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape
