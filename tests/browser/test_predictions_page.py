@@ -36,6 +36,10 @@ TIMES = """
 for name, times in (("answered", explorer.times), ("drawn", explorer.drawn)):
     print("ms", name, len(times), *np.quantile(times, [0.5, 0.95]).round(1))
 """
+TRAINED = """
+im.fit(X, y, epochs=3, progress=False)
+print("trained")
+"""
 
 
 def test_a_level_that_is_typed_shows_the_coverage_of_a_group(notebook, screenshots):
@@ -72,3 +76,8 @@ def test_a_level_that_is_typed_shows_the_coverage_of_a_group(notebook, screensho
     panel.get_by_role("slider").first.focus()
     nb.append(TIMES)
     assert "drawn" in nb.output(3, "ms")
+    nb.append(TRAINED)
+    nb.output(4, "trained")
+    panel.get_by_label("check").select_option("calibration")
+    words.get_by_text("These predictions are of an earlier posterior").wait_for()
+    panel.screenshot(path=screenshots / "predictions-outdated.png")

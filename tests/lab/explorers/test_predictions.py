@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from importlib.util import find_spec
 
 import jax
@@ -17,7 +18,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec, lab, open_results
-from aimz_lab.errors import ArgumentError, DataError, DataTypeError
+from aimz_lab.errors import ArgumentError, DataError, DataTypeError, OutputWarning
 from aimz_lab.lab.explorers.charts import Rule
 
 panels = pytest.mark.skipif(find_spec("ipywidgets") is None, reason="panels need ipywidgets")
@@ -385,3 +386,34 @@ def test_it_is_said_that_predictions_are_not_censored_as_the_data_are():
     im.set_posterior_sample({"level": np.zeros(100, np.float32)})
     notes = lab.prediction_checks(im, X, y, seen=np.arange(40) % 4 > 0, progress=False).notes
     assert "In 10 of 40 rows y is a bound of what was not seen" in notes[0]
+
+
+@pytest.mark.slow
+@panels
+def test_a_panel_says_that_its_posterior_is_outdated(data):
+    X, y, _ = (each[:40] for each in data)
+    model = ImpactModel(kernel, jax.random.key(0), inference=learner(kernel))
+    model.fit(X, y, epochs=2, z=np.zeros(40), progress=False)
+    explorer = lab.explore_predictions(model, X, y, progress=False)
+    model.predict(X, progress=False)
+    before, lines = explorer.table(), explorer.code()
+    assert explorer.set(check="density").sentences == ["40 rows, 1,000 draws."]
+
+    model.fit(X, y, epochs=2, z=np.zeros(40), progress=False)
+    with pytest.warns(OutputWarning, match="trained since.*call lab.explore_predictions with"):
+        pd.testing.assert_frame_equal(explorer.table(), before)
+    assert "of an earlier posterior" in explorer.view.sentences[0]
+    assert explorer.code().splitlines()[1:] == lines.splitlines()
+    assert "of an earlier posterior" in explorer.set(check="calibration").sentences[0]
+    with pytest.warns(OutputWarning, match="trained since"):
+        assert explorer.figure().axes
+
+    anew = lab.prediction_checks(model, X, y, progress=False)
+    panel = lab.explore_predictions(anew)
+    assert "earlier posterior" not in repr(panel)
+    model.train_on_batch(X, y, z=np.zeros(40), n_obs=40)
+    assert anew.is_outdated
+    assert "of an earlier posterior" in repr(panel)
+    assert not pickle.loads(pickle.dumps(anew)).is_outdated
+    for each in (explorer, panel):
+        each.close()
