@@ -281,7 +281,7 @@ def mean_rates(run: Run) -> tuple[float, float]:
 
 def _time(run: Run, eta_s: float | None) -> dict[str, str]:
     if run.finished:
-        rest = no_training(run.prepared_s, run.compiling_s, run.paused_s)
+        rest = no_training(run.prepared_s, run.compiling_s, run.waited_s, run.paused_s)
         return {"time": f"in {duration(run.trained_s)}", **({"rest": rest} if rest else {})}
     if run.status == "paused":
         return {"time": f"after {duration(run.trained_s)}"}

@@ -48,7 +48,8 @@ class RecordedRun(Run):
         elapsed_s: Wall time that it took.
         trained_s: Of that, the time in which it trained, with that of an earlier process.
         prepared_s: Of that, the time before its first step.
-        compiling_s: Of that, the time since then in which it compiled.
+        compiling_s: Of that, the time since then in which it traced and compiled.
+        waited_s: Of that, the time since then in which it waited for other calls.
         paused_s: Of that, the time that it was paused.
     """
 
@@ -64,6 +65,7 @@ class RecordedRun(Run):
         trained_s: float,
         prepared_s: float,
         compiling_s: float,
+        waited_s: float,
         paused_s: float,
     ) -> None:
         super().__init__(info)
@@ -74,8 +76,12 @@ class RecordedRun(Run):
         if self.step and np.isfinite(rate := self.column("learning_rate")[-1]):
             self.learning_rate = float(rate)
         self.finish(status, reason)
-        spent = {"preparing": prepared_s, "compiling": compiling_s, "paused": paused_s}
-        self.seconds_in = spent
+        self.seconds_in = {
+            "preparing": prepared_s,
+            "compiling": compiling_s,
+            "waiting": waited_s,
+            "paused": paused_s,
+        }
         self._took_s, self._trained_s = elapsed_s, trained_s
 
     @property

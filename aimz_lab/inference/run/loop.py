@@ -93,7 +93,7 @@ class Lifecycle:
         Pauses, compilations and waiting for other calls do not count.
         """
         self.run.count()
-        before, self._apart_s = self._apart_s, self.run.compiling_s
+        before, self._apart_s = self._apart_s, self.run.compiling_s + self.run.waited_s
         seconds, self.lap_began = now - self.lap_began, now
         return max(seconds - (self._apart_s - before), 0.0)
 

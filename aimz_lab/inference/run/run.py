@@ -31,7 +31,7 @@ from aimz_lab.inference.run.records import (
     ValidationLosses,
 )
 from aimz_lab.inference.run.run_words import run_html, run_line
-from aimz_lab.inference.run.step_clock import APART, StepClock
+from aimz_lab.inference.run.step_clock import StepClock
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.types import JsonObject, RunStatus, shown
@@ -336,19 +336,27 @@ class Run:
     def trained_s(self) -> float:
         """Time of the steps, with callbacks and held-out losses; with that of an earlier process.
 
-        It is the wall time since the first step began, without pauses and :attr:`compiling_s`.
-        While the run goes on, it is known up to the last thing that ended, or the present wait for
-        steps.
+        It is the wall time since the first step began, without pauses, :attr:`compiling_s` and
+        :attr:`waited_s`. While the run goes on, it is known up to the last thing that ended, or the
+        present wait for steps.
         """
         return self._clock.trained_s + self._history.earlier_s
 
     @property
     def compiling_s(self) -> float:
-        """Wall time since the first step began in which it compiled, or waited for other calls.
+        """Wall time since the first step began in which the run itself traced and compiled.
 
         Steps compile anew for a learning rate that is set for the first time, for instance.
         """
-        return sum(self.seconds_in.get(activity, 0.0) for activity in APART)
+        return self.seconds_in.get("compiling", 0.0) + self.seconds_in.get("tracing", 0.0)
+
+    @property
+    def waited_s(self) -> float:
+        """Wall time since the first step began in which the run waited for other calls.
+
+        One call at a time traces its kernel.
+        """
+        return self.seconds_in.get("waiting", 0.0)
 
     @property
     def stepping_s(self) -> float:

@@ -37,7 +37,8 @@ STATUS_WORDS: dict[RunStatus, str] = {
     "failed": "failed",
 }
 
-_SEEN_S = 0.05  # what is shorter would be written as 0.0 s
+SEEN_S = 0.05
+"""What is shorter would be written as 0.0 s."""
 
 
 class Run(Protocol):
@@ -63,6 +64,7 @@ class Run(Protocol):
     trained_s: float
     prepared_s: float
     compiling_s: float
+    waited_s: float
     paused_s: float
     restored: Best | None
     best_so_far: Best | None
@@ -384,28 +386,32 @@ def time_words(run: Run) -> str:
         >>> time_words(im.fit(X, y, epochs=5, progress=False).last_run)
         '... s'
     """
-    rest = no_training(run.prepared_s, run.compiling_s, run.paused_s)
+    rest = no_training(run.prepared_s, run.compiling_s, run.waited_s, run.paused_s)
     return duration(run.trained_s) + (f", and {rest}" if rest else "")
 
 
-def no_training(prepared_s: float, compiling_s: float, paused_s: float) -> str:
+def no_training(prepared_s: float, compiling_s: float, waited_s: float, paused_s: float) -> str:
     """Write the time of a run that was no training; what is too short to see is left out.
 
     Args:
         prepared_s: Seconds before the first step.
-        compiling_s: Seconds of compiling since then.
+        compiling_s: Seconds of its own tracing and compiling since then.
+        waited_s: Seconds of waiting for other calls since then.
         paused_s: Seconds of pauses.
 
     Example:
-        >>> no_training(0.0, 0.0, 11.2), no_training(3.0, 1.5, 11.2), no_training(0.0, 0.0, 0.0)
-        ('11 s paused', '3.0 s to prepare, 1.5 s tracing and compiling, 11 s paused', '')
+        >>> no_training(0.0, 0.0, 0.0, 11.2), no_training(3.0, 1.5, 0.0, 0.0)
+        ('11 s paused', '3.0 s to prepare, 1.5 s tracing and compiling')
+        >>> no_training(0.0, 0.0, 6.3, 0.0), no_training(0.0, 0.0, 0.0, 0.0)
+        ('6.3 s waiting for other runs', '')
     """
     all_of_it = [
         (prepared_s, "to prepare"),
         (compiling_s, "tracing and compiling"),
+        (waited_s, "waiting for other runs"),
         (paused_s, "paused"),
     ]
-    seen = [(seconds, what) for seconds, what in all_of_it if seconds >= _SEEN_S]
+    seen = [(seconds, what) for seconds, what in all_of_it if seconds >= SEEN_S]
     return ", ".join(f"{duration(seconds)} {what}" for seconds, what in seen)
 
 

@@ -8,10 +8,6 @@ from typing import NamedTuple
 
 from aimz_lab.system.compile_time import compiled_programs, compiled_s, waited_s
 
-APART = ("compiling", "tracing", "waiting")
-"""Activities in place of steps: compiling; tracing, of a program that was there or was loaded; and
-waiting for other calls, of which one at a time traces its kernel."""
-
 
 class _Reading(NamedTuple):
     """What the clock shows: one object, since other threads read it meanwhile."""
@@ -31,7 +27,7 @@ class _OfThread(NamedTuple):
 
 
 class StepClock:
-    """Counts the time of steps, and apart from it what their thread compiles.
+    """Counts the time of steps, and apart from it what their thread compiles and waits for others.
 
     How much of an activity was compiling is known once it ends. So the clock moves on at the end of
     each; only a wait for steps, which compiles nothing, counts while it lasts. It never goes back.
@@ -40,7 +36,7 @@ class StepClock:
         >>> clock = StepClock()
         >>> clock.start()
         >>> apart = clock.count()
-        >>> clock.trained_s > 0.0, set(apart) <= set(APART)
+        >>> clock.trained_s > 0.0, set(apart) <= {"compiling", "tracing", "waiting"}
         (True, True)
     """
 
@@ -76,7 +72,9 @@ class StepClock:
             then_waits: Whether a wait for steps begins here.
 
         Returns:
-            Seconds of it that were no stepping, by their activity, one of :data:`APART`.
+            Seconds of it that were no stepping, by their activity: ``compiling``; ``tracing``, of
+            a program that was there or was loaded; and ``waiting`` for other calls, of which one at
+            a time traces its kernel.
         """
         before, now = self._before, time.monotonic()
         if before is None:

@@ -333,6 +333,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "trained_s": run.trained_s,
         "prepared_s": run.prepared_s or None,
         "compiling_s": run.compiling_s or None,
+        "waited_s": run.waited_s or None,
         "paused_s": run.paused_s or None,
         "steps_per_s": formatting.mean_rates(run)[0] or np.nan,
         "padded_share": None if run.info.is_sampling else padded_share(run),

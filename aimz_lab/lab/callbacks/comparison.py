@@ -14,6 +14,7 @@ import numpy as np
 
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.run_words import SEEN_S
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.pictures.compared_losses import comparison_figure, has_curve
 from aimz_lab.system.imports import late_import
@@ -27,6 +28,12 @@ _WIDTH = 640
 _TEXT_WIDTH, _LABEL_WIDTH, _CELL_WIDTH = 80, 30, 23
 """Characters of a line of text; and of a label and a cell, where a table is too wide for it."""
 
+
+def _if_seen(seconds: float) -> str:
+    """Write a time that is left out where it is too short to see."""
+    return formatting.duration(seconds) if seconds >= SEEN_S else ""
+
+
 _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "method": ("method", str),
     "status": ("status", str),
@@ -34,9 +41,10 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "steps": ("steps", formatting.count),
     "batch_size": ("rows of a batch", formatting.count),
     "trained_s": ("time", formatting.duration),
-    "prepared_s": ("time to prepare", formatting.duration),
-    "compiling_s": ("time tracing and compiling", formatting.duration),
-    "paused_s": ("time paused", formatting.duration),
+    "prepared_s": ("time to prepare", _if_seen),
+    "compiling_s": ("time tracing and compiling", _if_seen),
+    "waited_s": ("time waiting for other runs", _if_seen),
+    "paused_s": ("time paused", _if_seen),
     "steps_per_s": ("steps/s", formatting.rate),
     "padded_share": ("padding", formatting.share),
     "loss": ("loss per row", formatting.number),

@@ -30,7 +30,7 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 7
+_VERSION = 8
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
 _FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
@@ -152,6 +152,7 @@ class History(Callback):
             "trained_s": run.trained_s,
             "prepared_s": run.prepared_s,
             "compiling_s": run.compiling_s,
+            "waited_s": run.waited_s,
             "paused_s": run.paused_s,
             "skipped": run.skipped,
             "notes": run.notes,

@@ -16,7 +16,7 @@ from aimz_lab.inference.run.step_history import column_forms, metric_form
 from aimz_lab.lab.record import RecordedRun
 from aimz_lab.types import RunStatus
 
-_TIMES = ("elapsed_s", "trained_s", "prepared_s", "compiling_s", "paused_s")
+_TIMES = ("elapsed_s", "trained_s", "prepared_s", "compiling_s", "waited_s", "paused_s")
 _SIZES = ("n_obs", "batch_size", "epochs", "steps_per_epoch")
 
 

@@ -90,8 +90,9 @@ class WatchedRun(Lifecycle):
 
     @property
     def no_stepping_s(self) -> float:
-        """Seconds so far that went to callbacks and compiling."""
-        return self.run.seconds_in.get("callbacks", 0.0) + self.run.compiling_s
+        """Seconds so far that went to callbacks, compiling and waiting for other calls."""
+        callbacks_s = self.run.seconds_in.get("callbacks", 0.0)
+        return callbacks_s + self.run.compiling_s + self.run.waited_s
 
     def hand_out(self, epoch: int, item: Any) -> None:
         """Note that a batch of ``epoch`` is handed out."""

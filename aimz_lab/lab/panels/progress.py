@@ -49,6 +49,7 @@ class ProgressPanel(Panel):
             "trained_s": run.trained_s,
             "prepared_s": run.prepared_s,
             "compiling_s": run.compiling_s,
+            "waited_s": run.waited_s,
             "paused_s": run.paused_s,
             "elapsed_s": run.elapsed_s,
             "seconds_in": self._seconds_in(run),

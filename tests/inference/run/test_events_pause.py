@@ -15,6 +15,7 @@ from aimz_lab.inference.run.loop import Lifecycle
 from aimz_lab.inference.run.run_words import run_facts
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.lab import compare, formatting
+from aimz_lab.lab.panels.progress import ProgressPanel
 from aimz_lab.lab.pictures.summary import facts
 from tests.lab.runs import feed
 
@@ -125,7 +126,7 @@ def test_the_clock_stands_still_while_a_run_compiles_or_waits_for_another(waits,
             jax.jit(lambda x: (time.sleep(0.2), x + 3)[1]).lower(1.0)
     run.count()
     before = run.trained_s
-    assert before < 0.15 < 0.18 < run.compiling_s
+    assert before < 0.15 < 0.18 < run.compiling_s + run.waited_s
     with run.spending("steps"):
         time.sleep(0.1)
         assert run.trained_s >= before + 0.1  # it goes on while steps are waited for
@@ -135,7 +136,43 @@ def test_the_clock_stands_still_while_a_run_compiles_or_waits_for_another(waits,
     assert clock == sorted(clock)  # it never goes back
     assert {each for _, each in seen} == {prepared}
     assert run.seconds_in["waiting" if waits else "tracing"] > 0.18
-    assert re.search(r"0\.\d s tracing and compiling", repr(run))
+    own, others = "tracing and compiling", "waiting for other runs"
+    told, untold = (others, own) if waits else (own, others)
+    frame = ProgressPanel().frame(run)
+    assert frame["waited_s"] == frame["seconds_in"].get("waiting", 0.0) == run.waited_s
+    table = str(compare({"one": run}))
+    for text in (repr(run), facts(run)["time"], formatting.status_line(run)):
+        assert re.search(rf"0\.\d s {told}", text)
+        assert untold not in text
+    assert f"time {told}" in table
+    assert f"time {untold}" not in table
+
+
+def test_a_run_that_compiled_waited_and_paused_tells_each_by_its_own_time():
+    run = begun()
+    feed(run, [1.0] * 60, seconds=60.0)
+    for activity, seconds in {
+        "tracing": 0.5,
+        "compiling": 0.7,
+        "waiting": 6.3,
+        "paused": 20,
+    }.items():
+        run.spend(activity, seconds)
+    run.finish("completed", "all steps done")
+    rest = "1.2 s tracing and compiling, 6.3 s waiting for other runs, 20 s paused"
+    assert rest in repr(run)
+    compared = compare({"one": run})["one"]
+    assert (compared["compiling_s"], compared["waited_s"]) == (pytest.approx(1.2), 6.3)
+
+
+def test_times_too_short_to_see_have_no_line_in_a_comparison():
+    run = begun()
+    feed(run, [1.0] * 60, seconds=60.0)
+    run.spend("tracing", 0.01)
+    run.finish("completed", "all steps done")
+    table = compare({"one": run})
+    assert table.loc["compiling_s"].item() == 0.01
+    assert "compiling" not in str(table)
 
 
 def test_rates_are_steps_over_the_time_of_training_as_the_summary_and_the_comparison_tell_it():

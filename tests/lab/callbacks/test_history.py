@@ -50,12 +50,15 @@ def test_the_table_is_the_reader_s_own(history):
 
 def test_json_gives_back_the_whole_run(history, tmp_path):
     history.run.skipped = 2
+    history.run.spend("waiting", 6.3)
+    history.run.spend("tracing", 1.2)
     history.to_json(tmp_path / "run.json")
     json.loads((tmp_path / "run.json").read_text(), parse_constant=pytest.fail)  # strict JSON
     again = History.from_json(tmp_path / "run.json")
     pd.testing.assert_frame_equal(again.to_frame(), history.to_frame(), check_dtype=False)
     for name in ("status", "reason", "validation", "checkpoints", "notes", "elapsed_s", "epoch",
-                 "skipped", "trained_s", "prepared_s", "paused_s"):  # fmt: skip
+                 "skipped", "trained_s", "prepared_s", "compiling_s", "waited_s",
+                 "paused_s"):  # fmt: skip
         assert getattr(again.run, name) == getattr(history.run, name), name
     assert (again.run.info.scaled, again.run.info.outcome) == ("N / B = 2", "log(y)")
     assert again.run.finished

@@ -222,12 +222,14 @@ class TestSameAsPython:
     def test_durations(self, node, seconds):
         assert node("duration", seconds) == formatting.duration(seconds)
 
-    @given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0, 1e5))
-    @example(0.0, 0.0, 0.04)
-    @example(0.05, 1.5, 11.0)
-    def test_times_that_are_no_training(self, node, prepared, compiling, paused):
-        progress = {"prepared_s": prepared, "compiling_s": compiling, "paused_s": paused}
-        assert node("noTraining", progress) == no_training(prepared, compiling, paused)
+    @given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0, 1e5))
+    @example(0.0, 0.0, 0.0, 0.04)
+    @example(0.0, 0.0, 6.3, 0.0)
+    @example(0.05, 1.5, 6.3, 11.0)
+    def test_times_that_are_no_training(self, node, prepared, compiling, waited, paused):
+        progress = {"prepared_s": prepared, "compiling_s": compiling, "waited_s": waited,
+                    "paused_s": paused}  # fmt: skip
+        assert node("noTraining", progress) == no_training(prepared, compiling, waited, paused)
 
     def test_the_words_for_smoothing_have_the_steps_of_the_numbers_beside_them(self, node):
         for step, epoch in [(450, 15), (100_000, None), (9, 3)]:

@@ -278,7 +278,7 @@ export const SEEN_S = 0.05; // what is shorter would be written as 0.0 s
 
 /** Write the time of a run's progress that was no training. */
 export const noTraining = (progress) =>
-  [["prepared_s", "to prepare"], ["compiling_s", "tracing and compiling"], ["paused_s", "paused"]]
+  [["prepared_s", "to prepare"], ["compiling_s", "tracing and compiling"], ["waited_s", "waiting for other runs"], ["paused_s", "paused"]]
     .map(([name, what]) => [progress[name], what]).filter(([seconds]) => seconds >= SEEN_S)
     .map(([seconds, what]) => `${duration(seconds)} ${what}`).join(", ");
 
