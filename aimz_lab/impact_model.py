@@ -2608,11 +2608,14 @@ class ImpactModel:
     def _standing(self) -> Standing:
         fitted = self._trained.fitted
         loaded_from = "" if self._last_run else self._loaded_from
-        run = self._run_of_state
+        run, running = self._run_of_state, self._running
+        since = "" if fitted is None else fitted.since
+        if running is not None and not running.has_draws:
+            since = since or "the fit that goes on"
         return Standing(
             run,
             loaded_from,
-            draws_of_before="" if fitted is None else fitted.since,
+            draws_of_before=since,
             has_given_draws=fitted is not None and fitted.is_given,
             has_diverged=self._trained.is_wrecked or (run is not None and run.status == "diverged"),
             divergent=0 if fitted is None else fitted.posterior.num_divergent,
@@ -2872,7 +2875,9 @@ class ImpactModel:
         """Return what predictions read: of a fit in the background, its present state."""
         running = self._running
         now = running and running.moment(self._trained, self._table)
-        return held_moment(self) or now or self._settled
+        is_of_before = running is not None and running.is_elsewhere
+        settled = replace(self._settled, is_of_before=is_of_before)
+        return held_moment(self) or now or settled
 
     def _computed(
         self,

@@ -215,6 +215,14 @@ def draws_of(effect: object) -> xr.Dataset:
                 "by .to_dataset()."
             )
             raise ArgumentError(msg)
+        attrs = effect[group].attrs
+        if "contrast" not in attrs and attrs.get("creation_library") == "aimz_lab":
+            msg = (
+                "effect= is a tree of predictions, which compare nothing. "
+                "im.estimate_effect(args_baseline=..., args_intervention=...) returns an effect; "
+                "for averages of predictions, im.predict(..., by=...) prints a table."
+            )
+            raise ArgumentError(msg)
         return effect[group].to_dataset()
     if isinstance(effect, xr.Dataset):
         return effect

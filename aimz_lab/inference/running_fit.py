@@ -30,16 +30,23 @@ class Moment:
         table: How it reads tables, or ``None``.
         attrs: Attributes of results, which say that a fit goes on.
         way_to_draws: What to do for a posterior, where there is none; see :func:`way_to_draws`.
+        is_of_before: Whether a fit goes on whose draws are not there yet.
     """
 
     trained: Trained
     table: ModelTable | None = None
     attrs: Mapping[str, object] = field(default_factory=dict)
     way_to_draws: str = ""
+    is_of_before: bool = False
 
     @property
     def line(self) -> str | None:
         """A line that says so, or ``None``."""
+        if self.is_of_before and self.trained.fitted is not None:
+            return (
+                "From the posterior of before the fit that goes on; wait() of its handle waits "
+                "for its own."
+            )
         if not self.attrs:
             return None
         return f"From the guide after step {self.attrs['fit_step']:,}; the fit goes on."
@@ -165,9 +172,14 @@ class RunningFit:
         return Moment(trained.after(result), table, attrs)
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether the thread that asks is not that of the fit."""
+        return threading.get_ident() != self.thread
+
+    @property
     def has_draws(self) -> bool:
         """Whether there are draws of its present state, for the thread that asks."""
-        return threading.get_ident() != self.thread and self.fit.has_reported
+        return self.is_elsewhere and self.fit.has_reported
 
     @property
     def why_not_yet(self) -> str:

@@ -105,7 +105,7 @@ def how_rows_differ(
 
 
 def other_rows(fitted: FittedKernel, data: PredictiveData, known: ObservedData) -> frozenset[str]:
-    """Return the per-row arguments, unless these are known to be all rows of the training.
+    """Return the per-row arguments that are not known to be those of all rows of the training.
 
     Args:
         fitted: The kernel and its draws.
@@ -125,7 +125,7 @@ def other_rows(fitted: FittedKernel, data: PredictiveData, known: ObservedData) 
         is_same = is_same and trained.has_outputs(np.asarray(outputs))
     if not is_same and outputs is not None:
         is_same = trained.has_all_rows({**rows, output: np.asarray(outputs)})
-    return frozenset() if is_same else names
+    return frozenset() if is_same else names - trained.unchanged(rows)
 
 
 def _may_have_values_by_row(fitted: FittedKernel, n_rows: int) -> bool:

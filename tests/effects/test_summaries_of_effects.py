@@ -295,3 +295,11 @@ def test_a_site_goes_by_the_name_of_its_column_too():
     assert both["pay"].name == "pay"
     named = e_value(of_table, site="pay", sd=1.0)
     assert named == e_value(of_table, site="y", sd=1.0)
+
+
+def test_predictions_are_no_effect():
+    group = effect(0.5)
+    group.attrs = {"creation_library": "aimz_lab"}  # and no contrast
+    tree = xr.DataTree.from_dict({"posterior_predictive": group})
+    with pytest.raises(ArgumentError, match="a tree of predictions, which compare nothing"):
+        summarize_effect(tree)

@@ -167,6 +167,9 @@ def test_scenarios_that_differ_in_a_mean_are_refused(standardised):
 def test_a_mean_that_scenarios_share_is_right(standardised):
     found = []
     assert not told(lambda: found.append(effect(standardised, "t")))
+    scenarios = [{"X": X, "t": np.full_like(T, t), "group": GROUP} for t in (0, 1)]
+    args = dict(zip(("args_baseline", "args_intervention"), scenarios, strict=True))
+    assert not told(lambda: standardised.estimate_effect(**args))  # no scenario has all as trained
     np.testing.assert_allclose(found[0].ravel(), standardised.posterior["slope"].ravel(), rtol=1e-4)
 
 

@@ -71,7 +71,7 @@ class TrainingFingerprint:
 
     Attributes:
         n_rows: Their number.
-        inputs: Checksum of all per-row arguments except the output.
+        inputs: Checksums of the per-row arguments except the output, by name.
         output: Checksum of the output.
         outputs: The outputs; ``None`` in a model that was loaded.
         labels: Labels of the rows, if a field had some.
@@ -84,7 +84,7 @@ class TrainingFingerprint:
     """
 
     n_rows: int
-    inputs: int
+    inputs: Mapping[str, int]
     output: int
     outputs: Shaped[np.ndarray, "row ..."] | None = None
     labels: AxisLabels | None = None
@@ -118,10 +118,10 @@ class TrainingFingerprint:
         is_small = size <= _LARGEST_BY_ROW
         sums = np.sort(_row_sums(rows)) if is_small else None
         columns = _column_sums(rows) if by_column and is_small else {}
-        of_all = _checksum(inputs), _of_output(outputs)
         return cls(
             len(outputs),
-            *of_all,
+            _checksums(inputs),
+            _checksum("", outputs),
             outputs,
             labels,
             sums,
@@ -144,7 +144,18 @@ class TrainingFingerprint:
             return False
         if sum(array.nbytes for array in inputs.values()) > _LARGEST:
             return False
-        return _checksum(inputs) == self.inputs
+        return _checksums(inputs) == self.inputs
+
+    def unchanged(self, rows: Rows) -> frozenset[str]:
+        """Return the arguments that have the values of the training, row by row.
+
+        Args:
+            rows: Arrays by kernel argument.
+        """
+        if sum(array.nbytes for array in rows.values()) > _LARGEST:
+            return frozenset()
+        sums = _checksums(rows)
+        return frozenset(name for name, one in sums.items() if self.inputs.get(name) == one)
 
     def is_of_changed(self, rows: Rows) -> bool:
         """Return whether these are the training rows with some columns changed, as in a what-if.
@@ -191,7 +202,7 @@ class TrainingFingerprint:
 
     def has_outputs(self, outputs: Shaped[np.ndarray, "row ..."]) -> bool:
         """Return whether these are the outputs of the training."""
-        return len(outputs) == self.n_rows and _of_output(outputs) == self.output
+        return len(outputs) == self.n_rows and _checksum("", outputs) == self.output
 
     def is_same_as(self, other: TrainingFingerprint | None) -> bool:
         """Return whether both are of rows with the same inputs and outputs, in the same order."""
@@ -322,8 +333,7 @@ class TrainingFingerprint:
 
     def as_plain(self) -> JsonObject:
         """Return all checksums but those of rows and columns as JSON values."""
-        names = "n_rows", "inputs", "output"
-        return {name: getattr(self, name) for name in names}
+        return {"n_rows": self.n_rows, "inputs": dict(self.inputs), "output": self.output}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -346,12 +356,13 @@ class TrainingFingerprint:
         Raises:
             Malformed: If they are none.
         """
-        names = "inputs", "output"
-        fields = plain.fields("n_rows", *names)
-        n_rows = fields["n_rows"].whole(1)
+        fields = plain.fields("n_rows", "inputs", "output")
+        n_rows, largest = fields["n_rows"].whole(1), 2**32 - 1
+        inputs = fields["inputs"].named()
         return cls(
             n_rows,
-            *(fields[name].whole(most=2**32 - 1) for name in names),
+            {name: each.whole(most=largest) for name, each in inputs.items()},
+            fields["output"].whole(most=largest),
             row_sums=_sums_of(arrays, _ROW_SUMS, n_rows),
             earlier_sums=_sums_of(arrays, _EARLIER_SUMS),
             column_sums=_sums_of(arrays, _COLUMN_SUMS, of="column"),
@@ -436,14 +447,11 @@ def _exceeds(number: int, by_chance: float) -> bool:
     return number > by_chance + 3 * np.sqrt(by_chance)
 
 
-def _of_output(outputs: Shaped[np.ndarray, "row ..."]) -> int:
-    return _checksum({"": np.asarray(outputs)})
+def _checksums(rows: Rows) -> dict[str, int]:
+    return {name: _checksum(name, each) for name, each in rows.items()}
 
 
-def _checksum(rows: Rows) -> int:
-    checksum = 0
-    for name in sorted(rows):
-        array = np.ascontiguousarray(canonical(np.asarray(rows[name]), name))
-        checksum = zlib.crc32(f"{name} {array.shape} {array.dtype}".encode(), checksum)
-        checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
-    return checksum
+def _checksum(name: str, array: Shaped[np.ndarray, "row ..."]) -> int:
+    array = np.ascontiguousarray(canonical(np.asarray(array), name))
+    checksum = zlib.crc32(f"{name} {array.shape} {array.dtype}".encode())
+    return zlib.crc32(array.reshape(-1).view(np.uint8).data, checksum)
