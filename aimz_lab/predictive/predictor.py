@@ -186,7 +186,7 @@ class Predictor:
         def graph_of() -> SiteGraph:
             return site_graph(request, rows, plan.spec, self._programs.remembered)
 
-        return scored_density(plan.spec, graph_of, rows.template)
+        return scored_density(plan.spec, graph_of, rows.template, request.draws or ())
 
     def effect(self, baseline: Request, intervention: Request) -> xr.DataTree:
         """Draw from both scenarios with the same noise, and keep their contrast alone.

@@ -31,11 +31,13 @@ class ScoredDensity(NamedTuple):
         factors: Factors that are computed from the data of rows, which that density lacks.
         is_weighted: Whether the kernel weighs the rows of the output, other than for the size of a
             batch.
+        own_values: Latent sites and parameters of which each row has a value of its own.
     """
 
     output: str
     factors: tuple[str, ...] = ()
     is_weighted: bool = False
+    own_values: tuple[str, ...] = ()
 
     @property
     def why_no_score(self) -> str:
@@ -52,8 +54,12 @@ class ScoredDensity(NamedTuple):
     @property
     def why_no_loo(self) -> str:
         """Why it shows not what the posterior were without a row; empty if it does."""
-        if self.why_no_score or not self.is_weighted:
+        if self.why_no_score:
             return self.why_no_score
+        if self.own_values:
+            return f"it would have to integrate out each row's own {', '.join(self.own_values)}"
+        if not self.is_weighted:
+            return ""
         return "the kernel weighs its rows, so that leaving one out is not as its density says"
 
     def check(self, reducers: Mapping[str, Reducer]) -> None:
@@ -87,7 +93,10 @@ class ScoredDensity(NamedTuple):
 
 
 def scored_density(
-    spec: KernelSpec, graph_of: Callable[[], SiteGraph], by_row: Collection[str]
+    spec: KernelSpec,
+    graph_of: Callable[[], SiteGraph],
+    by_row: Collection[str],
+    draws: Collection[str],
 ) -> ScoredDensity:
     """Find out what a kernel adds to its log density beside that of the output.
 
@@ -95,13 +104,16 @@ def scored_density(
         spec: Its structure, with the data of the output.
         graph_of: Returns which sites are computed from which.
         by_row: Its arguments by row.
+        draws: Its sites of which there are draws.
     """
+    known = {*draws, *spec.of_kind("param")}
+    own_values = tuple(name for name in spec.learned_by_row if name in known)
     # A factor in the place of the output is its density.
     factors = tuple(name for name in spec.of_kind("factor") if name != spec.output)
     if factors:
         graph = graph_of()
         factors = tuple(one for one in factors if _has_data(one, spec, graph, by_row))
-    return ScoredDensity(spec.output, factors, weighs_rows(spec))
+    return ScoredDensity(spec.output, factors, weighs_rows(spec), own_values)
 
 
 def _has_data(factor: str, spec: KernelSpec, graph: SiteGraph, by_row: Collection[str]) -> bool:

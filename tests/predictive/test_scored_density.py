@@ -10,10 +10,12 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 
+from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, OutputWarning
 from aimz_lab.predictive import Request
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.trust.worst_rows import WorstRows
+from tests.runs import mean_field
 
 N_ROWS = 30
 _rng = np.random.default_rng(3)
@@ -98,3 +100,22 @@ def test_leave_one_out_of_rows_with_weights_is_refused(reduce):
     with pytest.raises(ArgumentError, match="the kernel weighs its rows, so that leaving one out"):
         scored(weighted, reduce)
     assert scored(weighted, "lppd").log_likelihood.y_lppd.shape == (N_ROWS,)
+
+
+def of_own_levels(X, y=None):
+    with numpyro.plate("row", X.shape[0]):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(level, 0.1), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
+def test_leave_one_out_of_rows_with_values_of_their_own_is_refused():
+    svi = mean_field(of_own_levels)
+    level = np.zeros((8, 5), np.float32)
+    im = ImpactModel(of_own_levels, jax.random.key(0), svi=svi)
+    im.set_posterior_sample({"level": level})
+    X, options = np.zeros(5, np.float32), {"store": "memory", "progress": False}
+    with pytest.raises(ArgumentError, match="integrate out each row's own level"):
+        im.log_likelihood(X, X, reduce="loo", **options)
+    lppd = im.log_likelihood(X, X, reduce="lppd", **options).log_likelihood
+    assert lppd.y_lppd.shape == (5,)
