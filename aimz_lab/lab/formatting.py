@@ -61,7 +61,7 @@ __all__ = [
 
 _MOST_DIGITS = 12
 _LEAST_SHARE = 0.001
-_DISPENSABLE = "rest", "step size", "step", "name"  # the least important parts of a line first
+_DISPENSABLE = "rest", "step size", "step", "ESS", "name"  # the least important parts first
 _OF_THE_MOMENT = ("awaited", "rate", "eta")  # parts of a line that soon are no longer so
 _OF_CHAINS = {"diverging": "divergences", "n_steps": "leapfrog steps"}
 
