@@ -139,9 +139,9 @@ def summarize_effect(
         frame.
 
     Raises:
-        ArgumentError: If this is no tree and no dataset, there is no predictive group, a site has
-            no draws, or draws that are no real numbers, ``prob`` is not in (0, 1), or another value
-            is not allowed.
+        ArgumentError: If this is no tree and no dataset, a tree of predictions, there is no
+            predictive group, a site has no draws, or draws that are no real numbers, ``prob`` is
+            not in (0, 1), or another value is not allowed.
 
     Example:
         >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})

@@ -28,9 +28,7 @@ from aimz_lab.inference.feeds.ranges import ColumnScales, WatchedSource, ranges_
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
 from aimz_lab.kernel.arguments import ArgumentRoles
-from aimz_lab.kernel.signature import (
-    merge_arguments,
-)
+from aimz_lab.kernel.signature import merge_arguments
 from aimz_lab.predictive.call_labels import (
     DRAWS,
     CallLabels,

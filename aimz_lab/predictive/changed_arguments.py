@@ -7,7 +7,7 @@ new.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 import jax
 import numpy as np
@@ -61,9 +61,12 @@ def sites_of_changed(
     others = [name for name in latents if name not in {*found, *set_here, *request.anew}]
     if not request.changed or not others:
         return found
-    links = site_links(call, graph_of(), set_here)
+    kind = structure_key(CodeKey(request.kernel), request, call.rows)
+    links = remembered(
+        ("links", kind, frozenset(set_here)), lambda: site_links(call, graph_of(), set_here)
+    )
     others = [name for name in others if not links.reached(name, ()).isdisjoint(wanted)]
-    causes = _Causes(call, links, remembered)
+    causes = _Causes(call, links, kind, remembered)
     unknown = []
     for name in others:
         of_site = causes.of(name)
@@ -92,10 +95,13 @@ class _Causes:
     Args:
         call: The call.
         links: What its sites and arguments lead to.
+        kind: A key of the call's structure.
         remembered: As in :func:`sites_of_changed`.
     """
 
-    def __init__(self, call: Compared, links: SiteLinks, remembered: Callable) -> None:
+    def __init__(
+        self, call: Compared, links: SiteLinks, kind: Hashable, remembered: Callable
+    ) -> None:
         request, rows, spec = call
         trained = request.trained
         now, before = {*rows.template, *request.shared}, {*trained.rows, *trained.shared}
@@ -109,8 +115,8 @@ class _Causes:
         if not links.graph.is_proven:
             self._with_plain = None
         elif self.plain:
-            kind = structure_key(CodeKey(request.kernel), request, rows)
-            key = "otherwise", kind, trained.static_key, shapes_of(dict(trained.shared))
+            shapes = shapes_of((dict(trained.rows), dict(trained.shared)))
+            key = "otherwise", kind, trained.static_key, shapes, trained.n_obs
             made = remembered(key, lambda: _made_otherwise(call))
             self._with_plain = None if made is None else links.changed_with(made)
 

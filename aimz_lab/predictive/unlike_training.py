@@ -120,12 +120,13 @@ def other_rows(fitted: FittedKernel, data: PredictiveData, known: ObservedData) 
         return names
     rows = {name: data.rows[name] for name in names}
     outputs = data.rows.get(output, known.observed)
-    is_same = trained.is_of(rows, output)
+    unchanged = trained.unchanged(rows)
+    is_same = unchanged == names == trained.inputs.keys()
     if output in data.rows:
         is_same = is_same and trained.has_outputs(np.asarray(outputs))
     if not is_same and outputs is not None:
         is_same = trained.has_all_rows({**rows, output: np.asarray(outputs)})
-    return frozenset() if is_same else names - trained.unchanged(rows)
+    return frozenset() if is_same else names - unchanged
 
 
 def _may_have_values_by_row(fitted: FittedKernel, n_rows: int) -> bool:
