@@ -80,6 +80,8 @@ def _conclude(result: Any) -> None:
 
 def _forget() -> None:
     """Leave the shell as it was, before it runs another cell."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # a page's message to a widget, or a subshell's cell, beside the cell that ends
     shell = _shell()
     _ended.clear()
     del shell.run_code  # the method of its class is back

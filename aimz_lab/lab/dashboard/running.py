@@ -18,7 +18,7 @@ from aimz_lab.inference.run.run_words import method_words
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.clicks import obey
-from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.comm_routing import hear_beside_cells
 from aimz_lab.lab.dashboard.moving_text import below_widget, needs_kernel
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import widget_bundle
@@ -260,7 +260,7 @@ class _RunsTable:
         self.widget = _table_class()(
             model_id=model_id, meta={"model_id": model_id}, rows=self._rows()
         )
-        let_page_choose_shell(self.widget.comm)
+        hear_beside_cells(self.widget.comm)
         answer_reloaded_pages(environment.kernel())
         self.widget.on_msg(lambda _, message, __: self._take(message))
 

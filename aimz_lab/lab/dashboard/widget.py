@@ -15,7 +15,7 @@ from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run_words import time_now
 from aimz_lab.lab import formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
-from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.comm_routing import hear_beside_cells
 from aimz_lab.lab.dashboard.moving_text import (
     MovingText,
     below_widget,
@@ -125,7 +125,7 @@ def make_widget(frames: Frames) -> AnyWidget:
     model_id = uuid.uuid4().hex
     named = {**frames, "meta": {**frames.get("meta", {}), "model_id": model_id}}
     widget = widget_class()(model_id=model_id, **named)
-    let_page_choose_shell(widget.comm)
+    hear_beside_cells(widget.comm)
     return widget
 
 

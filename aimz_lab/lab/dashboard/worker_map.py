@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aimz_lab.cluster.call_log import CallLog
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
 from aimz_lab.lab.dashboard.call_frames import frame_of, position, record_of_call
-from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.comm_routing import hear_beside_cells
 from aimz_lab.lab.dashboard.moving_text import MovingText
 from aimz_lab.lab.dashboard.static import module, style
 from aimz_lab.lab.dashboard.views import widget_bundle
@@ -82,7 +82,7 @@ class WorkerMap:
         model_id = uuid.uuid4().hex
         meta = {"model_id": model_id, "kernel": log.kernel, "link": log.link}
         self.widget = _map_class()(model_id=model_id, meta=meta, call=frame_of(log))
-        let_page_choose_shell(self.widget.comm)
+        hear_beside_cells(self.widget.comm)
         answer_reloaded_pages(kernel())
         self.widget.on_msg(lambda _, message, __: self._take(message, log))
         self._text = MovingText(model_id)

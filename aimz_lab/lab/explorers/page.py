@@ -17,7 +17,7 @@ import numpy as np
 from aimz_lab.errors import AimzLabError
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
-from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.comm_routing import hear_beside_cells
 from aimz_lab.lab.dashboard.moving_text import needs_kernel
 from aimz_lab.lab.dashboard.views import widget_bundle
 from aimz_lab.lab.explorers.charts import Chart, Handle, Layer, View
@@ -141,7 +141,7 @@ class Page:
         self._refusals = {name: _unseen_note() for name in explorer.controls}
         self.box = _boxed(explorer, self.picture, self._refusals)
         for widget in (self.picture, *explorer.controls.values()):
-            let_page_choose_shell(widget.comm)
+            hear_beside_cells(widget.comm)
         answer_reloaded_pages(environment.kernel())
         self._handles: list[Any] = []
         self.display()

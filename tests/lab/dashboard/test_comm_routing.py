@@ -1,4 +1,4 @@
-"""A page is heard while a cell runs, and ipykernel still needs patches for that."""
+"""A page is heard while a cell runs and leaves it alone; Jupyter still needs patches for that."""
 
 from __future__ import annotations
 
@@ -11,22 +11,34 @@ import pytest
 pytest.importorskip("ipykernel", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
 
 from aimz_lab.lab.dashboard.busy_kernel import answer_reloaded_pages
-from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard.comm_routing import hear_beside_cells
 from tests.lab.dashboard.test_protocol import Page
 
 LISTEN = """
 import json, time, comm
-from aimz_lab.lab.dashboard.comm_routing import let_page_choose_shell
+from aimz_lab.lab.dashboard import comm_routing
 heard = []
 channel = comm.create_comm(target_name="page")
 channel.on_msg(heard.append)
-if {patched}:
-    let_page_choose_shell(channel)
+comm_routing.{patch}(channel)
+{before}
 channel.send({{}})
 end = time.monotonic() + {patience_s}
 while not heard and time.monotonic() < end:
     time.sleep(0.01)
+{after}
 print("RESULT " + json.dumps(len(heard)))  # in one piece: a message may end between two
+"""
+FIGURE = """
+import matplotlib
+matplotlib.use("module://matplotlib_inline.backend_inline")
+from matplotlib import pyplot
+figure = pyplot.figure()
+"""
+IS_OPEN = """
+time.sleep(0.1)  # the events that follow the message, if there are any
+heard = ["heard"] * len(heard) * pyplot.fignum_exists(figure.number)
+pyplot.close(figure)
 """
 
 
@@ -37,9 +49,9 @@ def page():
     page.close()
 
 
-def heard_while_busy(page, patched, patience_s):
+def heard_while_busy(page, patch, patience_s, before="", after=""):
     """How many messages a comm hears while the cell that made it runs."""
-    page.run(LISTEN.format(patched=patched, patience_s=patience_s))
+    page.run(LISTEN.format(patch=patch, patience_s=patience_s, before=before, after=after))
     opened = page.wait_for(
         lambda m: m["msg_type"] == "comm_open" and m["content"]["target_name"] == "page"
     )
@@ -49,26 +61,38 @@ def heard_while_busy(page, patched, patience_s):
     return page.result()
 
 
-@pytest.mark.slow
-def test_a_patched_comm_hears_the_page_while_a_cell_runs(page):
+@pytest.fixture
+def beside_cells(page):
     if page.subshell is None:
         pytest.skip("this ipykernel delivers no message while a cell runs")
-    assert heard_while_busy(page, patched=True, patience_s=60) == 1
+    return page
 
 
 @pytest.mark.slow
-def test_the_patch_is_still_needed(page):
-    if page.subshell is None:
-        pytest.skip("this ipykernel delivers no message while a cell runs")
-    assert heard_while_busy(page, patched=False, patience_s=2) == 0, (
+def test_a_patched_comm_hears_the_page_while_a_cell_runs(beside_cells):
+    assert heard_while_busy(beside_cells, "hear_beside_cells", patience_s=60) == 1
+
+
+@pytest.mark.slow
+def test_the_choice_of_the_shell_is_still_needed(beside_cells):
+    assert heard_while_busy(beside_cells, "fire_no_events_beside_cells", patience_s=2) == 0, (
         "ipykernel follows the page by itself now: delete let_page_choose_shell"
     )
 
 
 @pytest.mark.slow
+def test_a_figure_that_the_cell_draws_stays_open_and_only_with_the_patch(beside_cells):
+    drawing = {"patience_s": 60, "before": FIGURE, "after": IS_OPEN}
+    assert heard_while_busy(beside_cells, "hear_beside_cells", **drawing) == 1
+    assert heard_while_busy(beside_cells, "let_page_choose_shell", **drawing) == 0, (
+        "comms fire no events beside cells now: delete fire_no_events_beside_cells"
+    )
+
+
+@pytest.mark.slow
 def test_a_comm_without_that_method_is_left_alone():
-    let_page_choose_shell(object())
-    let_page_choose_shell(None)
+    hear_beside_cells(object())
+    hear_beside_cells(None)
     answer_reloaded_pages(object())
     answer_reloaded_pages(None)
 
