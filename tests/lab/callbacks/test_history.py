@@ -10,7 +10,7 @@ import pytest
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
 from aimz_lab.files import sealed_text, unsealed
-from aimz_lab.inference.run.run_words import loss_words
+from aimz_lab.inference.run.loss_words import loss_words
 from aimz_lab.lab.callbacks import CSVLogger, History, LambdaCallback, ProgressLine, compare
 from aimz_lab.lab.monitor import monitor
 from tests.lab.runs import begun, feed, play

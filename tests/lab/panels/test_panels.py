@@ -14,7 +14,8 @@ import pytest
 from aimz_lab.errors import DataError
 from aimz_lab.inference.compiling import compile_on_thread, named
 from aimz_lab.inference.run.events import Callback, Callbacks, Control, Run, RunInfo
-from aimz_lab.inference.run.run_words import loss_per_row, run_facts
+from aimz_lab.inference.run.loss_words import loss_per_row
+from aimz_lab.inference.run.run_words import run_facts
 from aimz_lab.lab.panels import (
     CheckPanel,
     DevicesPanel,
