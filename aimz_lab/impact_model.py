@@ -147,7 +147,8 @@ from aimz_lab.trust.before_fit import (
 )
 from aimz_lab.trust.calibration import CalibrationOptions, CalibrationReport, calibrate
 from aimz_lab.trust.columns import column_notes
-from aimz_lab.trust.diagnosis import DiagnosisOptions, Examined, TrustReport, diagnose
+from aimz_lab.trust.diagnosis import DiagnosisOptions, TrustReport, diagnose
+from aimz_lab.trust.examined_model import Examined
 from aimz_lab.trust.refinement import Refine
 from aimz_lab.trust.rows_to_examine import rows_of
 from aimz_lab.types import (

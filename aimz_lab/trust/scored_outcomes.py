@@ -21,7 +21,7 @@ from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import Site
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.tables.outcome_scale import OnColumn, OutcomeScale, OutcomeScales
-from aimz_lab.trust.diagnosis import Examined, learned_by_row
+from aimz_lab.trust.examined_model import Examined, learned_by_row
 from aimz_lab.trust.masked_entries import counted_entries, observed_output, scored_rows
 from aimz_lab.trust.rows_to_examine import ExaminedRows, examined_rows
 
