@@ -14,7 +14,6 @@ from aimz_lab.errors import ArgumentError, DataError, PerformanceWarning
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.signature import default_arguments
 from aimz_lab.preparing import doing
-from aimz_lab.trust.censored_entries import censored_entries
 from aimz_lab.trust.evidence import Evidence
 from aimz_lab.trust.examined_model import Examined, likelihood_or_why_not
 from aimz_lab.trust.judged_inference import (
@@ -26,7 +25,7 @@ from aimz_lab.trust.judged_inference import (
     trend_of,
 )
 from aimz_lab.trust.judged_predictions import judge_left_out_rows, judge_predictions, kept_rows
-from aimz_lab.trust.masked_entries import counted_entries, observed_output, without_uncounted
+from aimz_lab.trust.output_entries import observed_output, output_entries, without_uncounted
 from aimz_lab.trust.posterior_checks import raw_table
 from aimz_lab.trust.refinement import Refine
 from aimz_lab.trust.report import Finding, Report, of_left_out
@@ -143,7 +142,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     rows = examined_rows(request, options.batch_size, model.signature.output)
     _check_rows(model, rows)
     output = model.signature.output
-    counted = counted_entries(model.signature.kernel, output, model.fitted.params, rows)
+    counted, sides = output_entries(model.signature.kernel, output, model.fitted.params, rows)
     model = replace(model, labelled=lambda one: without_uncounted(labelled(one), counted))
     evidence = Evidence(raw_table(model.labelled(posterior)))
     if isinstance(model.inference, SVI):
@@ -162,7 +161,6 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     judge_guide(evidence, likelihood, drawn, model, rows, options.refine)
     judge_chains(evidence, model, rows)
     doing("holding predictions against the rows")
-    sides = censored_entries(model.signature.kernel, output, model.fitted.params, rows)
     judge_left_out_rows(evidence, model, drawn, outputs, likelihood, why_not)
     judge_predictions(evidence, model, drawn, outputs, sides, likelihood)
     if options.refine is not None:

@@ -14,10 +14,9 @@ from aimz_lab.predictive.reducers.scores import ROWS_APART, density_of_all
 from aimz_lab.predictive.scored_density import AS_A_DISTRIBUTION, ScoredDensity
 from aimz_lab.system.lazy_modules import pd
 from aimz_lab.system.random_streams import own_rng
-from aimz_lab.trust.censored_entries import CENSORED, NO_INTERVALS
 from aimz_lab.trust.evidence import Evidence
 from aimz_lab.trust.examined_model import Examined, Likelihood, learned_by_row, scored_density_of
-from aimz_lab.trust.masked_entries import scored_rows
+from aimz_lab.trust.output_entries import CENSORED, NO_INTERVALS, scored_rows
 from aimz_lab.trust.predictive_checks import (
     MOST_ROWS,
     calibration,
