@@ -2475,24 +2475,8 @@ class ImpactModel:
                     "im.set_posterior_sample(im.posterior) keeps your draws with the present state."
                 )
                 raise ArtifactError(msg)
-            state = ModelState(
-                rng_key=self.rng_key,
-                n_obs=self._n_obs,
-                epochs_done=trained.epochs_done,
-                ending=trained.ending,
-                is_wrecked=trained.is_wrecked,
-                why_not=trained.why_not,
-                spec=trained.spec,
-                schema=trained.schema,
-                state=trained.state,
-                vi_result=trained.vi_result,
-                posterior=trained.posterior,
-                table=None if self._table is None else self._table.as_plain(),
-                fingerprint=trained.fingerprint,
-                has_given_draws=fitted is not None and fitted.is_given,
-                steps_since=0 if fitted is None else fitted.steps_since,
-                result_since=fitted is not None and fitted.result_since,
-            )
+            table = None if self._table is None else self._table.as_plain()
+            state = ModelState(self.rng_key, self._n_obs, trained, table)
             return save_model(path, self._kernel, self._inference, state)
 
     @classmethod
@@ -2570,9 +2554,10 @@ class ImpactModel:
         if model._table is not None:
             model._own_keywords = OwnKeywords(model._kernel, model._table.spec.parts)
         model._loaded_from = str(path)
-        model._restore(
-            saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
-        )
+        given = check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
+        with model._explained():
+            state = saved.restore(model._kernel, model._inference, model._learner, given)
+        model._n_obs, model._trained = state.n_obs, state.trained
         return model
 
     def cleanup(self) -> None:
@@ -2820,33 +2805,6 @@ class ImpactModel:
             errors = fit.loop.callbacks.conclude("on_model_fitted", self, fit.data)
         if errors:
             raise errors[0]
-
-    def _restore(self, saved: SavedModel, kernel_kwargs: Arguments) -> None:
-        """Take over the state of a saved model."""
-        with self._explained():
-            state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
-        self._n_obs = state.n_obs
-        known = Trained(
-            state.spec,
-            state.schema,
-            state.state,
-            state.vi_result,
-            state.epochs_done,
-            state.ending,
-            state.is_wrecked,
-            trainings=None,
-        )
-        if state.posterior is not None:
-            known = known.with_posterior(state.posterior, state.fingerprint)
-            fitted = replace(
-                known.fitted,
-                is_given=state.has_given_draws,
-                why_not=state.why_not,
-                steps_since=state.steps_since,
-                result_since=state.result_since,
-            )
-            known = replace(known, fitted=fitted)
-        self._trained = known
 
     @contextlib.contextmanager
     def _key_of_step(self, rng_key: jax.Array | None) -> Iterator[jax.Array]:
