@@ -26,7 +26,7 @@ from aimz_lab.data.checks import check_padding, check_positive_int
 from aimz_lab.data.groups import GroupBy
 from aimz_lab.data.memory import memory_explained
 from aimz_lab.data.options import check_flag, check_mapping, check_path, check_text
-from aimz_lab.effects.contrasts import check_same_scale, contrast_trees, warn_of_observed
+from aimz_lab.effects.contrasts import contrast_trees, warn_of_observed
 from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
@@ -44,16 +44,15 @@ from aimz_lab.effects.placebo import (
     with_treatment,
 )
 from aimz_lab.effects.row_groups import row_groups
+from aimz_lab.effects.scenario_passes import computed_scenarios, effect_in_one_pass, in_turn
 from aimz_lab.effects.scenarios import (
     CallArguments,
     can_share_a_pass,
-    check_same_kept,
     check_scenarios,
-    computed_scenarios,
     options_of_the_pass,
     warn_of_unused_columns,
 )
-from aimz_lab.effects.sweep import Swept, among_kept, averages_over, check_sweep
+from aimz_lab.effects.sweep import Swept, averages_over, check_sweep
 from aimz_lab.errors import (
     AimzLabError,
     AimzLabWarning,
@@ -123,7 +122,6 @@ from aimz_lab.predictive.reducers import (
     Reducer,
     ReduceSpec,
     check_alone,
-    check_same_groups,
     check_tree_for_groups,
     means_of_groups,
 )
@@ -147,7 +145,8 @@ from aimz_lab.trust.before_fit import (
 )
 from aimz_lab.trust.calibration import CalibrationOptions, CalibrationReport, calibrate
 from aimz_lab.trust.columns import column_notes
-from aimz_lab.trust.diagnosis import DiagnosisOptions, Examined, TrustReport, diagnose
+from aimz_lab.trust.diagnosis import DiagnosisOptions, TrustReport, diagnose
+from aimz_lab.trust.examined_model import Examined
 from aimz_lab.trust.refinement import Refine
 from aimz_lab.trust.rows_to_examine import rows_of
 from aimz_lab.types import (
@@ -2474,24 +2473,8 @@ class ImpactModel:
                     "im.set_posterior_sample(im.posterior) keeps your draws with the present state."
                 )
                 raise ArtifactError(msg)
-            state = ModelState(
-                rng_key=self.rng_key,
-                n_obs=self._n_obs,
-                epochs_done=trained.epochs_done,
-                ending=trained.ending,
-                is_wrecked=trained.is_wrecked,
-                why_not=trained.why_not,
-                spec=trained.spec,
-                schema=trained.schema,
-                state=trained.state,
-                vi_result=trained.vi_result,
-                posterior=trained.posterior,
-                table=None if self._table is None else self._table.as_plain(),
-                fingerprint=trained.fingerprint,
-                has_given_draws=fitted is not None and fitted.is_given,
-                steps_since=0 if fitted is None else fitted.steps_since,
-                result_since=fitted is not None and fitted.result_since,
-            )
+            table = None if self._table is None else self._table.as_plain()
+            state = ModelState(self.rng_key, self._n_obs, trained, table)
             return save_model(path, self._kernel, self._inference, state)
 
     @classmethod
@@ -2569,9 +2552,10 @@ class ImpactModel:
         if model._table is not None:
             model._own_keywords = OwnKeywords(model._kernel, model._table.spec.parts)
         model._loaded_from = str(path)
-        model._restore(
-            saved, check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
-        )
+        given = check_mapping("kernel_kwargs", kernel_kwargs, "kernel arguments by name")
+        with model._explained():
+            state = saved.restore(model._kernel, model._inference, model._learner, given)
+        model._n_obs, model._trained = state.n_obs, state.trained
         return model
 
     def cleanup(self) -> None:
@@ -2820,33 +2804,6 @@ class ImpactModel:
         if errors:
             raise errors[0]
 
-    def _restore(self, saved: SavedModel, kernel_kwargs: Arguments) -> None:
-        """Take over the state of a saved model."""
-        with self._explained():
-            state = saved.restore(self._kernel, self._inference, self._learner, kernel_kwargs)
-        self._n_obs = state.n_obs
-        known = Trained(
-            state.spec,
-            state.schema,
-            state.state,
-            state.vi_result,
-            state.epochs_done,
-            state.ending,
-            state.is_wrecked,
-            trainings=None,
-        )
-        if state.posterior is not None:
-            known = known.with_posterior(state.posterior, state.fingerprint)
-            fitted = replace(
-                known.fitted,
-                is_given=state.has_given_draws,
-                why_not=state.why_not,
-                steps_since=state.steps_since,
-                result_since=state.result_since,
-            )
-            known = replace(known, fitted=fitted)
-        self._trained = known
-
     @contextlib.contextmanager
     def _key_of_step(self, rng_key: jax.Array | None) -> Iterator[jax.Array]:
         """Provide the key of a step by hand: the first draws initial values, later ones nothing."""
@@ -3076,18 +3033,10 @@ class ImpactModel:
         moment = self._moment()
         with self._keys.one(given) as key:
             shared |= {"rng_key": key}
-            requests = [  # nothing was observed of a difference
-                replace(self._scenario({**args, **shared}, moment), observed=None)
-                for args in (baseline, intervention)
+            requests = [
+                self._scenario({**args, **shared}, moment) for args in (baseline, intervention)
             ]
-            check_same_scale(*(request.output_scale for request in requests))
-            check_same_groups(*(request.reduce for request in requests))
-            check_same_kept([request.kept_rows for request in requests])
-            if requests[1].kept_rows is not None:
-                kind = kind.among(requests[1].kept_rows, len(intervention["X"]))
-            requests[1] = kind.in_one_pass(requests[1])
-            requests[0] = replace(requests[0], expected=requests[1].expected)
-            return kind.named(self._predictor.effect(*requests), requests[1].group)
+            return effect_in_one_pass(self._predictor, requests, kind, len(intervention["X"]))
 
     def _line(self, stage: str, *calls: CallArguments) -> contextlib.AbstractContextManager[None]:
         """Show what a call of several predictions does, unless these have a ``progress`` each."""
@@ -3153,21 +3102,10 @@ class ImpactModel:
             self._scenario({**call, "rng_key": key, "reduce": reduce}, moment)
             for call, reduce in zip(calls, reduces, strict=True)
         ]
-        requests = self._predictor.comparable(requests)
-        requests = [replace(one, anew=one.anew | anew) for one in requests]
-        check_same_kept([request.kept_rows for request in requests])
-        reduces = [
-            among_kept(reduce, one.kept_rows, call["X"])
-            for reduce, one, call in zip(reduces, requests, calls, strict=True)
-        ]
-        trees = []
-        for number, (one, reduce) in enumerate(zip(requests, reduces, strict=True)):
-            doing(f"computing scenario {number + 1} of {len(requests)}", (number, len(requests)))
-            one = replace(one, reduce=reduce, combine=combine, expected=expected)
-            trees.append(self._predictor.predict(one))
-        for tree, one in zip(trees, requests, strict=True):
-            tree.encoding["kept_rows"] = one.kept_rows
-        return trees
+        tables = [call["X"] for call in calls]
+        return in_turn(
+            self._predictor, requests, reduces, tables, combine, expected=expected, anew=anew
+        )
 
     def _comparable(self, calls: Iterable[CallArguments], moment: Moment) -> list[Request]:
         """Return the requests of scenarios; raise as :meth:`Predictor.comparable` does."""

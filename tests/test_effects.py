@@ -13,7 +13,8 @@ import xarray as xr
 
 from aimz_lab.data import RowCoord
 from aimz_lab.effects import estimate_effect, hdi, summarize_effect
-from aimz_lab.effects.scenarios import check_scenarios, computed_scenarios
+from aimz_lab.effects.scenario_passes import computed_scenarios
+from aimz_lab.effects.scenarios import check_scenarios
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive import Predictor
 from tests.predictive.models import inputs, request_of

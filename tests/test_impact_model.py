@@ -16,7 +16,7 @@ import pytest
 
 from aimz_lab import ImpactModel
 from aimz_lab.errors import ArgumentError, ArtifactGoneError
-from aimz_lab.inference.run.run_words import loss_per_row
+from aimz_lab.inference.run.loss_words import loss_per_row
 from aimz_lab.lab.callbacks import EarlyStopping
 from aimz_lab.progress import number
 from tests.runs import mean_field_model

@@ -1,18 +1,15 @@
-"""Compute the two scenarios of an effect with the same noise."""
+"""Check the arguments of scenarios."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from typing import Any, TypeAlias
-
-import jax
-import numpy as np
 
 from aimz_lab.data import as_typed_key
 from aimz_lab.data.options import check_flag, check_mapping
 from aimz_lab.data.tables import is_table
-from aimz_lab.effects.contrasts import check_is_tree, shared_group
-from aimz_lab.errors import ArgumentError, CallError, DataError, OutputWarning
+from aimz_lab.effects.contrasts import check_is_tree
+from aimz_lab.errors import ArgumentError, CallError, OutputWarning
 from aimz_lab.predictive.reducers import ReduceSpec
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.lazy_modules import xr
@@ -120,26 +117,6 @@ def options_of_the_pass(
     return found
 
 
-def check_same_kept(kept: Sequence[np.ndarray | None]) -> None:
-    """Check that tables leave out the same rows: an effect compares row by row.
-
-    Args:
-        kept: By scenario, positions of the rows of its table that were kept; ``None`` for all.
-
-    Raises:
-        DataError: If a row is left out of one scenario and not of another.
-    """
-    first, *others = kept
-    for other in others:
-        if (other is None) != (first is None) or not np.array_equal(other, first):
-            msg = (
-                "Missing values leave other rows out of one scenario than of another, so that "
-                "different rows would be compared. Fill them, or leave the same rows out of both "
-                "tables beforehand: df.dropna()."
-            )
-            raise DataError(msg)
-
-
 def warn_of_unused_columns(inputs: Mapping[str, Mapping[str, Any]], used: Set[str]) -> None:
     """Warn of a column that one scenario has alone, and that nothing is computed from.
 
@@ -171,38 +148,3 @@ def _same(one: object, other: object) -> bool:
         return one is other or bool(one == other)
     except ValueError:  # arrays
         return False
-
-
-def computed_scenarios(
-    predict: Callable[..., xr.DataTree],
-    outputs: tuple[xr.DataTree | None, xr.DataTree | None],
-    args: tuple[CallArguments | None, CallArguments | None],
-    new_key: Callable[[], jax.Array],
-) -> tuple[xr.DataTree, xr.DataTree]:
-    """Return the baseline and the intervention; compute missing ones, paired.
-
-    Args:
-        predict: Computes a scenario from its arguments.
-        outputs: Existing results, baseline first.
-        args: Arguments of ``predict`` for missing results.
-        new_key: Returns a key for the scenarios that have none of their own; called once, or not
-            at all.
-
-    Returns:
-        Both results. If one scenario cannot be cut into rows, neither is, so that their noise stays
-        the same.
-
-    """
-    calls = [dict(given or {}) for given in args]
-    missing = [index for index in (0, 1) if outputs[index] is None]
-    without = [index for index in missing if calls[index].get("rng_key") is None]
-    if without:
-        key = new_key()
-        for index in without:
-            calls[index]["rng_key"] = key
-    trees = [predict(**calls[i]) if i in missing else outputs[i] for i in (0, 1)]
-    axes = [trees[i][shared_group(*trees)].attrs.get("shard_axis") for i in (0, 1)]
-    if set(axes) == {"obs", "draw"} and axes.index("obs") in missing:
-        follower = axes.index("obs")
-        trees[follower] = predict(**{**calls[follower], "shard_axis": "draw", "batch_size": None})
-    return trees[0], trees[1]

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Int
 
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
@@ -21,7 +20,6 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
-from aimz_lab.predictive.reducers.contract import Reducer
 from aimz_lab.predictive.reducers.row_means import RowMeans
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.lazy_modules import xr
@@ -219,16 +217,6 @@ def averages_over(groups: RowGroups, contrast: Contrast = "difference") -> dict[
         contrast: What the averages will be contrasted by: odds need shares.
     """
     return {AVERAGE: RowMeans(groups, shares=contrast == "odds_ratio")}
-
-
-def among_kept(
-    reduce: Mapping[str, Reducer], kept: Int[np.ndarray, " kept"] | None, table: Any
-) -> dict[str, Reducer]:
-    """Return reducers of the rows of a table that were kept; ``None`` for all."""
-    return {
-        name: one.among(kept, len(table)) if kept is not None and isinstance(one, RowMeans) else one
-        for name, one in reduce.items()
-    }
 
 
 def _reference(name: str, reference: Any, grid: np.ndarray) -> Any:

@@ -10,16 +10,10 @@ from aimz_lab.data.html import html_table
 from aimz_lab.inference.feeds.ranges import plain_ranges
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import DRAWS_OF_GUIDE, Posterior
+from aimz_lab.inference.run.chain_words import r_hat_words
+from aimz_lab.inference.run.loss_words import loss_of_model
 from aimz_lab.inference.run.run import Run
-from aimz_lab.inference.run.run_words import (
-    STATUS_WORDS,
-    loss_of_model,
-    method_words,
-    position,
-    r_hat_words,
-    skipped,
-    time_now,
-)
+from aimz_lab.inference.run.run_words import STATUS_WORDS, method_words, position, skipped, time_now
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec

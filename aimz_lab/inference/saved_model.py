@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import TypeVar
 import jax
 import numpy as np
 from numpyro.infer import MCMC, SVI
-from numpyro.infer.svi import SVIRunResult, SVIState
 
 from aimz_lab.errors import ArtifactError, KernelError
 from aimz_lab.files import MOST_EPOCHS, Value, refusing
@@ -37,7 +36,6 @@ from aimz_lab.inference.describe import describe_sites
 from aimz_lab.inference.feeds.fingerprint import TrainingFingerprint
 from aimz_lab.inference.feeds.schema import InputSchema, check_fits
 from aimz_lab.inference.model_code import ModelCode
-from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
 from aimz_lab.inference.rollback import rollback_on_error
 from aimz_lab.inference.saved_draws import (
@@ -48,6 +46,7 @@ from aimz_lab.inference.saved_draws import (
     result_arrays,
     result_of,
 )
+from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.read_code import is_unpickled
 from aimz_lab.kernel.signature import KernelSignature
@@ -65,38 +64,14 @@ class ModelState:
     Attributes:
         rng_key: The key of its next call.
         n_obs: Rows of the data that hand-written loops train on, if known.
-        epochs_done: Epochs of the loader so far.
-        ending: How the last training ended, if it was interrupted or diverged.
-        is_wrecked: Whether it left a state that is not to be used.
-        why_not: How the training of the draws ended if they are not to be used; else empty.
-        spec: The kernel's structure as last trained, or ``None``.
-        schema: Schema of the last training data, or ``None``.
-        state: The SVI state, or ``None``.
-        vi_result: Parameters and losses of the last training, or ``None``.
-        posterior: The draws, or ``None``.
+        trained: What it has learned.
         table: How tables are read, as JSON values, or ``None``.
-        fingerprint: Checksums that recognise the training rows, or ``None``.
-        has_given_draws: Whether the user has set the draws.
-        steps_since: Steps of ``train_on_batch`` since the draws.
-        result_since: Whether the draws are of before ``vi_result`` was set.
     """
 
     rng_key: jax.Array
-    n_obs: int | None = None
-    epochs_done: int = 0
-    ending: str = ""
-    is_wrecked: bool = False
-    why_not: str = ""
-    spec: KernelSpec | None = None
-    schema: InputSchema | None = None
-    state: SVIState | None = None
-    vi_result: SVIRunResult | None = None
-    posterior: Posterior | None = None
+    n_obs: int | None
+    trained: Trained
     table: JsonObject | None = None
-    fingerprint: TrainingFingerprint | None = None
-    has_given_draws: bool = False
-    steps_since: int = 0
-    result_since: bool = False
 
 
 def identity(signature: KernelSignature, inference: SVI | MCMC) -> JsonObject:
@@ -121,44 +96,46 @@ def save_model(
     """
     code = ModelCode.of(signature, inference)
     code.warn_if_unread("load")
+    trained, fitted = state.trained, state.trained.fitted
+    posterior, fingerprint = trained.posterior, trained.fingerprint
     manifest: JsonObject = {
         "versions": versions(),
         "model": identity(signature, inference),
         "code": code.as_plain(),
         "rng_key": plain_key(state.rng_key),
         "n_obs": state.n_obs,
-        "epochs_done": state.epochs_done,
-        "ending": state.ending,
-        "wrecked": state.is_wrecked,
-        "why_not": state.why_not,
-        "given": state.has_given_draws,
-        "steps_since": state.steps_since,
-        "result_since": state.result_since,
-        "schema": state.schema.as_plain() if state.schema else None,
-        "sites": describe_sites(state.spec) if state.spec and state.schema else None,
+        "epochs_done": trained.epochs_done,
+        "ending": trained.ending,
+        "wrecked": trained.is_wrecked,
+        "why_not": trained.why_not,
+        "given": fitted is not None and fitted.is_given,
+        "steps_since": 0 if fitted is None else fitted.steps_since,
+        "result_since": fitted is not None and fitted.result_since,
+        "schema": trained.schema.as_plain() if trained.schema else None,
+        "sites": describe_sites(trained.spec) if trained.spec and trained.schema else None,
         "posterior": None,
         "state": None,
         "params": None,
         "table": state.table,
-        "rows": state.fingerprint and state.fingerprint.as_plain(),
+        "rows": fingerprint and fingerprint.as_plain(),
     }
-    arrays: dict[str, np.ndarray] = dict(state.fingerprint.arrays) if state.fingerprint else {}
-    if state.posterior:
-        manifest["posterior"] = plain_posterior(state.posterior, state.spec)
-        arrays |= posterior_arrays(state.posterior)
-    if state.state is not None:
-        if state.schema is None:
+    arrays: dict[str, np.ndarray] = dict(fingerprint.arrays) if fingerprint else {}
+    if posterior:
+        manifest["posterior"] = plain_posterior(posterior, trained.spec)
+        arrays |= posterior_arrays(posterior)
+    if trained.state is not None:
+        if trained.schema is None:
             msg = (
                 "The model has a state of training, and no schema of the data that it was trained "
                 "on, so that it could not be loaded. Train it first, or leave the state out."
             )
             raise ArtifactError(msg)
-        manifest["state"] = tree_facts(state.state)
-        arrays |= tree_arrays("state", state.state)
-    if state.vi_result is not None:
-        of_state = state.state and jax.eval_shape(inference.get_params, state.state)
-        manifest["params"] = plain_result(state.vi_result, of_state)
-        arrays |= result_arrays(state.vi_result)
+        manifest["state"] = tree_facts(trained.state)
+        arrays |= tree_arrays("state", trained.state)
+    if trained.vi_result is not None:
+        of_state = trained.state and jax.eval_shape(inference.get_params, trained.state)
+        manifest["params"] = plain_result(trained.vi_result, of_state)
+        arrays |= result_arrays(trained.vi_result)
     return write_artifact(path, manifest, arrays)
 
 
@@ -304,23 +281,29 @@ class SavedModel:
                 *(() if fingerprint is None else fingerprint.arrays),
             ],
         )
-        return ModelState(
-            rng_key=self.rng_key,
-            n_obs=self._n_obs,
-            epochs_done=self._epochs_done,
-            ending=self._ending,
-            is_wrecked=self._is_wrecked,
-            why_not=self._why_not,
-            spec=spec,
-            schema=schema,
-            state=state,
-            vi_result=result,
-            posterior=posterior,
-            fingerprint=fingerprint,
-            has_given_draws=self._has_given_draws,
-            steps_since=self._steps_since,
-            result_since=self._result_since,
+        trained = Trained(
+            spec,
+            schema,
+            state,
+            result,
+            self._epochs_done,
+            self._ending,
+            self._is_wrecked,
+            trainings=None,
         )
+        if posterior is not None:
+            fitted = Fitted(
+                posterior,
+                trained.params,
+                schema,
+                fingerprint,
+                self._has_given_draws,
+                self._why_not,
+                steps_since=self._steps_since,
+                result_since=self._result_since,
+            )
+            trained = replace(trained, fitted=fitted)
+        return ModelState(self.rng_key, self._n_obs, trained)
 
     def _reading(self) -> AbstractContextManager[None]:
         return refusing(f"{self._path} cannot be loaded", ArtifactError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,31 +10,18 @@ from jax.extend.core import Jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.rows.jaxprs import inner_programs
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.traced_sites import TracedSites, trace_sites, without_addresses
-from aimz_lab.types import HasShape, Static
-
-
-class Given(NamedTuple):
-    """Arguments of a kernel.
-
-    Attributes:
-        rows: Per-row arguments; only types and the shapes behind the rows matter.
-        shared: Shared arguments; shapes and types are enough.
-        static: Arguments without arrays.
-    """
-
-    rows: Mapping[str, HasShape]
-    shared: Mapping[str, PyTree[HasShape]]
-    static: Static
+from aimz_lab.types import HasShape
 
 
 def sites_made_otherwise(
     kernel: Callable,
     spec: KernelSpec,
-    one: Given,
-    other: Given,
+    one: KernelArguments,
+    other: KernelArguments,
     params: Mapping[str, PyTree[HasShape]],
     *,
     n_rows: int | None = None,
@@ -48,7 +34,7 @@ def sites_made_otherwise(
     Args:
         kernel: The kernel.
         spec: Its structure with the first arguments.
-        one: Arguments.
+        one: Arguments; of arrays, shapes and types are enough.
         other: Other arguments.
         params: Values of ``param`` sites and mutable state.
         n_rows: Number of rows of the other arguments, for a kernel that has to know it; ``None`` if
@@ -59,12 +45,12 @@ def sites_made_otherwise(
         cannot be traced with the other ones.
     """
     try:
-        found = _made(trace_sites(kernel, spec, *one, params, n_rows=spec.n_rows))
+        found = _made(trace_sites(kernel, spec, one, params, n_rows=spec.n_rows))
     except Exception:  # noqa: BLE001  the kernel may refuse these arguments for any reason
         return None
     for count in (spec.n_rows, n_rows):
         try:
-            others = _made(trace_sites(kernel, spec, *other, params, n_rows=count))
+            others = _made(trace_sites(kernel, spec, other, params, n_rows=count))
         except Exception:  # noqa: BLE001  so may it with the other ones
             continue
         return frozenset(name for name, made in found.items() if others.get(name) != made)

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 from numpyro import handlers
 
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.jaxprs import dependent_results
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import HasShape, Static
+from aimz_lab.types import HasShape
 
 
 class Dependent(NamedTuple):
@@ -33,10 +34,7 @@ def sites_depending_on(
     kernel: Callable,
     spec: KernelSpec,
     argument: str,
-    *,
-    rows: Mapping[str, HasShape],
-    shared: Mapping[str, PyTree[HasShape]],
-    static: Static,
+    arguments: KernelArguments,
 ) -> Dependent:
     """Return the sites that may depend on a kernel's argument.
 
@@ -44,9 +42,7 @@ def sites_depending_on(
         kernel: A function with NumPyro primitives.
         spec: Its structure.
         argument: Name of an argument with arrays.
-        rows: Per-row arguments; shapes and types are enough.
-        shared: Shared arguments.
-        static: Arguments without arrays.
+        arguments: All of its arguments; of arrays, shapes and types are enough.
 
     Returns:
         The sites; a site that is not among them provably does not depend on the argument.
@@ -54,12 +50,12 @@ def sites_depending_on(
     Raises:
         Exception: What the kernel raises.
     """
-    arrays = {**rows, **shared}
+    arrays = {**arguments.rows, **arguments.shared}
     others = {name: value for name, value in arrays.items() if name != argument}
 
     def run(value: Any, others: Mapping[str, Any], key: jax.Array) -> dict[str, list[Any]]:
         trace = handlers.trace(seeded(kernel, key)).get_trace(
-            **{argument: value}, **others, **static
+            **{argument: value}, **others, **arguments.static
         )
         return {name: _value_and_density(trace[name]) for name in spec.sites if name in trace}
 

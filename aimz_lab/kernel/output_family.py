@@ -11,10 +11,11 @@ from jaxtyping import PyTree
 from numpyro import handlers
 from numpyro.distributions import Distribution, ExpandedDistribution, Independent
 
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import tracing_lock
-from aimz_lab.types import HasShape, Static
+from aimz_lab.types import HasShape
 
 
 class OutputFamily(NamedTuple):
@@ -33,23 +34,18 @@ class OutputFamily(NamedTuple):
 def output_family(
     kernel: Callable,
     spec: KernelSpec,
-    parameters: Mapping[str, Collection[str]],
-    *,
-    rows: Mapping[str, HasShape],
-    shared: Mapping[str, PyTree[HasShape]],
-    static: Static,
+    arguments: KernelArguments,
     params: Mapping[str, PyTree[HasShape]],
+    parameters: Mapping[str, Collection[str]],
 ) -> OutputFamily:
     """Trace of which family the output is, and which parameters are learned.
 
     Args:
         kernel: The kernel.
         spec: Its structure for these arguments.
-        parameters: The parameters to look at, by family.
-        rows: Per-row arguments; only types and shapes matter.
-        shared: Shared arguments.
-        static: Arguments without arrays.
+        arguments: Its arguments; of arrays, only types and shapes matter.
         params: Values of ``param`` sites.
+        parameters: The parameters to look at, by family.
 
     Returns:
         The family; one without a name if it is none of these, or the kernel cannot be traced in
@@ -66,14 +62,14 @@ def output_family(
         rows, shared = given
         pinned = pin_plates(handlers.substitute(kernel, data={**params, **values}), spec.n_rows)
         trace = handlers.trace(handlers.seed(pinned, jax.random.key(0)))
-        fn = _base(trace.get_trace(**rows, **shared, **static)[spec.output]["fn"])
+        fn = _base(trace.get_trace(**rows, **shared, **arguments.static)[spec.output]["fn"])
         found[:] = [type(fn).__name__ if _is_of_numpyro(fn) else ""]
         return [getattr(fn, name) for name in parameters.get(found[0], ())]
 
-    learned = latents, dict(params)
+    learned, arrays = (latents, dict(params)), (dict(arguments.rows), dict(arguments.shared))
     try:
         with tracing_lock:
-            program = jax.make_jaxpr(run)(learned, (dict(rows), dict(shared))).jaxpr
+            program = jax.make_jaxpr(run)(learned, arrays).jaxpr
     except Exception:  # noqa: BLE001  the kernel runs, but not with its sites as inputs
         return OutputFamily()
     (name,) = found

@@ -14,11 +14,12 @@ from jax.extend.core import Jaxpr, Literal, Var
 from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import PyTree
 
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.modelled_arguments import Origin, modelled_arguments
 from aimz_lab.kernel.rows.jaxprs import inner_programs
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.traced_sites import KEY, TracedSites, trace_sites
-from aimz_lab.types import HasShape, Static
+from aimz_lab.types import HasShape
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,7 @@ class SiteGraph:
 def trace_site_graph(
     kernel: Callable,
     spec: KernelSpec,
-    *,
-    rows: Mapping[str, HasShape],
-    shared: Mapping[str, PyTree[HasShape]],
-    static: Static,
+    arguments: KernelArguments,
     params: Mapping[str, PyTree[HasShape]],
 ) -> SiteGraph:
     """Trace which sites of a kernel are computed from which.
@@ -99,16 +97,15 @@ def trace_site_graph(
     Args:
         kernel: The kernel.
         spec: Its structure for these arguments.
-        rows: Per-row arguments; only types and the shapes behind the rows matter.
-        shared: Shared arguments.
-        static: Arguments without arrays.
+        arguments: Its arguments; of arrays with rows, only types and the shapes behind the rows
+            matter.
         params: Values of ``param`` sites and mutable state.
 
     Returns:
         The graph. Where the kernel cannot be traced in this way, each site is taken to be computed
         from all sites before it.
     """
-    given = kernel, spec, rows, shared, static, params
+    given = kernel, spec, arguments, params
     try:
         traced = trace_sites(*given, n_rows=spec.n_rows)
     except Exception:  # noqa: BLE001  the kernel runs, but not with its sites as inputs

@@ -22,10 +22,11 @@ from numpyro import handlers
 from numpyro.distributions import MaskedDistribution, constraints
 from numpyro.primitives import Messenger
 
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import Message, tracing_lock
-from aimz_lab.types import HasShape, Static
+from aimz_lab.types import HasShape
 
 KEY = "key"
 """Stands for the random key among the inputs of a traced kernel."""
@@ -53,9 +54,7 @@ class TracedSites(NamedTuple):
 def trace_sites(
     kernel: Callable,
     spec: KernelSpec,
-    rows: Mapping[str, HasShape],
-    shared: Mapping[str, PyTree[HasShape]],
-    static: Static,
+    arguments: KernelArguments,
     params: Mapping[str, PyTree[HasShape]],
     *,
     n_rows: int,
@@ -65,9 +64,8 @@ def trace_sites(
     Args:
         kernel: The kernel.
         spec: Its structure for these arguments.
-        rows: Per-row arguments; only types and the shapes behind the rows matter.
-        shared: Shared arguments.
-        static: Arguments without arrays.
+        arguments: Its arguments; of arrays with rows, only types and the shapes behind the rows
+            matter.
         params: Values of ``param`` sites and mutable state.
         n_rows: The number of rows to trace it for.
 
@@ -83,7 +81,7 @@ def trace_sites(
         name: jax.ShapeDtypeStruct(
             (n_rows, *value.shape[1:]), jax.dtypes.canonicalize_dtype(value.dtype)
         )
-        for name, value in rows.items()
+        for name, value in arguments.rows.items()
     }
     seen: list[SitesAsInputs] = []
 
@@ -92,10 +90,10 @@ def trace_sites(
     ) -> list[list[jax.Array]]:
         pinned = pin_plates(handlers.substitute(kernel, data=params), n_rows)
         seen[:] = [SitesAsInputs(pinned, values, spec, key[KEY])]
-        handlers.seed(seen[0], jax.random.key(0))(**rows, **shared, **static)
+        handlers.seed(seen[0], jax.random.key(0))(**rows, **shared, **arguments.static)
         return [*seen[0].made_of.values(), *seen[0].factors.values(), *seen[0].means.values()]
 
-    given = inputs, abstract, dict(shared), dict(params), {KEY: jax.random.key(0)}
+    given = inputs, abstract, dict(arguments.shared), dict(params), {KEY: jax.random.key(0)}
     with tracing_lock:
         program = jax.make_jaxpr(run)(*given)
     leaves, _ = jax.tree_util.tree_flatten_with_path(given)

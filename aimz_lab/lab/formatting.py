@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from aimz_lab.inference.run.chain_words import draws
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run_words import (
     STATUS_WORDS,
     awaited,
-    draws,
     no_training,
     status_words,
     time_now,

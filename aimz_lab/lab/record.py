@@ -70,13 +70,13 @@ class RecordedRun(Run):
     ) -> None:
         super().__init__(info)
         self.begin()
-        self.begin_steps()
+        self.clock.begin_steps()
         self.take_over(columns, metrics)
         self._history.count_as_own()
         if self.step and np.isfinite(rate := self.column("learning_rate")[-1]):
             self.learning_rate = float(rate)
         self.finish(status, reason)
-        self.seconds_in = {
+        self.clock.seconds_in = {
             "preparing": prepared_s,
             "compiling": compiling_s,
             "waiting": waited_s,

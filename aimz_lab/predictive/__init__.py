@@ -20,7 +20,8 @@ site's name, and on nothing else.
 
 from __future__ import annotations
 
-from aimz_lab.predictive.predictor import Predictor, bytes_in_flight
+from aimz_lab.predictive.pipeline import bytes_in_flight
+from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import Exceeds, Hdi, Loo, Mean, Quantiles, Reducer
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.results.datasets import posterior_dataset, posterior_tree

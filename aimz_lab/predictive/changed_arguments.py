@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from aimz_lab.errors import OutputWarning, SiteError
-from aimz_lab.kernel.argument_changes import Given, sites_made_otherwise
+from aimz_lab.kernel.argument_changes import sites_made_otherwise
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.predictive.request import Quantity
@@ -166,8 +167,8 @@ def _made_otherwise(call: Compared) -> frozenset[str] | None:
     return sites_made_otherwise(
         request.kernel,
         spec,
-        Given(rows.template, request.shared, request.static),
-        Given(by_row, shared, trained.static),
+        call.arguments,
+        KernelArguments(by_row, shared, trained.static),
         request.params,
         n_rows=trained.n_obs,
     )

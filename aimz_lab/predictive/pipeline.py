@@ -1,4 +1,4 @@
-"""Run several compiled calls on threads, and yield their results in order."""
+"""Run several compiled calls on threads, in order; how many at once, and the memory of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import TypeVar
 
 import jax
 
+from aimz_lab.predictive.blocks import BLOCK_ROWS
 from aimz_lab.predictive.programs.parts import Span
+from aimz_lab.predictive.programs.sizes import blocks_per_call
+from aimz_lab.predictive.results.sinks import WRITERS
 from aimz_lab.preparing import computed, current
 from aimz_lab.progress import CallProgress
 from aimz_lab.system.cores import usable_cores
@@ -45,6 +48,44 @@ def calls_at_once(devices: tuple[jax.Device, ...], call_bytes: int) -> int:
         return 1
     wanted = usable_cores() if devices[0].platform == "cpu" else ON_ACCELERATOR
     return min(wanted, MOST_AT_ONCE, max(AT_ONCE_BYTES // max(call_bytes, 1), 1))
+
+
+def bytes_in_flight(
+    row_bytes: int,
+    batch_size: int | None = None,
+    devices: tuple[jax.Device, ...] | None = None,
+    *,
+    input_bytes: int = 0,
+) -> int:
+    """Upper bound on the bytes of a call, beside posterior draws and what it keeps of all rows.
+
+    The result is computed in parts: blocks of 256 rows with all draws, as many as fit into
+    ``batch_size`` or 16 MiB, and at least one for each device. A CPU computes one part per core at
+    once (at most 8, and 256 MiB), a GPU three of them, and several devices one. As many parts wait,
+    and each writer has one. Each part may exist twice, in two layouts.
+
+    Rows of a source take their part of the 16 MiB too. Those of the parts under way, of the next
+    one, and of the one that is read are in memory, in two copies.
+
+    What a call keeps is a result in memory; of a mean, its values; and the labels of the rows.
+
+    Args:
+        row_bytes: Number of draws times bytes of a row of the sites.
+        batch_size: Rows per part, as in ``predict``.
+        devices: The devices to use; by default all.
+        input_bytes: Bytes of a row that is read from a source.
+
+    Example:
+        >>> bytes_in_flight(row_bytes=1000 * 4, batch_size=256) < 40 * 2**20
+        True
+        >>> bytes_in_flight(8, input_bytes=80) < bytes_in_flight(80, input_bytes=80)
+        True
+    """
+    devices = devices or tuple(jax.local_devices())
+    largest = max(row_bytes, input_bytes)
+    rows = blocks_per_call(None, largest, batch_size, len(devices)) * BLOCK_ROWS
+    at_once = calls_at_once(devices, rows * row_bytes)
+    return 2 * rows * (row_bytes * (2 * at_once + WRITERS) + input_bytes * (at_once + 2))
 
 
 def in_order(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from aimz_lab.errors import DataTypeError, OutputWarning, PerformanceWarning, SiteError
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.checks.names import check_names
 from aimz_lab.kernel.checks.shapes import check_shapes
@@ -305,14 +306,8 @@ def site_graph(request: Request, rows: Rows, spec: KernelSpec, remembered: Calla
     """
 
     def traced() -> SiteGraph:
-        return trace_site_graph(
-            request.kernel,
-            spec,
-            rows=rows.template,
-            shared=request.shared,
-            static=request.static,
-            params=request.params,
-        )
+        arguments = KernelArguments(rows.template, request.shared, request.static)
+        return trace_site_graph(request.kernel, spec, arguments, request.params)
 
     kind = structure_key(CodeKey(request.kernel), request, rows)
     return remembered(("graph", kind), traced)

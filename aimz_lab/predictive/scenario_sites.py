@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, SiteError
-from aimz_lab.kernel.argument_changes import Given, sites_made_otherwise
+from aimz_lab.kernel.argument_changes import sites_made_otherwise
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.site_links import Compared, SiteLinks, site_links
@@ -209,16 +209,12 @@ def _reached_untraced(
     found: set[str] = set()
     for other in scenarios:
         made = sites_made_otherwise(
-            one.request.kernel, one.spec, _given(one), _given(other), one.request.params
+            one.request.kernel, one.spec, one.arguments, other.arguments, one.request.params
         )
         if made is None:
             return None
         found |= links.changed_with(made)
     return found
-
-
-def _given(one: Compared) -> Given:
-    return Given(one.rows.template, one.request.shared, one.request.static)
 
 
 def changed_between(scenarios: Sequence[Compared]) -> frozenset[str]:

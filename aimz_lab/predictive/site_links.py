@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from aimz_lab.kernel.argument_reach import sites_depending_on
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import Rows
@@ -24,6 +25,11 @@ class Compared(NamedTuple):
     request: Request
     rows: Rows
     spec: KernelSpec
+
+    @property
+    def arguments(self) -> KernelArguments:
+        """The kernel's arguments, with the shapes of those with rows."""
+        return KernelArguments(self.rows.template, self.request.shared, self.request.static)
 
 
 class SiteLinks(NamedTuple):
@@ -110,14 +116,7 @@ def _followers(one: Compared) -> Iterable[tuple[str, frozenset[str]]]:
     """Yield each argument with arrays, and the sites whose value follows from it."""
     for name in (*one.rows.template, *one.request.shared):
         try:
-            found = sites_depending_on(
-                one.request.kernel,
-                one.spec,
-                name,
-                rows=one.rows.template,
-                shared=one.request.shared,
-                static=one.request.static,
-            ).values
+            found = sites_depending_on(one.request.kernel, one.spec, name, one.arguments).values
         except Exception:  # noqa: BLE001  it cannot be traced, so that any may follow
             found = frozenset(one.spec.sites)
         yield name, found

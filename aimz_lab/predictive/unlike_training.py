@@ -32,8 +32,12 @@ def known_data(
     arguments = parameter_names(signature.kernel)
     # Another value for all rows makes others of them: what was observed belongs to the first.
     trained = None if _changed_shared(fitted, data) else fitted.fingerprint
+    unchanged = None
+    if fitted.fingerprint is not None and isinstance(data.rows, Mapping):
+        rows = {name: each for name, each in data.rows.items() if name != signature.output}
+        unchanged = fitted.fingerprint.unchanged(rows)
     known = find_observed_data(
-        inputs, data.rows, signature.output, arguments, trained, data.row_labels
+        inputs, data.rows, signature.output, arguments, trained, data.row_labels, unchanged
     )
     if observed is None:
         return known
@@ -76,7 +80,9 @@ def _changed_by_row(
     rows = {name: each for name, each in here.items() if name != output}
     given = {output, *rows, *data.shared, *data.static}
     left_out = frozenset(fitted.schema.rows).difference(given)
-    if known.are_trained or trained is None or trained.is_of(rows, output):
+    if known.are_trained or trained is None:
+        return left_out
+    if trained.is_of(rows, output, unchanged=known.unchanged):
         return left_out
     return left_out | (frozenset(rows) if trained.column_sums is None else trained.changed(rows))
 
@@ -96,7 +102,9 @@ def how_rows_differ(
         return None
     if known.are_trained:
         return None if known.are_in_order else "moved"
-    if not isinstance(data.rows, Mapping) or trained.is_of(data.rows, output):
+    if not isinstance(data.rows, Mapping):
+        return None
+    if trained.is_of(data.rows, output, unchanged=known.unchanged):
         return None
     if output in data.rows and trained.likeness(data.rows).are_trained:
         return "moved"
@@ -120,13 +128,12 @@ def other_rows(fitted: FittedKernel, data: PredictiveData, known: ObservedData) 
         return names
     rows = {name: data.rows[name] for name in names}
     outputs = data.rows.get(output, known.observed)
-    unchanged = trained.unchanged(rows)
-    is_same = unchanged == names == trained.inputs.keys()
+    is_same = trained.is_of(rows, output, unchanged=known.unchanged)
     if output in data.rows:
         is_same = is_same and trained.has_outputs(np.asarray(outputs))
     if not is_same and outputs is not None:
         is_same = trained.has_all_rows({**rows, output: np.asarray(outputs)})
-    return frozenset() if is_same else names - unchanged
+    return frozenset() if is_same else names - known.unchanged
 
 
 def _may_have_values_by_row(fitted: FittedKernel, n_rows: int) -> bool:

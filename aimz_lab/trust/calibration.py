@@ -15,6 +15,7 @@ from aimz_lab.data import canonical
 from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, DataTypeError, KernelError
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.censoring import is_censored
 from aimz_lab.kernel.site_graph import trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec
@@ -222,10 +223,8 @@ def _refuse_given(request: Request, rows: Rows, spec: KernelSpec) -> None:
     graph = trace_site_graph(
         request.kernel,
         spec,
-        rows=rows,
-        shared=request.shared,
-        static=request.static,
-        params=request.params,
+        KernelArguments(rows, request.shared, request.static),
+        request.params,
     )
     latent = spec.of_kind("latent")
     below = set().union(*map(graph.reached_from, latent))

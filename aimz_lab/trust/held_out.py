@@ -10,7 +10,7 @@ from numpyro.infer import SVI
 
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.trust.diagnosis import Examined, likelihood_or_why_not
+from aimz_lab.trust.examined_model import Examined, likelihood_or_why_not
 from aimz_lab.trust.rows_to_examine import examined_rows
 
 

@@ -199,8 +199,8 @@ def calibration(
         outputs: Their observed output.
         observed: Which entries were observed.
         weights: Leave-one-out weights; equal by default.
-        sides: How outputs are censored, by :func:`~aimz_lab.trust.censored_entries`; not at all by
-            default.
+        sides: How outputs are censored, by :func:`~aimz_lab.trust.output_entries.output_entries`;
+            not at all by default.
     """
     n_draws, n_kept = predicted.shape[:2]
     weights = np.full((n_draws, n_kept), 1 / n_draws) if weights is None else weights

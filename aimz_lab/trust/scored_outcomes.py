@@ -21,8 +21,8 @@ from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import Site
 from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.tables.outcome_scale import OnColumn, OutcomeScale, OutcomeScales
-from aimz_lab.trust.diagnosis import Examined, learned_by_row
-from aimz_lab.trust.masked_entries import counted_entries, observed_output, scored_rows
+from aimz_lab.trust.examined_model import Examined, learned_by_row
+from aimz_lab.trust.output_entries import observed_output, output_entries, scored_rows
 from aimz_lab.trust.rows_to_examine import ExaminedRows, examined_rows
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
@@ -98,7 +98,7 @@ def scored_outcomes(model: Examined) -> ScoredOutcomes:
     # Parameters of the trained rows do not fit others, and no mask is made of them.
     by_row = learned_by_row(model, model.fitted.posterior)
     params = {n: value for n, value in (model.fitted.params or {}).items() if n not in by_row}
-    counted = counted_entries(model.signature.kernel, output, params, rows)
+    counted = output_entries(model.signature.kernel, output, params, rows).counted
     scored = scored_rows(observed_output(rows.outputs, output, counted))
     return found if len(scored) == found.n_rows else replace(found, scored=scored)
 

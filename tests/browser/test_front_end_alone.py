@@ -143,7 +143,7 @@ def test_each_share_of_the_time_has_a_colour_of_its_own(page, surface, text):
     state = json.loads(frames("a"))
     panel, run = DevicesPanel(), begun()
     panel.begin(run)
-    run.begin_steps()
+    run.clock.begin_steps()
     activities = ["preparing", "data", "steps", "validation", "callbacks", "display"]
     activities += ["compiling", "tracing", "waiting", "paused"]  # and what is left, as "other"
     spent = {"seconds_in": dict.fromkeys(activities, 5.0), "elapsed_s": 60.0, "paused_s": 5.0}

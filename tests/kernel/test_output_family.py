@@ -8,6 +8,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.output_family import OutputFamily, output_family
 from aimz_lab.kernel.tracing import trace_spec
 
@@ -68,9 +69,8 @@ CASES = {
 
 
 def family_of(kernel, spec):
-    arguments = {"rows": ROWS, "shared": {}, "static": {}}
     params = {"rate": jnp.ones(())} if kernel is by_params else {}
-    return output_family(kernel, spec, FAMILIES, **arguments, params=params)
+    return output_family(kernel, spec, KernelArguments(ROWS), params, FAMILIES)
 
 
 @pytest.mark.parametrize("kernel", CASES)

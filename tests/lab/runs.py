@@ -38,11 +38,11 @@ def feed(run, loss, **columns):
     """Record a chunk in the run as if its seconds had passed, and return it."""
     steps = chunk(run.step + 1, loss, **columns)
     if run.is_preparing:
-        run.begin_steps()
-    if run._began is not None:
-        run._began -= steps.seconds
-        reading = run._clock._reading
-        run._clock._reading = reading._replace(trained_s=reading.trained_s + steps.seconds)
+        run.clock.begin_steps()
+    if run.clock._began is not None:
+        run.clock._began -= steps.seconds
+        reading = run.clock._reading
+        run.clock._reading = reading._replace(trained_s=reading.trained_s + steps.seconds)
     run.record(steps)
     return steps
 

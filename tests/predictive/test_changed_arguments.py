@@ -13,6 +13,7 @@ import pytest
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel
 from aimz_lab.errors import DataTypeError, OutputWarning, SiteError
+from aimz_lab.inference.feeds import fingerprint
 from tests.runs import mean_field
 
 pytestmark = pytest.mark.allow_rank_promotion
@@ -262,3 +263,12 @@ def test_levels_of_groups_that_are_computed_from_rows():
     calls = [{**call, "held": "redraw"} for call in calls]
     effect = im.estimate_effect(**dict(zip(names, calls, strict=True)), average=True)
     np.testing.assert_allclose(effect.posterior_predictive.y.values.ravel(), SLOPE, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_rows", [N, N - 3])
+def test_a_call_compares_new_rows_with_the_training_once(with_groups, monkeypatch, n_rows):
+    compared, checksum = [], fingerprint._checksum
+    counted = lambda name, array: compared.append(name) or checksum(name, array)  # noqa: E731
+    monkeypatch.setattr(fingerprint, "_checksum", counted)
+    predicted(with_groups, X[:n_rows] + 1, group=GROUP[:n_rows], size=SIZE)
+    assert sorted(compared) == (["X", "group"] if n_rows == N else [])

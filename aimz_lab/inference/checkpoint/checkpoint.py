@@ -20,12 +20,9 @@ import numpy as np
 from aimz_lab.errors import CheckpointError, FitWarning
 from aimz_lab.files import Malformed, Value, as_path, refusing
 from aimz_lab.inference.checkpoint.archive import PARTIAL, read_archive, write_archive
-from aimz_lab.inference.checkpoint.content import (
-    Content,
-    check_history,
-    check_position,
-)
+from aimz_lab.inference.checkpoint.content import Content, check_history, check_position
 from aimz_lab.inference.checkpoint.provenance import Origin, versions
+from aimz_lab.inference.checkpoint.resumed_state import rate_changes_to_resume, state_to_resume
 from aimz_lab.inference.checkpoint.trees import (
     differences,
     state_differences,
@@ -181,7 +178,7 @@ def save_checkpoint(path: Path, run: Run) -> None:
         ArtifactWriteError: If the file cannot be written; nothing is left of it.
     """
     check_can_save(run)
-    state = run.state_to_resume
+    state = state_to_resume(run)
     columns, metrics = run.kept()
     arrays = {f"history/{name}": kept for name, kept in columns.items()}
     arrays |= {f"metric/{i}": kept for i, kept in enumerate(metrics.values())}
@@ -294,7 +291,7 @@ def _manifest(run: Run, state: TrainerState) -> JsonObject:
         "state_of_step": run.step_of_model if run.has_diverged else run.step,
         "metrics": list(run.metrics),
         "skipped": run.skipped,
-        "rate_changes": [list(astuple(change)) for change in run.rate_changes_to_resume],
+        "rate_changes": [list(astuple(change)) for change in rate_changes_to_resume(run)],
         "state": tree_facts(state),
         "best": {name: [best.value, best.step] for name, best in run.best.items()},
         "candidates": {name: [best.value, best.step] for name, best in _candidates(run).items()},

@@ -128,23 +128,29 @@ class TrainingFingerprint:
             column_sums=np.concatenate([*columns.values()]) if columns else None,
         )
 
-    def is_of(self, rows: Rows, output: str, labels: AxisLabels | None = None) -> bool:
+    def is_of(
+        self,
+        rows: Rows,
+        output: str,
+        labels: AxisLabels | None = None,
+        *,
+        unchanged: frozenset[str] | None = None,
+    ) -> bool:
         """Return whether these are the training rows, by their inputs and labels.
 
         Args:
             rows: Arrays by kernel argument; an output among them is not compared.
             output: Name of the output.
             labels: Labels of the rows, if a field has some.
+            unchanged: What :meth:`unchanged` returns of them, if that is known.
         """
         known = self.labels
         if labels is not None and known is not None and labels.conflict(known) is not None:
             return False
         inputs = {name: array for name, array in rows.items() if name != output}
-        if len(next(iter(inputs.values()))) != self.n_rows:
+        if inputs.keys() != self.inputs.keys():
             return False
-        if sum(array.nbytes for array in inputs.values()) > _LARGEST:
-            return False
-        return _checksums(inputs) == self.inputs
+        return inputs.keys() <= (self.unchanged(inputs) if unchanged is None else unchanged)
 
     def unchanged(self, rows: Rows) -> frozenset[str]:
         """Return the arguments that have the values of the training, row by row.
@@ -152,10 +158,11 @@ class TrainingFingerprint:
         Args:
             rows: Arrays by kernel argument.
         """
-        if sum(array.nbytes for array in rows.values()) > _LARGEST:
+        size = sum(array.nbytes for array in rows.values())
+        if size > _LARGEST or any(len(array) != self.n_rows for array in rows.values()):
             return frozenset()
-        sums = _checksums(rows)
-        return frozenset(name for name, one in sums.items() if self.inputs.get(name) == one)
+        sums = _checksums({name: rows[name] for name in rows.keys() & self.inputs.keys()})
+        return frozenset(name for name, one in sums.items() if self.inputs[name] == one)
 
     def is_of_changed(self, rows: Rows) -> bool:
         """Return whether these are the training rows with some columns changed, as in a what-if.

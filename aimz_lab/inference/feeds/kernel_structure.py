@@ -103,13 +103,7 @@ def learned_family(
     family = signature.remember(
         ("family", *code, shapes_of((batch.rows, batch.shared))),
         lambda: output_family(
-            kernel,
-            spec,
-            families,
-            rows=batch.rows,
-            shared=batch.shared,
-            static=batch.static,
-            params=params() if spec.of_kind("param") else {},
+            kernel, spec, batch, params() if spec.of_kind("param") else {}, families
         ),
     )
     needed = families.get(family.name, ())

@@ -110,7 +110,7 @@ class ChainLoop(RunLoop):
         chains = self._chains
         count = self._next_size()
         began = time.monotonic()
-        columns = chains.advance(count, self.run.spending)
+        columns = chains.advance(count, self.run.clock.spending)
         now = time.monotonic()
         self._learn_size(count, now - began)
         means = {name: values.mean(axis=1, dtype=np.float64) for name, values in columns.items()}

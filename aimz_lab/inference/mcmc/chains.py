@@ -95,7 +95,7 @@ class Chains:
 
         Args:
             count: Number of iterations, at most :data:`MOST_ITERATIONS`.
-            spending: Measures what is done, by its activity, as ``Run.spending``.
+            spending: Measures what is done, by its activity, as ``RunClock.spending``.
 
         Returns:
             The reported values by the names of :attr:`watched`, shape ``(count, chain)``.

@@ -29,7 +29,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from aimz_lab.inference.run.monitor_windows import MonitorWindows, ReadRun, losses_of
+from aimz_lab.inference.run.monitor_windows import MonitorWindows, losses_of
+from aimz_lab.inference.run.read_run import ReadRun
 from aimz_lab.inference.run.records import HELD_OUT, TRAINING, Best
 from aimz_lab.inference.run.smoothing import (
     average_at,

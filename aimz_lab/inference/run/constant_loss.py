@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Num
 
 from aimz_lab.inference.run.family_losses import FAMILIES, family_loss
+from aimz_lab.inference.run.loss_words import loss_per_row
 from aimz_lab.inference.run.records import ConstantLoss
 from aimz_lab.inference.run.run import Run
-from aimz_lab.inference.run.run_words import loss_per_row
 from aimz_lab.inference.run.smoothing import window_steps
 from aimz_lab.progress import number
 

@@ -263,7 +263,7 @@ class Callbacks:
         Raises:
             Exception: An error of a callback that is not a display.
         """
-        with self._run.spending("callbacks"):
+        with self._run.clock.spending("callbacks"):
             for callback in [c for c in self._active if _overrides(c, event)]:
                 try:
                     self._call(callback, event, args)

@@ -83,7 +83,7 @@ class Lifecycle:
 
     def begin_steps(self) -> None:
         """End the preparation: what comes now is the first step."""
-        self.run.begin_steps()
+        self.run.clock.begin_steps()
         self.preparation.stage = "running"
         self.lap(time.monotonic())
 
@@ -92,7 +92,7 @@ class Lifecycle:
 
         Pauses, compilations and waiting for other calls do not count.
         """
-        self.run.count()
+        self.run.clock.count()
         before, self._apart_s = self._apart_s, self.run.compiling_s + self.run.waited_s
         seconds, self.lap_began = now - self.lap_began, now
         return max(seconds - (self._apart_s - before), 0.0)

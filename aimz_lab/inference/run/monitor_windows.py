@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from aimz_lab.inference.run.records import (
-    HELD_OUT,
-    Best,
-    RunInfo,
-    TrainerState,
-    ValidationLosses,
-)
+from aimz_lab.inference.run.read_run import ReadRun
+from aimz_lab.inference.run.records import HELD_OUT
 from aimz_lab.inference.run.smoothing import window_steps
 
 Monitor = Literal["loss", "validation"]
 """``loss``: means over windows of training steps. ``validation``: the held-out loss."""
-
-
-class ReadRun(Protocol):
-    """What is read of a run; see :class:`aimz_lab.inference.run.run.Run`.
-
-    Attributes:
-        info: Facts known before the first step.
-        validation: Pairs of step and held-out loss in nats per row.
-        best: Best states that callbacks keep, by monitor.
-        candidates: States that are not judged yet, by monitor.
-        end_best: States that are the best ones at the end, by monitor.
-        losses_after: Losses of a few steps after the last one, which are not taken.
-    """
-
-    info: RunInfo
-    validation: ValidationLosses
-    best: dict[str, Best]
-    candidates: dict[str, Best]
-    end_best: dict[str, Best]
-    losses_after: Float[np.ndarray, " step"] | None
-
-    @property
-    def step(self) -> int:
-        """Steps done so far."""
-
-    @property
-    def losses(self) -> Float[np.ndarray, " step"]:
-        """Loss of each step in nats."""
-
-    @property
-    def state(self) -> TrainerState | None:
-        """The trainer's state after the last accepted step."""
 
 
 def losses_of(run: ReadRun, first: int, last: int) -> Float[np.ndarray, " step"]:

@@ -10,15 +10,14 @@ window before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from aimz_lab.inference.run.records import RateChange, RunInfo
+from aimz_lab.inference.run.read_run import ReadRun
 from aimz_lab.inference.run.smoothing import window_steps
 
 _BLOCKS = 16
@@ -221,23 +220,7 @@ def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
-class Run(Protocol):
-    """What is read of a run; see :class:`aimz_lab.inference.run.run.Run`.
-
-    Attributes:
-        info: Facts that do not change.
-        step: Steps taken.
-        losses: The loss of each, in nats of all rows.
-        rate_changes: Changes of the learning rate.
-    """
-
-    info: RunInfo
-    step: int
-    losses: Float[np.ndarray, " step"]
-    rate_changes: Sequence[RateChange]
-
-
-def steps_at_rate(run: Run) -> int:
+def steps_at_rate(run: ReadRun) -> int:
     """Return the steps since the last change of the learning rate, or of the whole run.
 
     Args:
@@ -246,7 +229,7 @@ def steps_at_rate(run: Run) -> int:
     return run.step - (run.rate_changes[-1].step if run.rate_changes else 0)
 
 
-def fall_at_end(run: Run) -> tuple[float, int] | None:
+def fall_at_end(run: ReadRun) -> tuple[float, int] | None:
     """Return how far the loss still fell at the end of a run, if it did.
 
     The halves of the last tenth of the steps are compared, in whole windows: a loss that fell
@@ -295,7 +278,7 @@ class Rise(NamedTuple):
     window: int
 
 
-def rise_to_end(run: Run) -> Rise | None:
+def rise_to_end(run: ReadRun) -> Rise | None:
     """Return how far the loss of a run rose to its end from its lowest window, if it did.
 
     Windows of about a 64th to an eighth of the steps are compared, in whole epochs: rows in a fixed

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn
 
 import jax
@@ -30,8 +28,8 @@ from aimz_lab.inference.run.records import (
     TrainerState,
     ValidationLosses,
 )
+from aimz_lab.inference.run.run_clock import RunClock
 from aimz_lab.inference.run.run_words import run_html, run_line
-from aimz_lab.inference.run.step_clock import StepClock
 from aimz_lab.inference.run.step_history import StepHistory
 from aimz_lab.inference.run.steps import Steps
 from aimz_lab.types import JsonObject, RunStatus, shown
@@ -57,6 +55,7 @@ class Run:
     Attributes:
         info: Facts known before the first step.
         control: Takes requests for a stop, a pause, a checkpoint or another learning rate.
+        clock: Counts its wall time; for trainers.
         status: One of :data:`aimz_lab.types.RunStatus`.
         reason: Why the run ended, as a phrase.
         epoch: Epoch of the last step, from 1; 0 before the first.
@@ -65,12 +64,6 @@ class Run:
             resumed run.
         disabled: Callbacks that failed and were switched off, each with its error.
         checkpoints: The newest paths written, with the step of each; at most 1,000.
-        seconds_in: Wall time by activity: ``preparing`` (all before the first step begins: reading,
-            checking, setting up, compiling), ``data`` (gathering batches and moving them),
-            ``dispatch``, ``steps`` (waiting for them), ``validation``, ``callbacks``, ``paused``,
-            ``compiling`` and ``tracing`` (since the first step; ``tracing`` if the compiled program
-            was there, or loaded from disk), and ``waiting`` (for other calls, of which one at a
-            time traces its kernel).
         transferred_bytes: Bytes of training data moved to the devices so far, in a resumed run
             since it resumed: the batches, padding included; or, if the rows stay on the devices,
             all rows once and the row numbers of batches. Held-out rows, which are moved once, do
@@ -101,10 +94,10 @@ class Run:
         in_background: Whether the caller goes on meanwhile: a fit with ``blocking=False``.
         activity: What it does in place of steps, such as compiling them for a new learning rate;
             empty otherwise.
+        with_rate: Returns a state of the trainer with another learning rate; ``None`` if it cannot
+            be set.
         call: Number of the call that trains, as compilations have it; ``None`` for a hand-written
             loop.
-        first_step_at: Time at which the first step began, in seconds of the monotonic clock;
-            ``None`` before.
         constant_losses: Losses of one distribution for all rows, to compare the end with, that of
             the output's family first; none where they are not comparable, or not known.
         outcome_column: The table's column of the outcome, or the name of the output; empty if it is
@@ -134,7 +127,7 @@ class Run:
         self.first_learning_rate: float | None = None
         self.disabled: list[tuple[object, Exception]] = []
         self.checkpoints: list[tuple[int, str]] = []
-        self.seconds_in: dict[str, float] = {}
+        self.clock = RunClock()
         self.transferred_bytes = 0
         self.skipped = 0
         self.notes: list[str] = []
@@ -154,7 +147,6 @@ class Run:
         self.in_background = False
         self.activity = ""
         self.call: int | None = None
-        self.first_step_at: float | None = None
         self.constant_losses: tuple[ConstantLoss, ...] = ()
         self.outcome_column = ""
         self.axis_labels: Callable[[], AxisLabels] = dict
@@ -166,12 +158,8 @@ class Run:
         self._get_state: Callable[[], TrainerState] | None = None
         self._get_position: Callable[[], tuple[int, int]] | None = None
         self._get_provenance: Callable[[], JsonObject] | None = None
-        self._with_rate: Callable[[TrainerState, float], TrainerState] | None = None
-        self._began: float | None = None
-        self._paused_at: float | None = None
-        self._clock = StepClock()
+        self.with_rate: Callable[[TrainerState, float], TrainerState] | None = None
         self._epochs_over: tuple[int, int] | None = None  # and the steps in them
-        self._ended: float | None = None
         self._recording = threading.RLock()  # others read a run while its thread records steps
 
     def __reduce__(self) -> NoReturn:
@@ -300,11 +288,26 @@ class Run:
         return self._history.resumed_at
 
     @property
+    def seconds_in(self) -> dict[str, float]:
+        """Wall time by activity.
+
+        ``preparing`` is all before the first step begins: reading, checking, setting up, compiling.
+        Then there are ``data`` (gathering batches and moving them), ``dispatch``, ``steps``
+        (waiting for them), ``validation``, ``callbacks``, ``paused``, ``compiling`` and ``tracing``
+        (since the first step; ``tracing`` if the compiled program was there, or loaded from disk),
+        and ``waiting`` (for other calls, of which one at a time traces its kernel).
+        """
+        return self.clock.seconds_in
+
+    @property
+    def first_step_at(self) -> float | None:
+        """Time at which the first step began, in seconds of the monotonic clock, or ``None``."""
+        return self.clock.first_step_at
+
+    @property
     def elapsed_s(self) -> float:
         """Wall time from the beginning of the call that trains to the end of the run."""
-        if self._began is None:
-            return 0.0
-        return (self._ended or time.monotonic()) - self._began
+        return self.clock.elapsed_s
 
     @property
     def seconds_so_far(self) -> dict[str, float]:
@@ -312,18 +315,12 @@ class Run:
 
         Other activities may compile or wait for another call, which is known once they end.
         """
-        # In this order: on another thread the wait is left out for a moment, and never counted
-        # twice.
-        spent, since = dict(self.seconds_in), self._clock.waits_since
-        if since is not None:
-            spent["steps"] = spent.get("steps", 0.0) + time.monotonic() - since
-        return spent
+        return self.clock.seconds_so_far
 
     @property
     def paused_s(self) -> float:
         """Wall time of all pauses so far, including the present one."""
-        now = 0.0 if self._paused_at is None else time.monotonic() - self._paused_at
-        return self.seconds_in.get("paused", 0.0) + now
+        return self.clock.paused_s
 
     @property
     def prepared_s(self) -> float:
@@ -340,7 +337,7 @@ class Run:
         :attr:`waited_s`. While the run goes on, it is known up to the last thing that ended, or the
         present wait for steps.
         """
-        return self._clock.trained_s + self._history.earlier_s
+        return self.clock.trained_s + self._history.earlier_s
 
     @property
     def compiling_s(self) -> float:
@@ -415,7 +412,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the run has ended."""
-        return self._ended is not None
+        return self.clock.has_ended
 
     @property
     def was_refused(self) -> bool:
@@ -453,39 +450,6 @@ class Run:
     def state(self) -> TrainerState | None:
         """The trainer's state after the last accepted step; ``None`` if there is no trainer."""
         return self._get_state() if self._get_state else None
-
-    @property
-    def state_to_resume(self) -> TrainerState | None:
-        """The state that a checkpoint holds, with the learning rate that the next step would have.
-
-        It is the :attr:`state` with the requested rate. Of a run that diverged it is the state that
-        the model went back to, with the rate of before the changes since then; ``None`` without
-        one.
-        """
-        state, rate = self.state, self.control.requested_learning_rate
-        if self.has_diverged:
-            state, rate = self._final_state, None
-            if (undone := self._undone_change) is not None and undone.step == self.step_of_model:
-                rate = undone.before  # the state may have been kept with the rate that came next
-        if state is None or rate is None or self._with_rate is None:
-            return state
-        return self._with_rate(state, rate)
-
-    @property
-    def rate_changes_to_resume(self) -> list[RateChange]:
-        """The :attr:`rate_changes` with the one that :attr:`state_to_resume` has besides."""
-        rate = self.control.requested_learning_rate
-        if self.has_diverged:
-            rate = self._undone_change and self._undone_change.before
-        if rate is None or self._with_rate is None:
-            return self.rate_changes
-        return [*self.rate_changes, RateChange(self.step, self.learning_rate, rate)]
-
-    @property
-    def _undone_change(self) -> RateChange | None:
-        """The first change of the learning rate after the state that the model went back to."""
-        changes = (change for change in self.rate_changes if change.step >= self.step_of_model)
-        return next(changes, None)
 
     @property
     def position(self) -> tuple[int, int] | None:
@@ -545,9 +509,9 @@ class Run:
     ) -> None:
         """Set the functions behind ``params``, ``state``, ``position`` and ``provenance``.
 
-        ``with_rate`` is behind :attr:`state_to_resume`.
+        ``with_rate`` returns a state with another learning rate.
         """
-        self._with_rate = with_rate
+        self.with_rate = with_rate
         self._get_params, self._get_state, self._get_position = params, state, position
         self._get_provenance = provenance
 
@@ -560,14 +524,7 @@ class Run:
         """
         self.status = "running"
         self.first_learning_rate = None if self.step else self.learning_rate
-        self._began = time.monotonic() if called is None else called
-
-    def begin_steps(self) -> None:
-        """End the preparation, as the first step begins; for trainers."""
-        began = time.monotonic()
-        self.spend("preparing", began - self._began)
-        self._clock.start()
-        self.first_step_at = began  # last: other threads read the clock
+        self.clock.begin(called)
 
     def record(self, steps: Steps) -> None:
         """Append ``steps`` to the history; for trainers."""
@@ -668,52 +625,10 @@ class Run:
         """
         self._best_so_far.take_over(best, self)
 
-    def spend(self, activity: str, seconds: float) -> None:
-        """Add ``seconds`` to an ``activity`` of :attr:`seconds_in`; for trainers."""
-        self.seconds_in[activity] = self.seconds_in.get(activity, 0.0) + seconds
-
-    @contextlib.contextmanager
-    def spending(self, activity: str) -> Iterator[None]:
-        """Measure what is done in a ``with`` statement; for trainers.
-
-        Before the first step begins, all of it is preparation.
-
-        Args:
-            activity: One of :attr:`seconds_in`. Compilations count as ``compiling``, or as
-                ``tracing`` if nothing was compiled; waiting for other threads that trace counts as
-                ``waiting``.
-
-        Returns:
-            A context manager.
-        """
-        self.count(then_waits=activity == "steps")
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            took, apart_s = time.monotonic() - began, self.count()
-            if not self.is_preparing:
-                self.spend(activity, max(took - apart_s, 0.0))
-
-    def count(self, *, then_waits: bool = False) -> float:
-        """Count the time since the last call; for trainers, on the thread that trains.
-
-        Args:
-            then_waits: Whether a wait for steps begins here.
-
-        Returns:
-            Seconds of it that went to compiling, or to waiting for other calls; they are spent.
-        """
-        apart = self._clock.count(then_waits=then_waits)
-        for activity, seconds in apart.items():
-            self.spend(activity, seconds)
-        return sum(apart.values())
-
     def begin_pause(self) -> None:
         """Count the time as paused from here on; for trainers."""
-        self.count()
-        self._clock.stop()
-        self.status, self._paused_at = "paused", time.monotonic()
+        self.clock.begin_pause()
+        self.status = "paused"
 
     def end_pause(self, status: RunStatus) -> None:
         """Count the time as trained again; for trainers.
@@ -721,10 +636,8 @@ class Run:
         Args:
             status: The status from here on.
         """
-        self.spend("paused", time.monotonic() - self._paused_at)
-        self.status, self._paused_at = status, None
-        if not self.is_preparing:
-            self._clock.start()
+        self.clock.end_pause()
+        self.status = status
 
     def finish(self, status: RunStatus, reason: str) -> None:
         """Stop the clock, and set how the run ended; for trainers.
@@ -733,7 +646,5 @@ class Run:
             status: How it ended.
             reason: Why, as a phrase.
         """
-        self.count()
-        self._clock.stop()
         self.status, self.reason = status, reason
-        self._ended = time.monotonic()
+        self.clock.end()

@@ -1,28 +1,25 @@
-"""A run in a person's words: how it ended, how far it came, and its loss.
-
-*The loss of a run* at a step is one number everywhere: the mean negative ELBO of its last steps in
-nats per row, see :mod:`~aimz_lab.inference.run.smoothing`. That of its best state is this number at
-its step, or the held-out loss. States are judged by later steps, so that it may be above the loss
-of the run: words then say why. Where it helps, the loss of all rows stands beside it.
-"""
+"""A run in a person's words: its status, how far it came, its time, and how it ended."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
-from aimz_lab.inference.run.best_state import not_kept
-from aimz_lab.inference.run.chain_record import ChainRecord
-from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
-from aimz_lab.inference.run.records import TRAINING, Best, RateChange, RunInfo
-from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
-from aimz_lab.progress import WELL_MIXED, count, duration, number, ratio, spread
+from aimz_lab.inference.run.chain_words import chain_facts, chain_parts, draws
+from aimz_lab.inference.run.loss_words import (
+    best_words,
+    loss_words,
+    shown_best,
+    trend_words,
+    with_total,
+)
+from aimz_lab.inference.run.read_run import ReadRun
+from aimz_lab.inference.run.records import RateChange
+from aimz_lab.inference.run.smoothing import FEW_STEPS
+from aimz_lab.progress import count, duration, number
 from aimz_lab.types import RunStatus
 
 STATUS_WORDS: dict[RunStatus, str] = {
@@ -41,200 +38,7 @@ SEEN_S = 0.05
 """What is shorter would be written as 0.0 s."""
 
 
-class Run(Protocol):
-    """What is read of a run; see :class:`aimz_lab.inference.run.run.Run`, which has these words."""
-
-    info: RunInfo
-    number: int | None
-    status: RunStatus
-    reason: str
-    epoch: int
-    step: int
-    skipped: int
-    resumed_at: int
-    planned_steps: int | None
-    losses: Float[np.ndarray, " step"]
-    validation: Sequence[tuple[int, float]]
-    rate_changes: Sequence[RateChange]
-    first_learning_rate: float | None
-    notes: list[str]
-    chains: ChainRecord | None
-    finished: bool
-    is_preparing: bool
-    trained_s: float
-    prepared_s: float
-    compiling_s: float
-    waited_s: float
-    paused_s: float
-    restored: Best | None
-    best_so_far: Best | None
-    has_last_state: bool
-    left_model: bool
-    outcome_column: str
-
-
-def total_loss(run: Run, step: int | None = None) -> float | None:
-    """Return the loss of a run in nats of all rows; ``None`` without a finite one.
-
-    It is the mean over the last steps up to there; later ones do not change it.
-
-    Args:
-        run: The run; of chains it is the mean potential energy.
-        step: The step of it; by default the last one.
-    """
-    step = run.step if step is None else step
-    return average_at(run.losses, step, run.info.averaged_epoch)
-
-
-def loss_per_row(run: Run, step: int | None = None) -> float | None:
-    """Return the loss of a run in nats per row; the total if the number of rows is unknown.
-
-    Args:
-        run: The run.
-        step: The step of it; by default the last one.
-    """
-    total = total_loss(run, step)
-    return None if total is None else total / (run.info.n_obs or 1)
-
-
-@dataclass(frozen=True)
-class ShownBest:
-    """The best state of a run, as it is shown.
-
-    Attributes:
-        best: The state, its step and its value.
-        is_lower: Whether it is lower than the last value of the loss that it is the best by.
-    """
-
-    best: Best
-    is_lower: bool
-
-    @property
-    def step(self) -> int:
-        """Steps done by then."""
-        return self.best.step
-
-    @property
-    def value(self) -> float:
-        """Its loss per row: held-out, or that of the run at its step."""
-        return self.best.value
-
-    @property
-    def is_held_out(self) -> bool:
-        """Whether the value is a held-out loss."""
-        return self.best.is_held_out
-
-    @property
-    def what(self) -> str:
-        """The loss that it is the best by."""
-        if self.is_held_out:
-            return "held-out loss"
-        return "training loss" if self.best.monitor == TRAINING else self.best.monitor
-
-    @property
-    def name(self) -> str:
-        """What it is called beside the loss of the run, which may be another loss."""
-        return "best" if self.best.monitor == TRAINING else f"best {self.what}"
-
-
-def shown_best(run: Run) -> ShownBest | None:
-    """Return the best state of a run: the one that its model went back to, if it did.
-
-    Its value is the one that was shown at its step.
-
-    Args:
-        run: The run.
-    """
-    best = run.restored or run.best_so_far
-    if best is None:
-        return None
-    if best.monitor != TRAINING:
-        return ShownBest(best, is_lower=best.step < run.step)
-    now = loss_per_row(run)
-    return ShownBest(best, is_lower=now is None or best.value < now)
-
-
-def loss_words(run: Run) -> str:
-    """Write the loss of a run; empty before the first step, and for chains.
-
-    Example:
-        >>> loss_words(im.fit(X, y, epochs=5, progress=False).last_run)
-        '... per row'
-    """
-    if run.info.is_sampling or not run.step:
-        return ""
-    loss = loss_per_row(run)
-    if loss is None:
-        return "not finite"
-    return f"{number(loss)} per row" if run.info.n_obs else number(loss)
-
-
-def loss_of_model(run: Run, *, total: bool = False) -> str:
-    """Write the loss of the state that a run gave its model, which may not be the last one.
-
-    Args:
-        run: The run; if the model is as it was before, there is nothing to write.
-        total: Write the loss of all rows beside it.
-    """
-    if run.left_model:
-        return ""
-    if run.has_last_state:
-        return with_total(run) if total else loss_words(run)
-    if run.restored is None or (best := shown_best(run)) is None:
-        return ""
-    per = " per row" if run.info.n_obs else ""
-    held_out = "held-out, " if best.is_held_out else ""
-    return f"{number(best.value)}{per} ({held_out}best state, step {count(best.step)})"
-
-
-def best_not_kept(run: Run) -> str:
-    """Say why a run that has ended has no best state, or one above a loss that was shown before.
-
-    Args:
-        run: The run.
-
-    Returns:
-        A clause; empty where there is nothing to say, as for a best state by a held-out loss.
-    """
-    if run.info.is_sampling or not run.finished or run.info.validation_every:
-        return ""
-    best = run.restored or run.best_so_far
-    if best is not None and best.monitor != TRAINING:
-        return ""
-    lower = None if best is None else best.lower
-    if (words := not_kept(run, best)) or lower is None:
-        return words
-    if number(lower.value) == number(best.value):
-        return ""
-    return (
-        f"{number(lower.value)} at step {count(lower.step)} was a mean over fewer steps: noise "
-        "leaves open which is lower"
-    )
-
-
-def best_words(run: Run) -> str:
-    """Write the loss of a run's best state and its step, or why it has none; empty if too short."""
-    if (best := shown_best(run)) is None:
-        return best_not_kept(run)
-    per = " per row" if run.info.n_obs else ""
-    what = "" if best.name == "best" else f", {best.what}"
-    words = f"{number(best.value)}{per}{what}, at step {count(best.step)}"
-    if lower := best_not_kept(run):
-        return f"{words}; {lower}"
-    if best.is_lower or best.step == run.step or best.name != "best":
-        return words
-    return f"{words}, the best that later steps confirm"
-
-
-def with_total(run: Run) -> str:
-    """Write the loss of a run, and that of all rows beside it."""
-    words, rows = loss_words(run), run.info.n_obs
-    if not words or not rows or (total := total_loss(run)) is None:
-        return words
-    return f"{words}, {number(total)} for all {count(rows)} rows"
-
-
-def position(run: Run) -> str:
+def position(run: ReadRun) -> str:
     """Write how far a run has come: its steps, or its draws.
 
     Example:
@@ -247,28 +51,14 @@ def position(run: Run) -> str:
     return f"step {count(run.step)}" + (f" of {count(total)}" if total else "")
 
 
-def draws(run: Run) -> str:
-    """Write the number of draws of the chains, or of their iterations in the warm-up.
-
-    Args:
-        run: A run of chains.
-    """
-    chains, plan = run.chains, run.chains.plan
-    if chains.warming_up:
-        done = f"warm-up {count(chains.iterations)} of {count(plan.warmup)}"
-    else:
-        done = f"draw {count(chains.draws)} of {count(plan.draws)}"
-    return done + (f" in {plan.chains} chains" if plan.chains > 1 else "")
-
-
-def status_words(run: Run) -> str:
+def status_words(run: ReadRun) -> str:
     """Write the status of a run; one whose first step has not begun is being prepared."""
     if run.status == "running" and run.is_preparing:
         return "preparing"
     return STATUS_WORDS[run.status]
 
 
-def awaited(run: Run) -> str:
+def awaited(run: ReadRun) -> str:
     """Write what a run has been asked for and has not done yet; empty if that is nothing.
 
     Args:
@@ -292,7 +82,7 @@ def awaited(run: Run) -> str:
     return ", ".join(filter(None, (run.activity, words)))
 
 
-def skipped_last(run: Run) -> int:
+def skipped_last(run: ReadRun) -> int:
     """Return how many of the last steps of a run were skipped in a row."""
     if not run.skipped:
         return 0
@@ -300,12 +90,12 @@ def skipped_last(run: Run) -> int:
     return int(taken[::-1].argmax()) if taken.any() else run.step
 
 
-def skipped(run: Run) -> str:
+def skipped(run: ReadRun) -> str:
     """Write how many steps of a run were skipped; empty if none were."""
     return f"{count(run.skipped)} of {count(run.step)} steps" if run.skipped else ""
 
 
-def skipped_words(run: Run) -> str:
+def skipped_words(run: ReadRun) -> str:
     """Write the same as a clause, with the reason."""
     if not run.skipped:
         return ""
@@ -314,7 +104,7 @@ def skipped_words(run: Run) -> str:
     return f"{skipped(run)} were skipped{row}, as their loss or parameters were not finite"
 
 
-def rate_words(run: Run) -> str:
+def rate_words(run: ReadRun) -> str:
     """Write the learning rates of a run whose rate was changed on request; empty if it was not.
 
     Args:
@@ -338,7 +128,7 @@ def _instead(change: RateChange) -> str:
     return "" if change.before is None else f", in place of {number(change.before)}"
 
 
-def how_diverged(run: Run) -> str:
+def how_diverged(run: ReadRun) -> str:
     """Write the beginning of a sentence on a run that diverged; its reason follows.
 
     A run that skips steps does all of them, and diverges all the same.
@@ -350,7 +140,7 @@ def how_diverged(run: Run) -> str:
     return "did all its steps, but" if did_all else "ended early:"
 
 
-def ended_words(run: Run) -> str:
+def ended_words(run: ReadRun) -> str:
     """Write how a run ended, and why.
 
     Args:
@@ -367,7 +157,7 @@ def time_now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def status_then(run: Run) -> str:
+def status_then(run: ReadRun) -> str:
     """Write the status of a run for a text that does not move with it.
 
     Such a text is read when the run may have ended, or is gone with its kernel.
@@ -379,7 +169,7 @@ def status_then(run: Run) -> str:
     return words if run.finished else f"was {words} at {time_now()}"
 
 
-def time_words(run: Run) -> str:
+def time_words(run: ReadRun) -> str:
     """Write the time that a run trained or sampled, and apart from it that of what was none.
 
     Example:
@@ -415,7 +205,7 @@ def no_training(prepared_s: float, compiling_s: float, waited_s: float, paused_s
     return ", ".join(f"{duration(seconds)} {what}" for seconds, what in seen)
 
 
-def run_line(run: Run) -> str:
+def run_line(run: ReadRun) -> str:
     """Describe a run in a line: its name, status, position, loss and time."""
     parts = [*filter(None, (status_then(run), awaited(run))), position(run)]
     if words := loss_words(run):
@@ -425,13 +215,13 @@ def run_line(run: Run) -> str:
     if run.skipped:
         parts.append(f"{count(run.skipped)} steps skipped")
     if run.chains is not None:
-        parts += _chain_parts(run)
+        parts += chain_parts(run)
     if run.status != "pending":
         parts.append(f"{'in' if run.finished else 'for'} {time_words(run)}")
     return f"{run.info.model} ({method_words(run.info.method)}): {', '.join(parts)}"
 
 
-def run_facts(run: Run) -> list[tuple[str, str]]:
+def run_facts(run: ReadRun) -> list[tuple[str, str]]:
     """Return the facts of a run that a person wants to know first, by name."""
     if run.finished:
         found = [("status", ended_words(run))]
@@ -456,24 +246,7 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     return found
 
 
-def trend_words(run: Run) -> str:
-    """Say whether the loss of a run still fell at its end, or rose to it; empty if neither."""
-    per = " per row" if run.info.n_obs else ""
-    if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
-        fall, steps = end
-        fell = f"by {number(fall)}{per} in the last {steps:,} steps"
-        return f"still falling at the end, {fell}; train on to see it level off"
-    if not run.finished or not (rise := rise_to_end(run)):
-        return ""
-    steps = f"steps {rise.first:,} to {rise.first + rise.window - 1:,}"
-    means = (
-        f"from {number(rise.lowest)}{per} (mean of {steps}) to {number(rise.last)} (of the last "
-        f"{rise.window:,})"
-    )
-    return f"the loss rose, {means}; a lower learning rate may keep it lower"
-
-
-def steps_words(run: Run) -> str:
+def steps_words(run: ReadRun) -> str:
     """Write the steps of a run, and their epochs; steps on all rows have none to speak of.
 
     Example:
@@ -487,22 +260,22 @@ def steps_words(run: Run) -> str:
     return f"{count(run.step)} in {count(run.epoch)} {'epoch' if run.epoch == 1 else 'epochs'}"
 
 
-def run_html(run: Run) -> str:
+def run_html(run: ReadRun) -> str:
     """Describe a run in a small table of facts."""
     return html_table(heading(run), (), run_facts(run))
 
 
-def heading(run: Run) -> str:
+def heading(run: ReadRun) -> str:
     """Name a run: its kernel, its number if it was shown, and its method."""
     return " · ".join(filter(None, (run_name(run), method_words(run.info.method))))
 
 
-def run_name(run: Run) -> str:
+def run_name(run: ReadRun) -> str:
     """Name a run by its kernel, and by its number if it was shown."""
     return run.info.model if run.number is None else f"{run.info.model} · run {run.number}"
 
 
-def of_outcomes(runs: Sequence[Run]) -> list[str]:
+def of_outcomes(runs: Sequence[ReadRun]) -> list[str]:
     """Return for each run what its losses are densities of, if that is not one for all.
 
     Returns:
@@ -513,7 +286,7 @@ def of_outcomes(runs: Sequence[Run]) -> list[str]:
     return [f", of {outcome_of(run) or 'the outcome as it is'}" for run in runs]
 
 
-def outcome_of(run: Run) -> str:
+def outcome_of(run: ReadRun) -> str:
     """Name what the losses of a run are densities of, where it is known; else empty."""
     return run.info.outcome or run.outcome_column
 
@@ -526,97 +299,3 @@ def method_words(method: str) -> str:
         ('SVI with AutoNormal', 'MCMC with NUTS')
     """
     return method.replace("/", " with ", 1)
-
-
-def chain_facts(run: Run) -> dict[str, str]:
-    """Return what is known of the chains of a run, by name.
-
-    Args:
-        run: A run of chains; R-hat and ESS are known once its draws were judged.
-    """
-    chains = run.chains
-    if chains is None:  # read from a file
-        return {"iterations": f"{count(run.step)} of each chain, warm-up included"}
-    plan = chains.plan
-    several = f"in each of {plan.chains} chains" if plan.chains > 1 else "in 1 chain"
-    if chains.warming_up:
-        done = f"{count(chains.iterations)} of {count(plan.warmup)} iterations of warm-up"
-        found = {"draws": f"none {several}, after {done}"}
-    else:
-        of = "" if run.finished else f" of {count(plan.draws)}"
-        after = f"after {count(plan.warmup)} of warm-up"
-        found = {"draws": f"{count(chains.draws)}{of} {several}, {after}"}
-    if chains.divergences is not None and chains.draws:
-        n = int(chains.divergences.sum())
-        found["divergences"] = count(n) if n else "none"
-        if advice := divergence_advice(run):
-            found["advice"] = advice
-    if "step_size" in chains.names and chains.iterations:
-        found["step size"] = spread(chains.last("step_size"))
-    return found | _convergence_facts(chains)
-
-
-def _convergence_facts(chains: ChainRecord) -> dict[str, str]:
-    known = chains.convergence
-    if known is None:
-        return {}
-    found = {}
-    if known.r_hat is not None:
-        found["R-hat"] = _r_hat_fact(known.r_hat, known.r_hat_of, chains.plan.chains)
-    found["ESS"] = f"at least {count(known.ess)} ({known.ess_of})"
-    if known.judged < known.total:
-        why = known.left_out and f": {known.left_out}"
-        found["judged"] = f"{count(known.judged)} of {count(known.total)} values{why}"
-    return found
-
-
-def _r_hat_fact(value: float, entry: str, chains: int) -> str:
-    words = _r_hat_of(value, entry)
-    if value <= WELL_MIXED:
-        return words
-    of_chains = ": the chains have not mixed; run longer ones"
-    of_halves = ", of the halves of one chain; run four chains, and longer ones"
-    return f"{words}{of_chains if chains > 1 else of_halves}"
-
-
-def _r_hat_of(value: float, entry: str) -> str:
-    """Write the largest R-hat beside its limit."""
-    if value <= WELL_MIXED:
-        return f"at most {ratio(value)} ({entry}), within the limit of {WELL_MIXED}"
-    return f"up to {ratio(value)} ({entry}), above {WELL_MIXED}"
-
-
-def divergence_advice(run: Run) -> str:
-    """Explain divergences and advise; empty if there are none.
-
-    Args:
-        run: A run of chains.
-    """
-    divergences = run.chains.divergences
-    if divergences is None or not divergences.any():
-        return ""
-    return (
-        "Where chains diverge, they miss a part of the posterior: raise target_accept_prob, or "
-        "write the model so that its scales vary less (non-centred)."
-    )
-
-
-def r_hat_words(run: Run) -> str:
-    """Write the largest R-hat of chains, where it is known to be above 1.01; else nothing."""
-    known = run.chains and run.chains.convergence
-    if known is None or known.r_hat is None or known.r_hat <= WELL_MIXED:
-        return ""
-    return f"R-hat {_r_hat_of(known.r_hat, known.r_hat_of)}"
-
-
-def _chain_parts(run: Run) -> list[str]:
-    """Return what a line says of chains beside their draws."""
-    chains, facts, parts = run.chains, chain_facts(run), []
-    if chains.divergences is not None and not chains.warming_up:
-        n = int(chains.divergences.sum())
-        parts.append(f"{count(n) if n else 'no'} {'divergence' if n == 1 else 'divergences'}")
-    if "step size" in facts:
-        parts.append(f"step size {facts['step size']}")
-    if (known := chains.convergence) is not None and known.r_hat is not None:
-        parts.append(f"R-hat {_r_hat_of(known.r_hat, known.r_hat_of)}")
-    return [*parts, f"ESS {facts['ESS']}"] if "ESS" in facts else parts

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from aimz_lab.inference.run.loss_words import loss_per_row
 from aimz_lab.inference.run.records import TrainerState
 from aimz_lab.inference.run.run import Run
-from aimz_lab.inference.run.run_words import (
-    loss_per_row,
-    skipped,
-    skipped_last,
-    skipped_words,
-)
+from aimz_lab.inference.run.run_words import skipped, skipped_last, skipped_words
 from aimz_lab.inference.run.skipped_steps import are_too_many
 from aimz_lab.inference.run.soundness import has_learned, is_sound, state_is_sound
 

@@ -297,7 +297,7 @@ class Trainer(RunLoop):
         self._meetings.wait_while_paused(self._steps_by_clock)
 
     def _next_chunk(self) -> Chunk | None:
-        with self.run.spending("data"):
+        with self.run.clock.spending("data"):
             return self._feed.next(self._steps(), self._align)
 
     def _steps(self) -> int:
@@ -318,7 +318,7 @@ class Trainer(RunLoop):
         """Dispatch the steps of a chunk, or the first of them; ``None`` without a chunk."""
         if chunk is None:
             return None
-        with self.run.spending("dispatch"):
+        with self.run.clock.spending("dispatch"):
             steps = len(chunk) if steps is None else steps
             result = self._call(self._engine.run, state, chunk, steps)
         return _Dispatched(chunk, result, time.monotonic())
@@ -340,7 +340,7 @@ class Trainer(RunLoop):
     def _accept(self, dispatched: _Dispatched) -> str:
         """Wait for a chunk, and report it if a report is due; return a message about a bad step."""
         chunk, result, pending = dispatched.chunk, dispatched.result, self._pending_report
-        with self.run.spending("steps"):
+        with self.run.clock.spending("steps"):
             # On all devices: each may still read the batches that the feed overwrites next.
             done = self._team.wait((result.losses, result.metrics, result.tried, result.ok))
             losses, metrics, tried, ok = jax.device_get(done)
@@ -440,7 +440,7 @@ class Trainer(RunLoop):
         validation = self._options.validation
         if validation is None or not any(e % validation.every == 0 for e in epoch_ends):
             return
-        with self.run.spending("validation"):
+        with self.run.clock.spending("validation"):
             self._team.gather(None, "validates")  # if one has failed, the others do not wait for it
             loss = validation.loss(self.state.svi)
             self.run.validated(loss)

@@ -36,9 +36,7 @@ def check_output_observed(kernel: Callable, spec: KernelSpec, batch: KernelArgum
             f"would not see the data; {advice}"
         )
         raise KernelError(msg)
-    dependent = sites_depending_on(
-        kernel, spec, name, rows=batch.rows, shared=batch.shared, static=batch.static
-    )
+    dependent = sites_depending_on(kernel, spec, name, batch)
     if site.kind == "observed" and name not in dependent.values:
         msg = (
             f"The output site {name!r} is observed, but what it observes does not follow from the "

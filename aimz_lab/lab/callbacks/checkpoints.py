@@ -150,7 +150,7 @@ class ModelCheckpoint(Callback):
             return
         if run.has_diverged:
             self._remove_spoiled(run)
-            if run.step and run.state_to_resume is not None:
+            if run.step and not run.has_last_state:
                 self._write(run)
         elif self._written != (run.step, len(run.validation)):
             self._write(run)

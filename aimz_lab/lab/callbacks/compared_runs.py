@@ -16,15 +16,8 @@ from aimz_lab.errors import ArgumentError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.handle import RunHandle
-from aimz_lab.inference.run.run_words import (
-    best_not_kept,
-    method_words,
-    of_outcomes,
-    outcome_of,
-    shown_best,
-    status_then,
-    total_loss,
-)
+from aimz_lab.inference.run.loss_words import best_not_kept, shown_best, total_loss
+from aimz_lab.inference.run.run_words import method_words, of_outcomes, outcome_of, status_then
 from aimz_lab.lab import formatting
 from aimz_lab.lab.callbacks.model_scores import (
     ScoredModel,
@@ -37,13 +30,7 @@ from aimz_lab.lab.callbacks.model_scores import (
     scores,
 )
 from aimz_lab.lab.panels.chains import judged_at_the_end
-from aimz_lab.lab.record import (
-    RunSource,
-    name_at,
-    named_sources,
-    padded_share,
-    run_of,
-)
+from aimz_lab.lab.record import RunSource, name_at, named_sources, padded_share, run_of
 from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import callable_name

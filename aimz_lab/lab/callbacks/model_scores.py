@@ -19,13 +19,8 @@ from aimz_lab.predictive.reducers.scores import density_of_all
 from aimz_lab.predictive.scored_density import AS_A_DISTRIBUTION
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
-from aimz_lab.trust.diagnosis import (
-    Examined,
-    TrustReport,
-    learned_by_row,
-    likelihood_of,
-    scored_density_of,
-)
+from aimz_lab.trust.diagnosis import TrustReport
+from aimz_lab.trust.examined_model import Examined, learned_by_row, likelihood_of, scored_density_of
 from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.predictive_checks import MOST_ROWS, LeaveOneOut
 from aimz_lab.trust.scored_outcomes import (

@@ -9,7 +9,7 @@ from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
 from aimz_lab.inference.run.events import Run, Steps
 from aimz_lab.inference.run.getting_ready import Display
-from aimz_lab.inference.run.run_words import loss_per_row
+from aimz_lab.inference.run.loss_words import loss_per_row
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels import ConvergencePanel
 from aimz_lab.lab.panels.base import Frame

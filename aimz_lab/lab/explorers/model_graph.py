@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec, SiteKind
@@ -149,7 +150,7 @@ def model_graph(call: KernelCall) -> ModelGraph:
     params = {**written.params, **call.params}
     pinned = pin_plates(call.kernel, call.n_rows)
     spec = trace_spec(pinned, output=call.output, values=call.params, **arguments)
-    graph = trace_site_graph(call.kernel, spec, params=params, **arguments)
+    graph = trace_site_graph(call.kernel, spec, KernelArguments(**arguments), params)
     plates = _nested(spec)
     sites = {name: _site(name, call, spec, graph, written, plates) for name in spec.sites}
     sizes = {name: _size_of_plate(name, call, spec, written) for name in plates}

@@ -15,11 +15,10 @@ from aimz_lab.errors import AimzLabError, ArgumentError, DataError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.predictive.request import Request
 from aimz_lab.tables.columns import rows_of as rows_of_table
-from aimz_lab.trust.censored_entries import censored_entries
 from aimz_lab.trust.checked_predictions import CheckedPredictions
-from aimz_lab.trust.masked_entries import counted_entries, observed_output
 from aimz_lab.trust.outcome_checks import OutcomeChecks
 from aimz_lab.trust.outcome_sums import OutcomeReader
+from aimz_lab.trust.output_entries import observed_output, output_entries
 from aimz_lab.trust.own_statistics import Statistic
 from aimz_lab.trust.predicted_tree import (
     TOO_FEW,
@@ -89,9 +88,9 @@ class PredictedModel:
         if self.rows.source is not None:
             again = examined_rows(request, None, self.output)
             _check_same_order(self.rows.outputs, again.outputs)
-        given = request.kernel, self.output, request.params, self.rows
-        counted = counted_entries(*given)
-        self._sides = censored_entries(*given)
+        counted, self._sides = output_entries(
+            request.kernel, self.output, request.params, self.rows
+        )
         seen = observed_output(self.rows.outputs, self.output, counted)
         self.outputs = self._on_scale(np.asarray(seen))
         coord = request.row_coord

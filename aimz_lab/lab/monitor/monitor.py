@@ -168,16 +168,16 @@ class Watch:
         with self._errors_end_the_run():
             batches = self._batches.epoch()
             while not self.run.finished and self._lifecycle.handle_requests() is None:
-                with self.run.spending("data"):
+                with self.run.clock.spending("data"):
                     item = next(batches, _END)
                 if item is _END:
                     return
                 self._lifecycle.hand_out(epoch, item)
                 handed_out, others_s = time.monotonic(), self._lifecycle.no_stepping_s
                 yield item
-                self.run.count()
+                self.run.clock.count()
                 body_s = time.monotonic() - handed_out
-                self.run.spend("steps", body_s - (self._lifecycle.no_stepping_s - others_s))
+                self.run.clock.spend("steps", body_s - (self._lifecycle.no_stepping_s - others_s))
 
     @contextmanager
     def _errors_end_the_run(self) -> Iterator[None]:

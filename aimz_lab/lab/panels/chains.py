@@ -8,9 +8,9 @@ from itertools import islice
 from weakref import WeakKeyDictionary
 
 from aimz_lab.inference.run.chain_record import ChainRecord, Convergence
+from aimz_lab.inference.run.chain_words import divergence_advice
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.run.run import AxisLabels
-from aimz_lab.inference.run.run_words import divergence_advice
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.panels.convergence import Judged, judge, left_out, thinning
 from aimz_lab.lab.panels.site_labels import labels_of

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.loss_words import best_not_kept, loss_per_row, shown_best
 from aimz_lab.inference.run.records import ValidationLosses
-from aimz_lab.inference.run.run_words import best_not_kept, loss_per_row, shown_best
 from aimz_lab.lab.panels.base import Frame, Panel
 from aimz_lab.lab.panels.rate_curve import LEARNING_RATE, rate_frame
 from aimz_lab.lab.record import keep_loss_trace

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.loss_words import best_not_kept, shown_best
 from aimz_lab.inference.run.records import RateChange
-from aimz_lab.inference.run.run_words import best_not_kept, of_outcomes, run_name, shown_best
+from aimz_lab.inference.run.run_words import of_outcomes, run_name
 from aimz_lab.inference.run.smoothing import average_at
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.loss import MOST_CHANGES

@@ -8,18 +8,16 @@ import numpy as np
 
 from aimz_lab.calls import public
 from aimz_lab.data.options import check_text
+from aimz_lab.inference.run.chain_words import chain_facts
 from aimz_lab.inference.run.events import Run
+from aimz_lab.inference.run.loss_words import best_words, trend_words, with_total
 from aimz_lab.inference.run.run_words import (
-    best_words,
-    chain_facts,
     ended_words,
     heading,
     rate_words,
     skipped,
     status_then,
     steps_words,
-    trend_words,
-    with_total,
 )
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.chains import judged_at_the_end

@@ -27,6 +27,8 @@ class ObservedData(NamedTuple):
         are_trained: Whether these are training rows.
         are_in_order: Whether they are all of them, in their order.
         n_alike: Of rows that are not, how many look like training rows.
+        unchanged: Per-row arguments with the values of the training, row by row; ``None`` for a
+            source, and before a training.
     """
 
     observed: ArrayLike | None
@@ -34,6 +36,7 @@ class ObservedData(NamedTuple):
     are_trained: bool = False
     are_in_order: bool = False
     n_alike: int = 0
+    unchanged: frozenset[str] | None = None
 
     def beside(
         self,
@@ -94,6 +97,7 @@ def find_observed_data(
     arguments: tuple[str, ...],
     trained: TrainingFingerprint | None,
     labels: AxisLabels | None = None,
+    unchanged: frozenset[str] | None = None,
 ) -> ObservedData:
     """Find the observed output and the per-row inputs of a call.
 
@@ -104,6 +108,7 @@ def find_observed_data(
         arguments: Names of the kernel's arguments.
         trained: Recognises the training rows; ``None`` before a training.
         labels: Labels of the rows, if a field has some.
+        unchanged: Those with the values of the training, if the rows are no source.
 
     Returns:
         The inputs, and the output of a dataset, a loader or a log-likelihood. Inputs alone get the
@@ -122,11 +127,11 @@ def find_observed_data(
     constant = {n: array for n, array in fields.items() if n in arguments and n != output}
     observed, are_trained = fields.get(output), False
     if observed is None and trained is not None and order is None:
-        are_trained = trained.is_of(constant, output, labels)
+        are_trained = trained.is_of(constant, output, labels, unchanged=unchanged)
         observed = trained.outputs if are_trained else None
     if sum(array.nbytes for array in constant.values()) > LARGEST:
         constant = {}
     if order is not None:
         constant = {name: np.asarray(array)[order] for name, array in constant.items()}
         observed = None if observed is None else np.asarray(observed)[order]
-    return ObservedData(observed, constant, are_trained, are_trained)
+    return ObservedData(observed, constant, are_trained, are_trained, unchanged=unchanged)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from aimz_lab.inference.run.best_state import offer_best
+from aimz_lab.inference.run.loss_words import best_words
 from aimz_lab.inference.run.monitor_windows import MonitorWindows
 from aimz_lab.inference.run.records import BY_HAND, TRAINING
-from aimz_lab.inference.run.run_words import best_words
 from aimz_lab.inference.run.smoothing import window_steps
 from tests.runs import tell, told_run
 

@@ -68,7 +68,7 @@ def test_the_time_of_a_pause_is_told_apart_while_it_lasts_and_in_the_end():
     run = begun()
     feed(run, [1.0], seconds=9.0)
     run.begin_pause()
-    run._began, run._paused_at = run._began - 11.0, run._paused_at - 11.0
+    run.clock._began, run.clock._paused_at = run.clock._began - 11.0, run.clock._paused_at - 11.0
     assert run.paused_s == pytest.approx(11, abs=1)
     assert run.trained_s == pytest.approx(9, abs=1)
     assert re.search(r"was paused at .* for (9\.|10 s).*, and 11 s paused>", repr(run))
@@ -82,11 +82,11 @@ def test_the_time_of_a_pause_is_told_apart_while_it_lasts_and_in_the_end():
 
 def test_no_time_of_training_goes_by_before_the_first_step():
     run = begun()
-    run._began -= 9.0  # it compiles, on this thread or another one
+    run.clock._began -= 9.0  # it compiles, on this thread or another one
     assert (run.trained_s, run.prepared_s) == (0.0, pytest.approx(9, abs=1))
     assert re.search(r"was preparing at .* step 0, for 0\.0 s, and 9\.\d s to prepare", repr(run))
-    run.begin_steps()  # of which none is done yet
-    with run.spending("steps"):
+    run.clock.begin_steps()  # of which none is done yet
+    with run.clock.spending("steps"):
         time.sleep(0.06)
         times = run.trained_s, run.prepared_s
         words = repr(run)
@@ -100,7 +100,7 @@ def test_no_time_of_training_goes_by_before_the_first_step():
 def test_the_clock_stands_still_while_a_run_compiles_or_waits_for_another(waits, activity):
     """Wherever it does so, in a hand-written loop also outside of all that is measured."""
     run, held, seen = begun(), threading.Event(), []
-    run.begin_steps()
+    run.clock.begin_steps()
 
     def hold():
         with tracing_lock:
@@ -118,16 +118,16 @@ def test_the_clock_stands_still_while_a_run_compiles_or_waits_for_another(waits,
 
     reader = threading.Thread(target=read)
     reader.start()
-    with run.spending(activity) if activity else contextlib.nullcontext():
+    with run.clock.spending(activity) if activity else contextlib.nullcontext():
         if waits:
             with tracing_lock:
                 pass
         else:
             jax.jit(lambda x: (time.sleep(0.2), x + 3)[1]).lower(1.0)
-    run.count()
+    run.clock.count()
     before = run.trained_s
     assert before < 0.15 < 0.18 < run.compiling_s + run.waited_s
-    with run.spending("steps"):
+    with run.clock.spending("steps"):
         time.sleep(0.1)
         assert run.trained_s >= before + 0.1  # it goes on while steps are waited for
     run.finish("completed", "all steps done")
@@ -157,7 +157,7 @@ def test_a_run_that_compiled_waited_and_paused_tells_each_by_its_own_time():
         "waiting": 6.3,
         "paused": 20,
     }.items():
-        run.spend(activity, seconds)
+        run.clock.spend(activity, seconds)
     run.finish("completed", "all steps done")
     rest = "1.2 s tracing and compiling, 6.3 s waiting for other runs, 20 s paused"
     assert rest in repr(run)
@@ -168,7 +168,7 @@ def test_a_run_that_compiled_waited_and_paused_tells_each_by_its_own_time():
 def test_times_too_short_to_see_have_no_line_in_a_comparison():
     run = begun()
     feed(run, [1.0] * 60, seconds=60.0)
-    run.spend("tracing", 0.01)
+    run.clock.spend("tracing", 0.01)
     run.finish("completed", "all steps done")
     table = compare({"one": run})
     assert table.loc["compiling_s"].item() == 0.01
@@ -178,8 +178,8 @@ def test_times_too_short_to_see_have_no_line_in_a_comparison():
 def test_rates_are_steps_over_the_time_of_training_as_the_summary_and_the_comparison_tell_it():
     run = begun()
     feed(run, [1.0] * 6000, seconds=60.0)
-    run.spend("paused", 20.0)
-    run._began -= 20.0
+    run.clock.spend("paused", 20.0)
+    run.clock._began -= 20.0
     run.finish("completed", "all steps done")
     assert re.fullmatch(r"1:00, and 20 s paused; (100|99) steps/s, .*", facts(run)["time"])
     assert " in 1:00, and 20 s paused" in repr(run)

@@ -13,15 +13,7 @@ from aimz_lab.inference.describe import Standing, describe_html, describe_in_a_l
 from aimz_lab.inference.run.chain_record import ChainPlan, ChainRecord, Convergence
 from aimz_lab.inference.run.handle import RunHandle
 from aimz_lab.inference.run.records import Best
-from aimz_lab.inference.run.run_words import (
-    loss_per_row,
-    loss_words,
-    rate_words,
-    run_facts,
-    run_line,
-    skipped_words,
-    with_total,
-)
+from aimz_lab.inference.run.run_words import rate_words, run_facts, run_line, skipped_words
 from aimz_lab.lab.dashboard.contents import meta
 from aimz_lab.lab.formatting import line_then, status_line
 from aimz_lab.lab.pictures.summary import facts, summary_text
@@ -43,32 +35,6 @@ def test_how_a_run_ended_is_said_once():
     run = run_with(status="interrupted", reason="interrupted after step 2")
     assert dict(run_facts(run))["status"] == "interrupted after step 2"
     assert dict(run_facts(run_with(reason="all done")))["status"] == "completed: all done"
-
-
-def test_the_loss_is_the_mean_of_the_last_steps_per_row():
-    losses = np.random.default_rng(0).normal(100.0, 5.0, 500)
-    losses[490] = np.nan
-    run = run_with(losses, steps_per_epoch=4)
-    of_these = np.float32(losses[500 - 60 :])  # an eighth, in whole epochs
-    assert loss_per_row(run) == pytest.approx(np.nanmean(of_these) / 10, rel=1e-6)
-    before = loss_per_row(run)
-    feed(run, [1.0] * 500)
-    assert loss_per_row(run, 500) == before
-
-
-@pytest.mark.parametrize(
-    ("losses", "info", "words", "both"),
-    [
-        ([30.0], {}, "3 per row", "3 per row, 30 for all 10 rows"),
-        ([30.0], {"n_obs": None}, "30", "30"),
-        ([np.nan], {}, "not finite", "not finite"),
-        ([], {}, "", ""),
-        ([30.0], {"is_sampling": True}, "", ""),
-    ],
-)
-def test_the_loss_has_the_total_beside_it(losses, info, words, both):
-    run = run_with(losses, **info)
-    assert (loss_words(run), with_total(run)) == (words, both)
 
 
 def without_time(text):

@@ -24,7 +24,7 @@ from aimz_lab.errors import (
     SiteError,
 )
 from aimz_lab.inference.run.events import Control
-from aimz_lab.inference.run.run_words import loss_per_row
+from aimz_lab.inference.run.loss_words import loss_per_row
 from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint, ProgressLine
 from tests.kernels import regression_data
 from tests.runs import refit, regression_model, same_bits

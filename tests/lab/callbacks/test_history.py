@@ -10,7 +10,7 @@ import pytest
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
 from aimz_lab.files import sealed_text, unsealed
-from aimz_lab.inference.run.run_words import loss_words
+from aimz_lab.inference.run.loss_words import loss_words
 from aimz_lab.lab.callbacks import CSVLogger, History, LambdaCallback, ProgressLine, compare
 from aimz_lab.lab.monitor import monitor
 from tests.lab.runs import begun, feed, play
@@ -50,8 +50,8 @@ def test_the_table_is_the_reader_s_own(history):
 
 def test_json_gives_back_the_whole_run(history, tmp_path):
     history.run.skipped = 2
-    history.run.spend("waiting", 6.3)
-    history.run.spend("tracing", 1.2)
+    history.run.clock.spend("waiting", 6.3)
+    history.run.clock.spend("tracing", 1.2)
     history.to_json(tmp_path / "run.json")
     json.loads((tmp_path / "run.json").read_text(), parse_constant=pytest.fail)  # strict JSON
     again = History.from_json(tmp_path / "run.json")

@@ -7,7 +7,8 @@ import pytest
 
 from aimz_lab import Callback
 from aimz_lab.errors import AimzLabError, ArgumentError
-from aimz_lab.inference.run.run_words import loss_of_model, run_facts, shown_best
+from aimz_lab.inference.run.loss_words import loss_of_model, shown_best
+from aimz_lab.inference.run.run_words import run_facts
 from aimz_lab.lab import compare, summary_text
 from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint, TerminateOnNaN
 from aimz_lab.lab.monitor import monitor

@@ -278,7 +278,7 @@ def test_what_a_call_compiles_before_its_run_begins_is_counted():
     dashboard.on_fit_begin(run)
     assert screen.frames[0]["devices"]["compiled"]["count"] >= 1
     loop = begun()  # which is no call
-    loop.begin_steps()
+    loop.clock.begin_steps()
     dashboard.on_fit_begin(loop)
     assert screen.frames[0]["devices"]["compiled"]["count"] == 0
 
@@ -289,8 +289,8 @@ def test_once_the_first_step_has_begun_the_page_shows_the_clock_and_no_preparati
     told = Preparing("kernel", "compiling the training steps", 4.0)
     dashboard.on_preparing(told)
     assert screen.latest["progress"]["words"] == "preparing"
-    run.begin_steps()
-    with run.spending("steps"):
+    run.clock.begin_steps()
+    with run.clock.spending("steps"):
         dashboard.on_preparing(replace(told, activity="computing the first steps", stage="running"))
     progress = screen.latest["progress"]
     assert (progress["words"], progress["step"]) == ("running", 0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aimz_lab import Callback
-from aimz_lab.inference.run.run_words import loss_per_row, shown_best
+from aimz_lab.inference.run.loss_words import loss_per_row, shown_best
 from aimz_lab.lab import History, LiveDashboard, compare, loss_figure, summary_text
 from aimz_lab.lab.dashboard import static
 from aimz_lab.lab.dashboard.views import RecordingDisplay

@@ -14,7 +14,8 @@ import pytest
 from aimz_lab.errors import DataError
 from aimz_lab.inference.compiling import compile_on_thread, named
 from aimz_lab.inference.run.events import Callback, Callbacks, Control, Run, RunInfo
-from aimz_lab.inference.run.run_words import loss_per_row, run_facts
+from aimz_lab.inference.run.loss_words import loss_per_row
+from aimz_lab.inference.run.run_words import run_facts
 from aimz_lab.lab.panels import (
     CheckPanel,
     DevicesPanel,
@@ -197,13 +198,12 @@ class TestProgress:
 
     def test_its_seconds_by_activity_and_its_clock_are_of_one_moment(self, monkeypatch):
         clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-        monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
-        monkeypatch.setattr("aimz_lab.inference.run.step_clock.time", clock)
+        monkeypatch.setattr("aimz_lab.inference.run.run_clock.time", clock)
         run, panel = begun(), ProgressPanel(lambda: 0.25)
         clock.now = 6.0
         assert (panel.frame(run)["trained_s"], panel.frame(run)["prepared_s"]) == (0, 6)
-        run.begin_steps()
-        run.seconds_in |= {"dispatch": 1.0, "steps": 2.0, "callbacks": 1.0}
+        run.clock.begin_steps()
+        run.clock.seconds_in |= {"dispatch": 1.0, "steps": 2.0, "callbacks": 1.0}
         clock.now = 10.0
         run.begin_pause()
         clock.now = 12.0
@@ -217,12 +217,11 @@ class TestProgress:
     def test_its_seconds_of_steps_have_those_that_are_under_way(self, monkeypatch):
         """A display tells while the first steps of a large model take seconds."""
         clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-        monkeypatch.setattr("aimz_lab.inference.run.run.time", clock)
-        monkeypatch.setattr("aimz_lab.inference.run.step_clock.time", clock)
+        monkeypatch.setattr("aimz_lab.inference.run.run_clock.time", clock)
         run, panel = begun(), ProgressPanel()
-        run.begin_steps()
+        run.clock.begin_steps()
         for activity, so_far in [("steps", 3), ("callbacks", 4), ("steps", 7)]:
-            with run.spending(activity):
+            with run.clock.spending(activity):
                 clock.now += 3.0
                 assert panel.frame(run)["seconds_in"]["steps"] == so_far
                 clock.now += 1.0
@@ -350,7 +349,7 @@ class TestDevices:
     ):
         run = begun()
         run.call = 9
-        began = run._began
+        began = run.clock._began
         spans = {"chain_setup": (0.0, 15.0), "chain_iterations": (2.0, 25.0), "later": (31.0, 39.0)}
         kept = [
             Compilation(i, name, ((began + begin, began + end),), (9,), 0)
@@ -360,9 +359,9 @@ class TestDevices:
         monkeypatch.setattr("aimz_lab.lab.panels.devices.compilation_log", lambda: log)
         panel = DevicesPanel()
         panel.begin(run)
-        run.begin_steps()
-        run.first_step_at = began + 29
-        run.spend("compiling", 0.5)  # the steps waited for no more of the last one
+        run.clock.begin_steps()
+        run.clock.first_step_at = began + 29
+        run.clock.spend("compiling", 0.5)  # the steps waited for no more of the last one
         compiled = panel.frame(run)["compiled"]
         assert (compiled["count"], compiled["seconds"]) == (3, pytest.approx(46.0))
         assert compiled["passed"] == [pytest.approx(25.0), 0.5]
@@ -374,7 +373,7 @@ class TestDevices:
         run.call = Preparation("kernel").number
         panel.begin(run)
         assert panel.frame(run)["compiled"] is None
-        run.begin_steps()
+        run.clock.begin_steps()
         assert panel.frame(run)["compiled"]["count"] == 0
 
     def test_a_program_of_the_folder_is_read_and_not_compiled(self):

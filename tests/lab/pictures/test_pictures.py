@@ -235,7 +235,7 @@ class TestFigure:
     def test_a_long_title_leaves_out_its_least_part(self):
         run = begun(model="earnings", epochs=10**9, steps_per_epoch=10**5)
         feed(run, [2.0, 1.0])
-        run.spend("preparing", 64.0)
+        run.clock.spend("preparing", 64.0)
         run.finish("completed", "")
         title = loss_figure(run).axes[0].get_title(loc="right")
         assert title.startswith("completed · epoch")
@@ -315,7 +315,7 @@ def test_the_title_of_a_run_of_chains_keeps_its_time(draws):
     reported = {"potential_energy": 1.0 + sizes, "step_size": sizes, "diverging": 0 * sizes}
     run.chains.extend(reported, 4)
     feed(run, np.ones(4))
-    run.spend("preparing", 6.7)
+    run.clock.spend("preparing", 6.7)
     run.finish("completed", "")
     figure = loss_figure(run)
     figure.canvas.draw()

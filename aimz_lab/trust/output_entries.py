@@ -1,9 +1,9 @@
-"""Entries that a mask takes out of the density: they are no observations, and no latent values."""
+"""Entries of an output that a mask leaves out, or that are bounds of what was not seen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from numpyro import handlers
 from numpyro.distributions import MaskedDistribution
 
 from aimz_lab.kernel.argument_reach import depends_on
+from aimz_lab.kernel.censoring import sides_of
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import imputed_part, observed_part
 from aimz_lab.kernel.tracing import Message, tracing_lock
@@ -23,71 +24,78 @@ from aimz_lab.types import SAMPLE_DIMS, Params
 Counted = Mapping[str, Bool[np.ndarray, "..."]]
 """For sites with a mask, which entries count."""
 
+CENSORED = "some of its values are bounds of what was not seen, and predictions are not censored"
+"""Why values of the output cannot be held against predictions."""
 
-def counted_entries(
+NO_INTERVALS = "values of the output are intervals, and predictions are single values"
+"""Why intervals cannot be."""
+
+
+class OutputEntries(NamedTuple):
+    """What a kernel says of the entries of its outcomes.
+
+    Attributes:
+        counted: Which entries of masked outcomes count, by site, rows first: of the output those
+            that were observed, and of the site that NumPyro draws for ``obs_mask=`` those that were
+            not. A site without a mask, or with one that depends on latent sites, is left out.
+        sides: How each entry of the output is censored, rows first: -1 for an upper bound, 0 for a
+            value that was seen, 1 for a lower bound, and 2 for an end of an interval; ``None`` if
+            none is.
+    """
+
+    counted: Counted
+    sides: Int[np.ndarray, "row ..."] | None
+
+
+def output_entries(
     kernel: Callable, output: str, params: Params | None, rows: ExaminedRows
-) -> Counted:
-    """Return which entries of the masked outcomes of a kernel count.
+) -> OutputEntries:
+    """Return which entries of the outcomes of a kernel are masked or censored.
 
     Args:
         kernel: The kernel.
         output: Name of its output.
         params: Values of its ``param`` sites, if there are some.
         rows: The data.
-
-    Returns:
-        The entries by site, rows first: of the output those that were observed, and of the site
-        that NumPyro draws for ``obs_mask=`` those that were not. A site without a mask, or with
-        one that depends on latent sites, is left out.
-    """
-
-    def masks(trace: Mapping[str, Message]) -> dict[str, jax.Array]:
-        names = {output, observed_part(output), *map(imputed_part, trace)}.intersection(trace)
-        found = {n: _mask(trace[n]) for n in sorted(names) if trace[n]["type"] == "sample"}
-        return {name: mask for name, mask in found.items() if mask is not None}
-
-    return by_entry(kernel, params, rows, masks)
-
-
-def by_entry(
-    kernel: Callable,
-    params: Params | None,
-    rows: ExaminedRows,
-    read: Callable[[Mapping[str, Message]], dict[str, jax.Array]],
-) -> dict[str, Shaped[np.ndarray, ...]]:
-    """Return what the distributions of a kernel say of the entries of its data.
-
-    Args:
-        kernel: The kernel.
-        params: Values of its ``param`` sites, if there are some.
-        rows: The data.
-        read: Returns arrays by site, rows first, from a trace.
-
-    Returns:
-        The arrays; without those that depend on latent sites.
     """
     kernel = handlers.substitute(kernel, data=dict(params or {}))
     static = rows.data.static
 
-    def run(key: jax.Array, given: Mapping[str, Any]) -> dict[str, jax.Array]:
-        return read(handlers.trace(seeded(kernel, key)).get_trace(**given, **static))
+    def run(key: jax.Array, given: Mapping[str, Any]) -> dict[str, dict[str, jax.Array]]:
+        trace = handlers.trace(seeded(kernel, key)).get_trace(**given, **static)
+        return {"counted": _masks(trace, output), "sides": _sides(trace, output)}
 
     key, shared = jax.random.key(0), dict(rows.data.shared)
     blocks = [rows.data.rows] if rows.source is None else [b for b, _ in rows.blocks(padded=False)]
-    found: dict[str, list[np.ndarray]] = {}
+    first = {**blocks[0], **shared}
     with tracing_lock:
-        for block in blocks:
-            given = {**block, **shared}
-            if not found and not jax.eval_shape(run, key, given):
-                return {}
-            for name, array in jax.jit(run)(key, given).items():
-                found.setdefault(name, []).append(np.asarray(array))
-    given = {**blocks[0], **shared}
-    return {
-        name: np.concatenate(parts)
-        for name, parts in found.items()
-        if not depends_on(lambda key, given, name=name: run(key, given)[name], key, given)
-    }
+        if not jax.tree.leaves(jax.eval_shape(run, key, first)):
+            return OutputEntries({}, None)
+        compute = jax.jit(run)
+        found = [jax.tree.map(np.asarray, compute(key, {**one, **shared})) for one in blocks]
+
+    def known(kind: str) -> dict[str, np.ndarray]:
+        """Join the blocks; leave out what depends on latent sites."""
+        return {
+            name: np.concatenate([block[kind][name] for block in found])
+            for name in found[0][kind]
+            if not depends_on(lambda key, given, name=name: run(key, given)[kind][name], key, first)
+        }
+
+    sides = known("sides").get(output)
+    return OutputEntries(known("counted"), sides if sides is not None and sides.any() else None)
+
+
+def _masks(trace: Mapping[str, Message], output: str) -> dict[str, jax.Array]:
+    names = {output, observed_part(output), *map(imputed_part, trace)}.intersection(trace)
+    found = {n: _mask(trace[n]) for n in sorted(names) if trace[n]["type"] == "sample"}
+    return {name: mask for name, mask in found.items() if mask is not None}
+
+
+def _sides(trace: Mapping[str, Message], output: str) -> dict[str, jax.Array]:
+    site = trace.get(output, {"type": None})
+    found = sides_of(site) if site["type"] == "sample" else None
+    return {} if found is None else {output: found}
 
 
 def observed_output(
