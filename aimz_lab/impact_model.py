@@ -317,13 +317,14 @@ class ImpactModel:
     def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
         """Posterior draws by site, chain by chain on the leading axis; or ``None``.
 
-        A fit in the background sets them at its end; until then, :attr:`posterior_tree` has the
-        draws of its present state.
+        A fit in the background sets them at its end, which is waited for if it was asked to stop;
+        until then, :attr:`posterior_tree` has the draws of its present state.
 
         Raises:
             NotFittedError: If they are of before steps of :meth:`train_on_batch`, or of before
                 :attr:`vi_result` was set. Draws that you set stay yours.
         """
+        self._one_change.wait_for_stop("posterior")
         fitted = self._trained.fitted
         if fitted is None:
             return None
@@ -377,6 +378,7 @@ class ImpactModel:
         Set it to the result of another run, such as NumPyro's ``SVIRunResult``; :meth:`sample` then
         draws with its parameters. If it has a state, training goes on from there.
         """
+        self._one_change.wait_for_stop("vi_result")
         return self._trained.vi_result
 
     @vi_result.setter
@@ -553,7 +555,8 @@ class ImpactModel:
             The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, such as a fit on another thread. One that
+                was asked to stop is waited for, up to a minute.
             CallError: If arguments are missing, unknown or doubled, or ``callbacks`` is no list of
                 callbacks.
             DataError: If the data does not fit together or is not finite, or the loss of held-out
@@ -590,7 +593,7 @@ class ImpactModel:
         self._svi("fit")
         blocking = check_flag("blocking", blocking)
         check_can_compute("fit")
-        begun = self._one_change.begin("fit")
+        begun = self._one_change.begin("fit", tells=progress is not False)
         with begun as change, self._keys.for_call(rng_key, 3) as keys:
             checkpoint, origin = self._origin(resume, keys)
             call = self._of_table(X, y, kwargs, kernel_kwargs, by_row)
@@ -698,7 +701,7 @@ class ImpactModel:
             self._svi("resume=")
         blocking = check_flag("blocking", blocking)
         check_can_compute("fit_on_batch")
-        begun = self._one_change.begin("fit_on_batch")
+        begun = self._one_change.begin("fit_on_batch", tells=progress is not False)
         with begun as change, self._keys.for_call(rng_key, 3) as keys:
             checkpoint, origin = self._origin(resume, keys)
             call = self._of_table(X, y, kwargs, kernel_kwargs, by_row)
@@ -769,7 +772,7 @@ class ImpactModel:
         Raises:
             ArgumentError: If ``n_obs`` is not a positive int or less than the rows of the batch,
                 ``n_pad`` leaves no rows, or ``rows`` or ``on_nonfinite`` is not known.
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, as in :meth:`fit`.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the rows do not fit together or are not finite.
             NonFiniteLossError: If the loss or the parameters are not finite after the step. The
@@ -910,7 +913,7 @@ class ImpactModel:
             The model, which is now fitted.
 
         Raises:
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, as in :meth:`fit`.
             SiteError: If the draws do not fit together, are NaN or infinite, have an axis of
                 chains, or have names that the kernel does not know while its own are missing. If no
                 call has traced the kernel yet, the first prediction compares the names.
@@ -2288,7 +2291,7 @@ class ImpactModel:
         Raises:
             ArgumentError: If ``progress`` is no ``True`` or ``False``.
             DataTypeError: If the rows come from a generator, which can be read only once.
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, as in :meth:`fit`.
             KeyboardInterrupt: After an interrupt; the model is as it was.
 
         Example:
@@ -2452,7 +2455,7 @@ class ImpactModel:
             ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts; or
                 if draws that you set are of before more training.
             ArtifactWriteError: If it cannot be written.
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, as in :meth:`fit`.
 
         Warns:
             FitWarning: If the source of the kernel, of the guide or of a function that they call is
@@ -2730,6 +2733,7 @@ class ImpactModel:
                 request = replace(request, rate_before=run.learning_rate)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(request, trained.state)
+            change.control = fit.run.control
             if self._table is not None:
                 with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)
@@ -2872,12 +2876,17 @@ class ImpactModel:
         return Moment(self._trained, self._table, way_to_draws=self._way_to_draws)
 
     def _moment(self) -> Moment:
-        """Return what predictions read: of a fit in the background, its present state."""
+        """Return what predictions read: of a fit in the background, its present state.
+
+        A fit that was asked to stop is waited for, up to a minute: its result is what is asked for.
+        """
+        if held := held_moment(self):
+            return held
+        self._one_change.wait_for_stop("a prediction")
         running = self._running
         now = running and running.moment(self._trained, self._table)
         is_of_before = running is not None and running.is_elsewhere
-        settled = replace(self._settled, is_of_before=is_of_before)
-        return held_moment(self) or now or settled
+        return now or replace(self._settled, is_of_before=is_of_before)
 
     def _computed(
         self,

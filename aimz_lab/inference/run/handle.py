@@ -144,7 +144,8 @@ class RunHandle(Generic[Model]):
     def stop(self, reason: str = "asked to stop") -> None:
         """End the run after the current chunk and keep its result.
 
-        This returns at once; :meth:`wait` waits for the end.
+        This returns at once; :meth:`wait` waits for the end, and so does the next call of the
+        model.
 
         Args:
             reason: A phrase that becomes :attr:`Run.reason`.

@@ -70,12 +70,12 @@ class ScenarioAverages:
         Raises:
             ArgumentError: If it has no draws that may be used, or is trained now.
         """
+        self._im._one_change.wait_for_stop("explore_effect")
         run, fitted = self._im.last_run, self._im._trained.fitted
         if run is not None and not run.finished:
             msg = (
                 "The model is being trained, and all effects of an explorer are of one posterior. "
-                "Wait for the end of the fit by wait() of its handle, also after stop(), which "
-                "only asks for it."
+                "Wait for the end of the fit by wait() of its handle, or stop() it."
             )
             raise ArgumentError(msg)
         if fitted is None:

@@ -324,7 +324,6 @@ def test_far_values_are_noted_and_a_running_fit_is_waited_for(im):
             explorer.set(dose_baseline=90.0)
     finally:
         handle.stop()
-        handle.wait()
     explorer.set(dose_baseline=90.0, dose=90.0)
     assert explorer.table()["mean"].tolist() == [0.0]
 
