@@ -3207,8 +3207,8 @@ class ImpactModel:
 
 def _tell_running(moment: Moment, *calls: CallArguments) -> None:
     """Say on a line that a fit goes on, unless a call is to show nothing."""
-    if moment.line is not None and all(call.get("progress", True) for call in calls):
-        progress_line().close(moment.line)
+    if all(call.get("progress", True) for call in calls):
+        moment.say()
 
 
 def _model_table(signature: KernelSignature, table: TableSpec) -> ModelTable:
