@@ -73,6 +73,7 @@ from aimz_lab.inference.feeds.inputs import batch_data, table_columns
 from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import rows_of_all
+from aimz_lab.inference.found_elsewhere import no_attribute
 from aimz_lab.inference.key_sequence import CallKeys, KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.one_change import Change, OneChange
@@ -276,6 +277,15 @@ class ImpactModel:
 
     def __copy__(self) -> Self:
         return copy.deepcopy(self)
+
+    if not TYPE_CHECKING:  # a checker then knows that other names do not exist
+
+        def __getattr__(self, name: str) -> object:
+            """Say where a name is found that the model does not have."""
+            if isinstance(getattr(type(self), name, None), property):
+                # Python drops an AttributeError that the property raised, as NotFittedError is one.
+                return object.__getattribute__(self, name)
+            raise no_attribute(type(self), name)
 
     @property
     def kernel(self) -> Callable:
@@ -2733,7 +2743,7 @@ class ImpactModel:
                 request = replace(request, rate_before=run.learning_rate)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(request, trained.state)
-            change.control = fit.run.control
+            change.is_to_stop = lambda: fit.run.control.stop_request is not None
             if self._table is not None:
                 with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from aimz_lab.errors import BusyError
 from aimz_lab.preparing import doing, preparing_line
 from aimz_lab.system.forks import check_can_compute
-
-if TYPE_CHECKING:
-    from aimz_lab.inference.run.control import Control
 
 _LONGEST_WAIT_S = 60.0
 """Seconds to wait for a call that was asked to stop; a step may take longer than that."""
@@ -43,7 +39,7 @@ class Change:
 
     Attributes:
         goes_on: Whether it goes on after the end of the call.
-        control: The requests to its run, if it has one; others wait for a stop that is asked for.
+        is_to_stop: Returns whether it was asked to stop; others then wait for its end.
         ended: Set at its end.
     """
 
@@ -52,7 +48,7 @@ class Change:
         self._method = method
         self._thread: threading.Thread | None = threading.current_thread()
         self.goes_on = False
-        self.control: Control | None = None
+        self.is_to_stop: Callable[[], bool] = lambda: False
         self.ended = threading.Event()
 
     @contextmanager
@@ -80,10 +76,6 @@ class Change:
         """Whether who asks is called by it, as a callback is, and must not wait for its end."""
         return threading.current_thread() is self._thread
 
-    @property
-    def _is_to_stop(self) -> bool:
-        return self.control is not None and self.control.stop_request is not None
-
     def ends_soon(self, method: str, *, tells: bool) -> bool:
         """Wait for its end, if it was asked to stop.
 
@@ -97,7 +89,7 @@ class Change:
         Raises:
             ForkedProcessError: In a forked process, where nothing ends it.
         """
-        if self._is_around or not self._is_to_stop:
+        if self._is_around or not self.is_to_stop():
             return self.ended.is_set()
         check_can_compute(method)
         deadline = time.monotonic() + _LONGEST_WAIT_S
@@ -110,7 +102,7 @@ class Change:
 
     def refuses(self, method: str) -> BusyError:
         """Return the error of another call that comes before the end of this one."""
-        why = _NOT_STOPPED if self._is_to_stop else _FROM_OUTSIDE
+        why = _NOT_STOPPED if self.is_to_stop() else _FROM_OUTSIDE
         why = _FROM_WITHIN if self._is_around else why
         return BusyError(
             f"{method} has to wait while {self._method} of this model is under way: {why}"

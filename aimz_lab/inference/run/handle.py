@@ -138,7 +138,10 @@ class RunHandle(Generic[Model]):
 
     @property
     def history(self) -> Float[np.ndarray, " step"]:
-        """Loss of each step so far in nats; for chains, see :attr:`RunInfo.is_sampling`."""
+        """Loss of each step so far in nats; for chains, see :attr:`RunInfo.is_sampling`.
+
+        It is empty while the run prepares.
+        """
         return self.run.losses
 
     def stop(self, reason: str = "asked to stop") -> None:
