@@ -30,7 +30,7 @@ from aimz_lab.effects.contrasts import check_same_scale, contrast_trees, warn_of
 from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
-from aimz_lab.effects.effect_tree import as_effect, as_group_means
+from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows
 from aimz_lab.effects.measures import Contrast, expected_for
 from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
 from aimz_lab.effects.placebo import (
@@ -2926,7 +2926,9 @@ class ImpactModel:
             with memory_explained(SUMMARISE):
                 result = compute(request)
         self._temporary.remember(result)
-        return result if options.get("by") is None else as_group_means(result)
+        if options.get("by") is not None:
+            return as_group_means(result)
+        return as_rows(result) if isinstance(result, xr.DataTree) else result
 
     def _request(
         self,
