@@ -1,4 +1,4 @@
-"""The summary of an effect is a dataset that prints as a table; trees print one above themselves."""
+"""The summary of an effect prints as a table; trees of results print one above themselves."""
 
 from __future__ import annotations
 
