@@ -69,9 +69,9 @@ _OF_CHAINS = {"diverging": "divergences", "n_steps": "leapfrog steps"}
 def tick_labels(values: Sequence[float]) -> list[str]:
     """Write the values along an axis: as numbers, or all with decimals.
 
-    They have decimals where numbers would be off, or where only some have a power of ten. Labels are
-    off by less than a hundredth of a step. A value alone has no step; its label is exact to nine
-    digits.
+    They have decimals where numbers would be off, or where only some have a power of ten; then they
+    are off by less than a hundredth of a step. A value alone has no step; its label is exact to
+    nine digits.
 
     Example:
         >>> tick_labels([0.5, 1.0, 1.5]), tick_labels([19_215.0, 19_215.5, 19_216.0])
