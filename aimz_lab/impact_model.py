@@ -119,6 +119,7 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.call import predict_request, predictive_group
 from aimz_lab.predictive.fitted_kernel import FittedKernel
 from aimz_lab.predictive.forecast import SUMMARISE
+from aimz_lab.predictive.frame_columns import FrameColumns
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import (
     Reducer,
@@ -249,6 +250,7 @@ class ImpactModel:
         self._device = device
         resolve_placement(device)
         self._table = None if table is None else _model_table(self._kernel, table)
+        self._frame_columns = FrameColumns(kernel)
         self._own_keywords = OwnKeywords(self._kernel, table.parts if self._table else ())
         self._one_change = OneChange()
         self._trained = Trained()
@@ -2687,7 +2689,7 @@ class ImpactModel:
         if moment is not None:
             trained, table = moment.trained, moment.table
             rows = trained.fitted.row_labels
-        named = table.names(trained)._asdict() if table is not None else {}
+        named = (self._frame_columns if table is None else table).names(trained)._asdict()
         return posterior_tree(
             draws,
             posterior.num_chains,
@@ -2752,6 +2754,8 @@ class ImpactModel:
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
             fit.run.info = replace(fit.run.info, outcome=learned.output_formula)
             fit.run.outcome_column = learned.output_column("outcome")
+        elif self._table is None:
+            fit.run.axis_labels = partial(self._frame_columns.axis_labels, fit.spec, fit.schema)
         if fit.data.in_memory:
             fit.run.notes.extend(column_notes(fit.data.rows, fit.data.columns, self.param_output))
             if fit.data.order is not None and request.step.scale == "auto":
@@ -2928,7 +2932,7 @@ class ImpactModel:
         self._temporary.remember(result)
         if options.get("by") is not None:
             return as_group_means(result)
-        return as_rows(result) if isinstance(result, xr.DataTree) else result
+        return result if isinstance(result, dict) else as_rows(result)
 
     def _request(
         self,
@@ -2958,6 +2962,8 @@ class ImpactModel:
                 inputs, kwargs, kernel_kwargs, options, scale, trained, group
             )
             attrs |= options.pop("output_attrs")
+        else:
+            options = self._frame_columns.names(trained).in_options(options)
         if by is not None:
             options["reduce"] = means_of_groups(by, given, kept)
         request = predict_request(
