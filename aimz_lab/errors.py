@@ -66,7 +66,10 @@ class SiteError(AimzLabError, ValueError):
 
 
 class BusyError(AimzLabError, RuntimeError):
-    """Another call is changing the model, such as a fit on another thread."""
+    """Another call is changing the model, such as a fit on another thread.
+
+    A fit that was asked to stop is waited for, up to a minute.
+    """
 
 
 class ForkedProcessError(AimzLabError, RuntimeError):

@@ -30,7 +30,7 @@ from aimz_lab.effects.contrasts import contrast_trees, warn_of_observed
 from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
-from aimz_lab.effects.effect_tree import as_effect, as_group_means
+from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows
 from aimz_lab.effects.measures import Contrast, expected_for
 from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
 from aimz_lab.effects.placebo import (
@@ -72,6 +72,7 @@ from aimz_lab.inference.feeds.inputs import batch_data, table_columns
 from aimz_lab.inference.feeds.placement import resolve_placement
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.feeds.training_data import rows_of_all
+from aimz_lab.inference.found_elsewhere import no_attribute
 from aimz_lab.inference.key_sequence import CallKeys, KeySequence
 from aimz_lab.inference.learners import make_learner, one_inference
 from aimz_lab.inference.one_change import Change, OneChange
@@ -117,6 +118,7 @@ from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.call import predict_request, predictive_group
 from aimz_lab.predictive.fitted_kernel import FittedKernel
 from aimz_lab.predictive.forecast import SUMMARISE
+from aimz_lab.predictive.frame_columns import FrameColumns
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers import (
     Reducer,
@@ -247,6 +249,7 @@ class ImpactModel:
         self._device = device
         resolve_placement(device)
         self._table = None if table is None else _model_table(self._kernel, table)
+        self._frame_columns = FrameColumns(kernel)
         self._own_keywords = OwnKeywords(self._kernel, table.parts if self._table else ())
         self._one_change = OneChange()
         self._trained = Trained()
@@ -275,6 +278,15 @@ class ImpactModel:
 
     def __copy__(self) -> Self:
         return copy.deepcopy(self)
+
+    if not TYPE_CHECKING:  # a checker then knows that other names do not exist
+
+        def __getattr__(self, name: str) -> object:
+            """Say where a name is found that the model does not have."""
+            if isinstance(getattr(type(self), name, None), property):
+                # Python drops an AttributeError that the property raised, as NotFittedError is one.
+                return object.__getattribute__(self, name)
+            raise no_attribute(type(self), name)
 
     @property
     def kernel(self) -> Callable:
@@ -316,13 +328,14 @@ class ImpactModel:
     def posterior(self) -> dict[str, Shaped[Array, "draw ..."]] | None:
         """Posterior draws by site, chain by chain on the leading axis; or ``None``.
 
-        A fit in the background sets them at its end; until then, :attr:`posterior_tree` has the
-        draws of its present state.
+        A fit in the background sets them at its end, which is waited for if it was asked to stop;
+        until then, :attr:`posterior_tree` has the draws of its present state.
 
         Raises:
             NotFittedError: If they are of before steps of :meth:`train_on_batch`, or of before
                 :attr:`vi_result` was set. Draws that you set stay yours.
         """
+        self._one_change.wait_for_stop("posterior")
         fitted = self._trained.fitted
         if fitted is None:
             return None
@@ -376,6 +389,7 @@ class ImpactModel:
         Set it to the result of another run, such as NumPyro's ``SVIRunResult``; :meth:`sample` then
         draws with its parameters. If it has a state, training goes on from there.
         """
+        self._one_change.wait_for_stop("vi_result")
         return self._trained.vi_result
 
     @vi_result.setter
@@ -552,7 +566,8 @@ class ImpactModel:
             The model; or, with ``blocking=False``, the handle of the run.
 
         Raises:
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, such as a fit on another thread. One that
+                was asked to stop is waited for, up to a minute.
             CallError: If arguments are missing, unknown or doubled, or ``callbacks`` is no list of
                 callbacks.
             DataError: If the data does not fit together or is not finite, or the loss of held-out
@@ -589,7 +604,7 @@ class ImpactModel:
         self._svi("fit")
         blocking = check_flag("blocking", blocking)
         check_can_compute("fit")
-        begun = self._one_change.begin("fit")
+        begun = self._one_change.begin("fit", tells=progress is not False)
         with begun as change, self._keys.for_call(rng_key, 3) as keys:
             checkpoint, origin = self._origin(resume, keys)
             call = self._of_table(X, y, kwargs, kernel_kwargs, by_row)
@@ -697,7 +712,7 @@ class ImpactModel:
             self._svi("resume=")
         blocking = check_flag("blocking", blocking)
         check_can_compute("fit_on_batch")
-        begun = self._one_change.begin("fit_on_batch")
+        begun = self._one_change.begin("fit_on_batch", tells=progress is not False)
         with begun as change, self._keys.for_call(rng_key, 3) as keys:
             checkpoint, origin = self._origin(resume, keys)
             call = self._of_table(X, y, kwargs, kernel_kwargs, by_row)
@@ -768,7 +783,7 @@ class ImpactModel:
         Raises:
             ArgumentError: If ``n_obs`` is not a positive int or less than the rows of the batch,
                 ``n_pad`` leaves no rows, or ``rows`` or ``on_nonfinite`` is not known.
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, as in :meth:`fit`.
             CallError: If arguments are missing, unknown or doubled.
             DataError: If the rows do not fit together or are not finite.
             NonFiniteLossError: If the loss or the parameters are not finite after the step. The
@@ -909,7 +924,7 @@ class ImpactModel:
             The model, which is now fitted.
 
         Raises:
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, as in :meth:`fit`.
             SiteError: If the draws do not fit together, are NaN or infinite, have an axis of
                 chains, or have names that the kernel does not know while its own are missing. If no
                 call has traced the kernel yet, the first prediction compares the names.
@@ -2287,7 +2302,7 @@ class ImpactModel:
         Raises:
             ArgumentError: If ``progress`` is no ``True`` or ``False``.
             DataTypeError: If the rows come from a generator, which can be read only once.
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, as in :meth:`fit`.
             KeyboardInterrupt: After an interrupt; the model is as it was.
 
         Example:
@@ -2451,7 +2466,7 @@ class ImpactModel:
             ArtifactError: If ``path`` holds something else, or parameters are no tree of dicts; or
                 if draws that you set are of before more training.
             ArtifactWriteError: If it cannot be written.
-            BusyError: If another call changes the model, such as a fit on another thread.
+            BusyError: If another call changes the model, as in :meth:`fit`.
 
         Warns:
             FitWarning: If the source of the kernel, of the guide or of a function that they call is
@@ -2658,7 +2673,7 @@ class ImpactModel:
         if moment is not None:
             trained, table = moment.trained, moment.table
             rows = trained.fitted.row_labels
-        named = table.names(trained)._asdict() if table is not None else {}
+        named = (self._frame_columns if table is None else table).names(trained)._asdict()
         return posterior_tree(
             draws,
             posterior.num_chains,
@@ -2714,6 +2729,7 @@ class ImpactModel:
                 request = replace(request, rate_before=run.learning_rate)
         with getting_ready(callable_name(self.kernel), found), self._explained():
             fit = self._learner.start(request, trained.state)
+            change.is_to_stop = lambda: fit.run.control.stop_request is not None
             if self._table is not None:
                 with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)
@@ -2722,6 +2738,8 @@ class ImpactModel:
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
             fit.run.info = replace(fit.run.info, outcome=learned.output_formula)
             fit.run.outcome_column = learned.output_column("outcome")
+        elif self._table is None:
+            fit.run.axis_labels = partial(self._frame_columns.axis_labels, fit.spec, fit.schema)
         if fit.data.in_memory:
             fit.run.notes.extend(column_notes(fit.data.rows, fit.data.columns, self.param_output))
             if fit.data.order is not None and request.step.scale == "auto":
@@ -2829,12 +2847,17 @@ class ImpactModel:
         return Moment(self._trained, self._table, way_to_draws=self._way_to_draws)
 
     def _moment(self) -> Moment:
-        """Return what predictions read: of a fit in the background, its present state."""
+        """Return what predictions read: of a fit in the background, its present state.
+
+        A fit that was asked to stop is waited for, up to a minute: its result is what is asked for.
+        """
+        if held := held_moment(self):
+            return held
+        self._one_change.wait_for_stop("a prediction")
         running = self._running
         now = running and running.moment(self._trained, self._table)
         is_of_before = running is not None and running.is_elsewhere
-        settled = replace(self._settled, is_of_before=is_of_before)
-        return held_moment(self) or now or settled
+        return now or replace(self._settled, is_of_before=is_of_before)
 
     def _computed(
         self,
@@ -2864,7 +2887,9 @@ class ImpactModel:
             with memory_explained(SUMMARISE):
                 result = compute(request)
         self._temporary.remember(result)
-        return result if options.get("by") is None else as_group_means(result)
+        if options.get("by") is not None:
+            return as_group_means(result)
+        return result if isinstance(result, dict) else as_rows(result)
 
     def _request(
         self,
@@ -2894,6 +2919,8 @@ class ImpactModel:
                 inputs, kwargs, kernel_kwargs, options, scale, trained, group
             )
             attrs |= options.pop("output_attrs")
+        else:
+            options = self._frame_columns.names(trained).in_options(options)
         if by is not None:
             options["reduce"] = means_of_groups(by, given, kept)
         request = predict_request(
@@ -3136,8 +3163,8 @@ class ImpactModel:
 
 def _tell_running(moment: Moment, *calls: CallArguments) -> None:
     """Say on a line that a fit goes on, unless a call is to show nothing."""
-    if moment.line is not None and all(call.get("progress", True) for call in calls):
-        progress_line().close(moment.line)
+    if all(call.get("progress", True) for call in calls):
+        moment.say()
 
 
 def _model_table(signature: KernelSignature, table: TableSpec) -> ModelTable:

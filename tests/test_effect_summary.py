@@ -1,4 +1,4 @@
-"""The summary of an effect is a dataset that prints as a table."""
+"""The summary of an effect prints as a table; trees of results print one above themselves."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 
 from aimz_lab.data.groups import GroupLabels
-from aimz_lab.effects import summarize_effect
-from aimz_lab.effects.effect_tree import as_effect, as_group_means
+from aimz_lab.effects import hdi, summarize_effect
+from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows
 from aimz_lab.predictive.reducers.group_means import SUMMARY_GROUP, GroupMeans, with_summaries
 
 RNG = np.random.default_rng(0)
@@ -205,3 +205,65 @@ def test_means_of_groups_print_their_summary_above_what_they_hold():
     assert str(tree["predictions"]).startswith("<xarray")
     assert str(tree.sel(summary="mean")).startswith("<xarray")
     xr.testing.assert_identical(pickle.loads(pickle.dumps(tree)), tree)
+
+
+def predictions(group="posterior_predictive", n_rows=40, rows=("obs",), **attrs):
+    """What a prediction returns, with draws of y."""
+    days = pd.date_range("2026-01-01", periods=n_rows)
+    draws = effect(y={rows[0]: n_rows} | dict.fromkeys(rows[1:], 2)).assign_coords(obs=days)
+    draws.attrs = {"row_dims": ["obs"], "output": "y", "drawn": ["y"], "n_draws": 100, **attrs}
+    return draws, as_rows(xr.DataTree.from_dict({group: draws, "posterior": xr.Dataset()}))
+
+
+def test_a_prediction_prints_its_first_rows_above_what_it_holds():
+    draws, tree = predictions(output_scale="column pay")
+    title, header, first, *_ = text = str(tree).splitlines()
+    interval = "with the 94% highest-density interval"
+    assert title == f"pay, the first 5 of 40 rows, {interval} (of drawn outcomes)"
+    assert header.split() == ["obs", "mean", "sd", "hdi_low", "hdi_high"]
+    assert first.startswith("2026-01-01")
+    values = draws.y[..., 0].values.ravel()
+    told = [values.mean(), values.std(ddof=1), *hdi(values)]
+    assert [*map(float, first.split()[-4:])] == pytest.approx(told, abs=0.02)
+    assert text[7:9] == ["", "<xarray.DataTree>"]
+    assert title in tree._repr_html_()
+    assert str(tree["posterior_predictive"]).startswith(title)
+    assert str(tree["posterior"]).startswith("<xarray.DataTree")
+    xr.testing.assert_identical(pickle.loads(pickle.dumps(tree)), tree)
+    _, tree = predictions("log_likelihood", 3)
+    assert str(tree).startswith(f"Log-likelihood of y in nats, 3 rows, {interval}\n")
+    _, tree = predictions(rows=("obs", "k", "l"))
+    assert str(tree).startswith("y, the first 2 of 40 rows")
+
+
+@pytest.mark.parametrize(
+    ("k", "words"), [(0.2, "is at most 0.5 in all"), (0.6, "is above 0.5 in 1,")]
+)
+def test_scores_print_their_sums_and_how_many_are_not_to_be_trusted(k, words):
+    scores = np.array([[-1.0, -2.0], [0.5, 0.25], [k, 0.1]])
+    labels = ["elpd_loo", "p_loo", "pareto_k"]
+    loo = xr.Dataset({"y_loo": (("loo", "obs"), scores)}, {"loo": labels})
+    loo.attrs = {"row_dims": ["obs"], "n_draws": 100}
+    text = str(as_rows(xr.DataTree.from_dict({"log_likelihood": loo})))
+    assert text.startswith("PSIS-LOO of y: elpd_loo -3, p_loo 0.75, summed over 2 rows. pareto_k")
+    assert words in text
+    assert text.splitlines()[1] == "2 rows"
+    assert text.splitlines()[2].split() == ["obs", *labels]
+
+
+def test_what_is_not_in_memory_is_not_read_to_be_printed():
+    def fail(block):
+        raise AssertionError
+
+    draws, _ = predictions()
+    lazy = draws.chunk(obs=5)
+    lazy["y"].data = lazy["y"].data.map_blocks(fail, dtype=float, meta=np.zeros((0, 0, 0)))
+    text = str(as_rows(xr.DataTree.from_dict({"posterior_predictive": lazy})))
+    assert text.startswith("Its values are on disk, and are not read in order to print them")
+
+
+def test_numbers_of_levels_and_long_entries_print_no_mean():
+    _, tree = predictions(output_levels=["a", "b", "c"])
+    assert str(tree).startswith("<xarray.DataTree>")
+    _, tree = predictions(rows=("obs", "j", "k", "l", "m"))
+    assert str(tree).startswith("<xarray.DataTree>")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
+import re
 import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,8 +16,10 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from aimz_lab import ImpactModel
-from aimz_lab.errors import ArgumentError, ArtifactGoneError
+from aimz_lab import ImpactModel, RunHandle, lab
+from aimz_lab.errors import ArgumentError, ArtifactGoneError, NotFittedError
+from aimz_lab.inference.found_elsewhere import ELSEWHERE
+from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.loss_words import loss_per_row
 from aimz_lab.lab.callbacks import EarlyStopping
 from aimz_lab.progress import number
@@ -42,6 +46,26 @@ def fitted():
         return mean_field_model(sales).fit(
             X, X[:, 0], group=group, batch_size=10, num_samples=1200, progress=False
         )
+
+
+def test_names_that_a_model_does_not_have_say_where_they_are():
+    im = mean_field_model(sales)
+    for name, where in ELSEWHERE.items():
+        with pytest.raises(AttributeError, match=f"ImpactModel has no '{name}': "):
+            getattr(im, name)
+        for told in re.findall(r"\bim\.(\w+)", where):
+            assert hasattr(ImpactModel, told)
+        for told in re.findall(r"\blab\.(\w+)", where.replace("aimz_lab.lab", "")):
+            assert hasattr(lab, told)
+    for name in ("set_learning_rate", "stop", "pause", "resume"):
+        assert hasattr(Control, name)
+        assert hasattr(RunHandle, name)
+    with pytest.raises(AttributeError, match=r"has no 'preditc'\. Did you mean 'predict'\?"):
+        im.preditc  # noqa: B018
+    with pytest.raises(NotFittedError, match="A tree of draws needs a posterior"):
+        im.posterior_tree  # noqa: B018  which is an AttributeError too
+    assert not hasattr(im, "_repr_png_")
+    assert copy.copy(im).kernel is im.kernel
 
 
 @pytest.mark.slow

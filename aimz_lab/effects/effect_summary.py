@@ -76,7 +76,7 @@ class EffectSummary(xr.Dataset):
             msg = f"A table needs the dimension {SUMMARY!r}; the sites have {dict(self.sizes)}."
             raise ValueError(msg)
         sites = list(self.data_vars.values())
-        frames = {_called(site): _frame(site, None) for site in sites}
+        frames = {_called(site): summary_frame(site, None) for site in sites}
         marks = [site.coords.get(interval_of(site.name)) for site in sites]
         if any(mark is not None for mark in marks):
             for mark, (name, frame) in zip(marks, frames.items(), strict=True):
@@ -98,7 +98,7 @@ class EffectSummary(xr.Dataset):
         if not self._is_summary:
             return super().__repr__()
         tables = (
-            f"{title}\n{_text(cells, n_labels)}" for title, cells, n_labels in self._printed()
+            f"{title}\n{text_table(cells, n_labels)}" for title, cells, n_labels in self._printed()
         )
         return "\n".join([*tables, *self._of_levels])
 
@@ -122,14 +122,14 @@ class EffectSummary(xr.Dataset):
         if not sites:
             return
         if all(site.ndim == 1 for site in sites):
-            frame = late_import("pandas").concat([_frame(site, None) for site in sites])
+            frame = late_import("pandas").concat([summary_frame(site, None) for site in sites])
             # Each site has a unit of its own.
             rows = [numbers_of_row(row) for row in frame.to_dict("records")]
-            yield _title(sites, ", ".join(map(_called, sites))), _cells(frame, rows), 1
+            yield _title(sites, ", ".join(map(_called, sites))), table_cells(frame, rows), 1
             return
         for site in sites:
-            frame, total = _frame(site, _MOST_ROWS), _n_entries(site)
-            cells, name = _cells(frame, _columns_alike(frame)), _called(site)
+            frame, total = summary_frame(site, _MOST_ROWS), _n_entries(site)
+            cells, name = table_cells(frame, columns_alike(frame)), _called(site)
             if total > len(frame):
                 cells.insert(1 + len(frame) // 2, ["..."] * len(cells[0]))
                 name += f" ({count(total)} rows; .table() has each)"
@@ -187,7 +187,7 @@ def _n_entries(site: xr.DataArray) -> int:
     return math.prod(size for dim, size in site.sizes.items() if dim != SUMMARY)
 
 
-def _frame(site: xr.DataArray, most: int | None) -> pd.DataFrame:
+def summary_frame(site: xr.DataArray, most: int | None) -> pd.DataFrame:
     """Return the table of a site; of more than ``most`` entries, the first and the last ones."""
     pd = late_import("pandas")
     site = site.transpose(..., SUMMARY)
@@ -219,7 +219,7 @@ def _labelled(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_axis(labels)
 
 
-def _columns_alike(frame: pd.DataFrame) -> list[list[str]]:
+def columns_alike(frame: pd.DataFrame) -> list[list[str]]:
     """Return the rows of a table as text, each column with equally many decimals."""
     spreads = frame.get("sd", ())
     columns = [
@@ -228,7 +228,7 @@ def _columns_alike(frame: pd.DataFrame) -> list[list[str]]:
     return list(map(list, zip(*columns, strict=True)))
 
 
-def _cells(frame: pd.DataFrame, rows: Sequence[list[str]]) -> list[list[str]]:
+def table_cells(frame: pd.DataFrame, rows: Sequence[list[str]]) -> list[list[str]]:
     """Return the header and the rows of a table, with their labels."""
     names = ["" if name in (None, "site") else str(name) for name in frame.index.names]
     labels = [at if isinstance(at, tuple) else (at,) for at in frame.index]
@@ -236,7 +236,7 @@ def _cells(frame: pd.DataFrame, rows: Sequence[list[str]]) -> list[list[str]]:
     return [[*names, *map(str, frame.columns)], *cells]
 
 
-def _text(rows: list[list[str]], n_labels: int) -> str:
+def text_table(rows: list[list[str]], n_labels: int) -> str:
     """Write a table: labels on the left, numbers below the right ends of their names."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [

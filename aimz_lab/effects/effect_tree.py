@@ -1,4 +1,4 @@
-"""Let the draws of an effect print as an effect, and predictions by group as their summary."""
+"""Let the draws of an effect print as an effect, and predictions as their summary."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aimz_lab.system.lazy_modules import xr
 
 if TYPE_CHECKING:
-    from aimz_lab.effects.printed_tree import EffectTree, GroupTree
+    from aimz_lab.effects.printed_tree import EffectTree, GroupTree, RowTree
 
 
 def as_effect(tree: xr.DataTree) -> EffectTree:
@@ -31,6 +31,17 @@ def as_group_means(tree: xr.DataTree) -> GroupTree:
     from aimz_lab.effects.printed_tree import GroupTree
 
     return _printed_as(tree, GroupTree)
+
+
+def as_rows(tree: xr.DataTree) -> RowTree:
+    """Let the result of a prediction print its first rows; likewise.
+
+    Args:
+        tree: A tree that nobody else has.
+    """
+    from aimz_lab.effects.printed_tree import RowTree
+
+    return _printed_as(tree, RowTree)
 
 
 def _printed_as(tree: xr.DataTree, kind: type) -> xr.DataTree:

@@ -1,4 +1,4 @@
-"""Trees that print a table above what they hold: the average effect, or the means of groups."""
+"""Trees that print a table above what they hold: an average effect, means of groups, or rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.effect_summary import SUMMARY, EffectSummary
 from aimz_lab.effects.measures import AVERAGE
 from aimz_lab.effects.outcome_names import called
+from aimz_lab.effects.printed_rows import LIKELIHOOD, RowTable, first_rows, is_in_memory
 from aimz_lab.effects.sentences import FIT_STEP, OF_DRAWN, OF_LEVELS
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.errors import AimzLabError
@@ -18,6 +19,8 @@ from aimz_lab.predictive.level_sites import levels_of, of_levels
 from aimz_lab.predictive.reducers.group_means import SUMMARY_GROUP
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
+
+_OF_ROWS = (*PREDICTIVE_GROUPS, LIKELIHOOD)
 
 _MOST_VALUES = 4_000_000
 """Most values that are averaged in order to print an effect."""
@@ -28,7 +31,7 @@ class _PrintedTree(xr.DataTree):
 
     __slots__ = ()
 
-    def _table(self) -> EffectSummary | None:
+    def _table(self) -> EffectSummary | RowTable | None:
         raise NotImplementedError
 
     def _why_none(self) -> str:
@@ -93,6 +96,41 @@ class GroupTree(_PrintedTree):
     def _table(self) -> EffectSummary | None:
         group = self if self.name == SUMMARY_GROUP else self.children.get(SUMMARY_GROUP)
         return None if group is None else _of_groups(group.to_dataset())
+
+
+class RowTree(_PrintedTree):
+    """A prediction of rows; an :class:`xarray.DataTree` in all but its looks.
+
+    Printed, it begins with mean, standard deviation and interval of the first rows, or with the
+    first rows of what reducers left. Draws on disk are not read for that.
+
+    Example:
+        >>> tree = im.predict(X, progress=False)
+        >>> print(str(tree).splitlines()[0])
+        y, the first 5 of 40 rows, with the 94% highest-density interval (of drawn outcomes)
+    """
+
+    __slots__ = ()
+
+    def _table(self) -> RowTable | None:
+        found = [(name, group) for name, group in self._groups() if group.data_vars]
+        tables = [first_rows(name, group.to_dataset()) for name, group in found]
+        return next((table for table in tables if table is not None), None)
+
+    def _why_none(self) -> str:
+        groups = dict(self._groups())
+        are_there = [is_in_memory(site) for group in groups.values() for site in group.values()]
+        if all(are_there):
+            return ""
+        return (
+            "Its values are on disk, and are not read in order to print them; reduce= and by= of a "
+            "prediction summarise draws."
+        )
+
+    def _groups(self) -> list[tuple[str, xr.DataTree]]:
+        if self.name in _OF_ROWS:
+            return [(self.name, self)]
+        return [(name, self.children[name]) for name in _OF_ROWS if name in self.children]
 
 
 def _of_groups(summary: xr.Dataset) -> EffectSummary | None:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aimz_lab.errors import BusyError
+from aimz_lab.preparing import doing, preparing_line
+from aimz_lab.system.forks import check_can_compute
+
+_LONGEST_WAIT_S = 60.0
+"""Seconds to wait for a call that was asked to stop; a step may take longer than that."""
+
+_SLICE_S = 0.1
+"""Waiting is cut into slices of this length in seconds, so that an interrupt gets through."""
 
 _FROM_WITHIN = (
     "this call comes from within, as from a callback. Call it when that has ended; a callback "
     "steers by run.control, and reads run.params and run.state."
 )
 _FROM_OUTSIDE = (
-    "wait for its end, by wait() of a fit's handle, also after stop(), which only asks for it. "
-    "Predictions go on meanwhile."
+    "wait for its end, by wait() of a fit's handle, or stop() it. Predictions go on meanwhile."
+)
+_NOT_STOPPED = (
+    f"it was asked to stop, and has not ended within {_LONGEST_WAIT_S:.0f} s. Wait for its end, by "
+    "wait() of a fit's handle."
 )
 
 
@@ -24,6 +36,11 @@ class Change:
     Args:
         owner: Lets one such call at a time.
         method: Name of the call.
+
+    Attributes:
+        goes_on: Whether it goes on after the end of the call.
+        is_to_stop: Returns whether it was asked to stop; others then wait for its end.
+        ended: Set at its end.
     """
 
     def __init__(self, owner: OneChange, method: str) -> None:
@@ -31,6 +48,8 @@ class Change:
         self._method = method
         self._thread: threading.Thread | None = threading.current_thread()
         self.goes_on = False
+        self.is_to_stop: Callable[[], bool] = lambda: False
+        self.ended = threading.Event()
 
     @contextmanager
     def in_background(self) -> Iterator[None]:
@@ -52,10 +71,39 @@ class Change:
             if self.goes_on:
                 self._owner.end(self)
 
+    @property
+    def _is_around(self) -> bool:
+        """Whether who asks is called by it, as a callback is, and must not wait for its end."""
+        return threading.current_thread() is self._thread
+
+    def ends_soon(self, method: str, *, tells: bool) -> bool:
+        """Wait for its end, if it was asked to stop.
+
+        Args:
+            method: Name of the call that waits.
+            tells: Whether a line says that it waits.
+
+        Returns:
+            Whether it has ended; ``False`` at once if it was not asked to stop, or calls this.
+
+        Raises:
+            ForkedProcessError: In a forked process, where nothing ends it.
+        """
+        if self._is_around or not self.is_to_stop():
+            return self.ended.is_set()
+        check_can_compute(method)
+        deadline = time.monotonic() + _LONGEST_WAIT_S
+        with preparing_line(method, enabled=tells):
+            doing(f"waiting for the end of {self._method}, which was asked to stop")
+            while not self.ended.wait(_SLICE_S):
+                if time.monotonic() > deadline:
+                    return False
+        return True
+
     def refuses(self, method: str) -> BusyError:
         """Return the error of another call that comes before the end of this one."""
-        within = threading.current_thread() is self._thread
-        why = _FROM_WITHIN if within else _FROM_OUTSIDE
+        why = _NOT_STOPPED if self.is_to_stop() else _FROM_OUTSIDE
+        why = _FROM_WITHIN if self._is_around else why
         return BusyError(
             f"{method} has to wait while {self._method} of this model is under way: {why}"
         )
@@ -64,6 +112,7 @@ class Change:
 class OneChange:
     """Lets one call at a time change a model; another one is refused at once.
 
+    If the call under way was asked to stop, another one waits for its end instead, up to a minute.
     A copy or a pickle of it is free.
 
     Example:
@@ -83,14 +132,16 @@ class OneChange:
         return OneChange, ()
 
     @contextmanager
-    def begin(self, method: str) -> Iterator[Change]:
+    def begin(self, method: str, *, tells: bool = True) -> Iterator[Change]:
         """Keep other calls out, on all threads, until the block ends.
 
         Args:
             method: Name of the call, for the message of another one.
+            tells: Whether a line says that this one waits for a stop.
 
         Raises:
             BusyError: If another call is under way, on this thread or another one.
+            ForkedProcessError: In a forked process, if it would wait.
         """
         mine = Change(self, method)
         if self._lent_to == threading.get_ident():
@@ -98,9 +149,9 @@ class OneChange:
             return
         try:
             # One atomic operation, so that threads and interrupts find it done or not done.
-            before = self._changes.setdefault("now", mine)
-            if before is not mine:
-                raise before.refuses(method)
+            while (before := self._changes.setdefault("now", mine)) is not mine:
+                if not before.ends_soon(method, tells=tells):
+                    raise before.refuses(method)
             yield mine
         finally:
             if not mine.goes_on:
@@ -115,7 +166,21 @@ class OneChange:
         finally:
             self._lent_to = None
 
+    def wait_for_stop(self, method: str) -> None:
+        """Wait for the end of a call that was asked to stop, up to a minute.
+
+        Args:
+            method: Name of the call that waits.
+
+        Raises:
+            ForkedProcessError: In a forked process, if it would wait.
+        """
+        before = self._changes.get("now")
+        if before is not None:
+            before.ends_soon(method, tells=False)
+
     def end(self, change: Change) -> None:
         """Let other calls in, if this is the call under way."""
         if self._changes.get("now") is change:
             del self._changes["now"]
+        change.ended.set()

@@ -13,6 +13,7 @@ from aimz_lab.errors import FitWarning, NotFittedError
 from aimz_lab.inference.posterior import DRAWS_OF_GUIDE
 from aimz_lab.inference.request import StartedFit
 from aimz_lab.inference.trained import Fitted, Trained
+from aimz_lab.progress import progress_line
 from aimz_lab.tracebacks import warn
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Moment:
     attrs: Mapping[str, object] = field(default_factory=dict)
     way_to_draws: str = ""
     is_of_before: bool = False
+    _said: list[str] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def line(self) -> str | None:
@@ -50,6 +52,12 @@ class Moment:
         if not self.attrs:
             return None
         return f"From the guide after step {self.attrs['fit_step']:,}; the fit goes on."
+
+    def say(self) -> None:
+        """Say on a line that a fit goes on, once for all calls that read this moment."""
+        if self.line is not None and not self._said:
+            self._said.append(self.line)
+            progress_line().close(self.line)
 
     def fitted(
         self, method: str, running: RunningFit | None, *, even_wrecked: bool = False

@@ -67,23 +67,28 @@ _OF_CHAINS = {"diverging": "divergences", "n_steps": "leapfrog steps"}
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
-    """Write the values along an axis: as numbers, or with decimals where these would be off.
+    """Write the values along an axis: as numbers, or all with decimals.
 
-    Labels are off by less than a hundredth of a step. A value alone has no step; its label is exact
-    to nine digits.
+    They have decimals where numbers would be off, or where only some have a power of ten; then they
+    are off by less than a hundredth of a step. A value alone has no step; its label is exact to
+    nine digits.
 
     Example:
         >>> tick_labels([0.5, 1.0, 1.5]), tick_labels([19_215.0, 19_215.5, 19_216.0])
         (['0.5', '1', '1.5'], ['19,215.0', '19,215.5', '19,216.0'])
-        >>> tick_labels([1000.5])
-        ['1,000.5']
+        >>> tick_labels([1000.5]), tick_labels([0.0, 5e-5, 1e-4])
+        (['1,000.5'], ['0.00000', '0.00005', '0.00010'])
     """
     steps = [abs(after - before) for before, after in pairwise(values) if after != before]
     step = min(steps, default=max(map(abs, values), default=0.0))
     near = (0.01 if steps else 1e-9) * step
     labels = [number(value) for value in values]
     written = [float(label.replace(",", "")) for label in labels]
-    if all(abs(there - value) <= near for there, value in zip(written, values, strict=True)):
+    powers = {"e" in label for label, value in zip(labels, values, strict=True) if value}
+    is_mixed = len(powers) > 1 and max(steps) < 2 * step  # not along a logarithmic axis
+    if not is_mixed and all(
+        abs(there - value) <= near for there, value in zip(written, values, strict=True)
+    ):
         return labels
     for decimals in range(_MOST_DIGITS):
         if abs(round(step, decimals) - step) < near:

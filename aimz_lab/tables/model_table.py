@@ -424,9 +424,7 @@ class ModelTable:
             options["outputs"] = call.outputs
         if call.observed is not None:
             options["observed"] = call.observed
-        names = self.names(trained)
-        options["dims"] = {**names.dims, **(options.get("dims") or {})}
-        options["coords"] = {**names.coords, **(options.get("coords") or {})}
+        options = self.names(trained).in_options(options)
         if call.encoder is not None and scale == "outcome" and group != "log_likelihood":
             options["output_scale"] = self._way_back(call.encoder, options, trained.spec)
         options["output_attrs"] = self.learned(call.encoder or self.encoder).output_attrs()

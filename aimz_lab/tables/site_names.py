@@ -7,7 +7,7 @@ the kernel is traced with one more of them. Equal sizes alone say nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,8 +15,10 @@ import numpy as np
 from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.spec import KernelSpec, Site
 from aimz_lab.kernel.tracing import trace_spec
-from aimz_lab.tables.encoder import TableEncoder
-from aimz_lab.types import SAMPLE_DIMS, Static
+from aimz_lab.types import SAMPLE_DIMS, Columns, Static
+
+if TYPE_CHECKING:
+    from aimz_lab.tables.encoder import TableEncoder
 
 
 class SiteNames(NamedTuple):
@@ -29,6 +31,20 @@ class SiteNames(NamedTuple):
 
     dims: dict[str, tuple[str, ...]]
     coords: dict[str, np.ndarray]
+
+    def in_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options of a prediction with these names, where the user gave no others.
+
+        Args:
+            options: The options; what is no mapping there is left to be refused.
+        """
+        given = [options.get(name) or {} for name in ("dims", "coords")]
+        if not self.dims or not all(isinstance(each, Mapping) for each in given):
+            return dict(options)
+        dims = {**self.dims, **given[0]}
+        used = {dim for each in dims.values() for dim in each}
+        coords = {dim: labels for dim, labels in self.coords.items() if dim in used}
+        return {**options, "dims": dims, "coords": {**coords, **given[1]}}
 
 
 class Arguments(NamedTuple):
@@ -95,9 +111,38 @@ def _one_more(encoder: TableEncoder, arguments: Arguments) -> Iterator[tuple[str
             more = {**arguments.static, name: arguments.static[name] + 1}
             yield part.columns[0], arguments._replace(static=more)
         elif part.is_matrix and name in arguments.rows:
-            row = arguments.rows[name]
-            wider = jax.ShapeDtypeStruct((row.shape[0], row.shape[1] + 1), row.dtype)
-            yield name, arguments._replace(rows={**arguments.rows, name: wider})
+            yield name, _one_column_more(name, arguments)
+
+
+def _one_column_more(name: str, arguments: Arguments) -> Arguments:
+    row = arguments.rows[name]
+    wider = jax.ShapeDtypeStruct((row.shape[0], row.shape[1] + 1), row.dtype)
+    return arguments._replace(rows={**arguments.rows, name: wider})
+
+
+def axes_of_columns(
+    kernel: Callable, spec: KernelSpec, columns: Columns, arguments: Arguments
+) -> dict[str, dict[int, np.ndarray]]:
+    """Find the axes of sites that are the columns of a data frame, where there is no encoder.
+
+    Args:
+        kernel: The kernel.
+        spec: Its structure with these arguments.
+        columns: Names of the columns of each argument that came as a frame.
+        arguments: The arguments.
+
+    Returns:
+        The names of the columns by axis, by site.
+    """
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for argument, names in columns.items():
+        row = arguments.rows.get(argument)
+        if row is None or len(row.shape) != 2 or row.shape[1] != len(names):
+            continue
+        larger = _one_column_more(argument, arguments)
+        for site, axis in _grown_axes(kernel, spec, larger, len(names)):
+            found.setdefault(site, {}).setdefault(axis, np.asarray(list(map(str, names))))
+    return found
 
 
 def _grown_axes(

@@ -113,7 +113,9 @@ def test_predictions_come_from_the_guide_as_it_is(table, capsys):
         reading = explore_model(im, table).set(site="slope")
         assert "The model is being trained; open the explorer again" in str(reading.sentences)
         assert plot_forest(im) is not None
+        capsys.readouterr()
         assert explore_predictions(im, table).view is not None
+        assert capsys.readouterr().err.count(line) == 1
     finally:
         handle.stop()
         hold.go_on.set()

@@ -138,13 +138,17 @@ class RunHandle(Generic[Model]):
 
     @property
     def history(self) -> Float[np.ndarray, " step"]:
-        """Loss of each step so far in nats; for chains, see :attr:`RunInfo.is_sampling`."""
+        """Loss of each step so far in nats; for chains, see :attr:`RunInfo.is_sampling`.
+
+        It is empty while the run prepares.
+        """
         return self.run.losses
 
     def stop(self, reason: str = "asked to stop") -> None:
         """End the run after the current chunk and keep its result.
 
-        This returns at once; :meth:`wait` waits for the end.
+        This returns at once; :meth:`wait` waits for the end, and so does the next call of the
+        model.
 
         Args:
             reason: A phrase that becomes :attr:`Run.reason`.

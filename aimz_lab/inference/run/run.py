@@ -182,7 +182,7 @@ class Run:
 
     @property
     def losses(self) -> Float[np.ndarray, " step"]:
-        """Loss of each step in nats, of all steps; shape ``(step,)``, read-only."""
+        """Loss of each step in nats; shape ``(step,)``, read-only, empty while the run prepares."""
         return self._history.losses
 
     @property

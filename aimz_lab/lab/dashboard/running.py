@@ -86,7 +86,8 @@ class RunningRuns:
     def stop(self, which: int | str | None = None, *, reason: str = "asked to stop") -> None:
         """End a run after its current chunk of steps, and keep its result.
 
-        This returns at once; ``wait()`` of its handle waits for the end.
+        This returns at once; ``wait()`` of its handle waits for the end, and so does the next call
+        of its model.
 
         Args:
             which: Its number, or the name of its kernel; ``None`` for the only one.

@@ -60,6 +60,9 @@ class EffectExplorer(Explorer):
         super().__init__(*args, **options)
         answers.go_on = self._worker.ask
 
+    def _is_stale(self) -> bool:
+        return self._answers.averages.is_outdated
+
     def wait(self) -> View:
         """Wait until the controls, as they are, are answered, with the whole curve.
 

@@ -104,6 +104,7 @@ class Explorer:
     @property
     def view(self) -> View:
         """The latest answer."""
+        self._refresh()
         return self._view
 
     @property
@@ -122,6 +123,7 @@ class Explorer:
         Raises:
             ArgumentError: If it has no table.
         """
+        self._refresh(raises=True)
         if self._view.table is None:
             raise ArgumentError("This explorer has no table: see its sentences, explorer.view.")
         return self._view.table.copy()
@@ -132,10 +134,12 @@ class Explorer:
         Raises:
             OptionalDependencyError: If matplotlib is missing.
         """
+        self._refresh(raises=True)
         return draw_view(self._view)
 
     def code(self) -> str:
         """Return the lines of Python that give the numbers of the latest answer."""
+        self._refresh(raises=True)
         return self._lines
 
     # Questions.
@@ -215,17 +219,31 @@ class Explorer:
             self._page.close()
 
     def __repr__(self) -> str:
+        self._refresh()
         return "\n".join(filter(None, [self.title, self._view.text()]))
 
     def _ipython_display_(self) -> None:
         from aimz_lab.lab.explorers.page import show
 
+        self._refresh()
         if self._page is None:
             self._page = show(self)
         else:
             self._page.display()
 
     # Answers.
+
+    def _is_stale(self) -> bool:
+        """Whether the latest answer is of a state that is no longer so, and is given anew."""
+        return False
+
+    def _refresh(self, *, raises: bool = False) -> None:
+        """Answer anew, if the latest answer is stale; the thread that answers reads what it has."""
+        if not self._worker.is_here and self._is_stale():
+            self._worker.ask()
+            self._worker.wait()
+            if raises and self._problem is not None:
+                raise self._problem
 
     def _now(self) -> Values:
         values = {name: control.value for name, control in self.controls.items()}

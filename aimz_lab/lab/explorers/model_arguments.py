@@ -122,8 +122,8 @@ def _data(
 
 
 def _labels(im: ImpactModel, schema: InputSchema, table: Any) -> AxisLabels:
-    """Return the labels along the axes of sites that a table gives them."""
-    if table is None or table.encoder is None:
+    """Return the labels along the axes of sites that a table or a frame gives them."""
+    if not schema.columns if table is None else table.encoder is None:
         return {}
     spec = im._trained.spec or trace_spec(
         im.kernel,
@@ -133,6 +133,6 @@ def _labels(im: ImpactModel, schema: InputSchema, table: Any) -> AxisLabels:
         output=im.param_output,
     )
     try:
-        return table.axis_labels(spec, schema)
+        return (im._frame_columns if table is None else table).axis_labels(spec, schema)
     except AimzLabError:  # names of a TableSpec that do not fit are told elsewhere
         return {}

@@ -20,6 +20,7 @@ from aimz_lab.kernel.failures import explained
 from aimz_lab.lab import formatting
 from aimz_lab.lab.environment import require_widgets
 from aimz_lab.lab.explorers.charts import Chart, View
+from aimz_lab.lab.explorers.dated_explorer import DatedExplorer
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.given_names import given_line
 from aimz_lab.lab.explorers.graph_picture import draw_graph, picture_inches
@@ -49,6 +50,10 @@ Draws = Shaped[np.ndarray, "draw entry"]
 NO_PAIR = "nothing"
 TABLES = ("sites", "entries", "guide")
 _MOST_PARAMETERS = 12
+_OUTDATED = (
+    "This is of an earlier state of the model: it has been trained since, or is now, or its draws "
+    "were set. For its present state, call lab.explore_model with the model again."
+)
 _NUM_SAMPLES = 1000
 
 
@@ -72,7 +77,8 @@ def explore_model(
     name the arguments that a site is computed from as well. A click on a site shows its line of
     code, prior and posterior, the guide's parameters, chains, and pairs with other sites.
 
-    The model is read as it is now, and does not change.
+    The model is read as it is now, and does not change. If it is trained after that, the panel says
+    that it shows an earlier state.
 
     Args:
         im: The model. Before its first training, only the prior is shown.
@@ -149,10 +155,12 @@ def _explorer(reading: ModelReading, passed: Sequence[str]) -> Explorer:
     def code(values: Values) -> str:
         return _code(reading, passed, values)
 
-    return Explorer(
+    return DatedExplorer(
         {"site": site, "entry": entry, "pair": pair, "numbers": numbers},
         functools.partial(_answer, reading),
         code,
+        is_outdated=lambda: reading.used.has_changed,
+        outdated=_OUTDATED,
         title=f"Model {getattr(reading.kernel, '__name__', 'kernel')}",
     )
 

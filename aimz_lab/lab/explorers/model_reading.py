@@ -22,6 +22,7 @@ from aimz_lab.lab.explorers.site_draws import (
     posterior_draws,
     prior_draws,
 )
+from aimz_lab.lab.explorers.used_state import UsedState
 from aimz_lab.lab.formatting import number
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class ModelReading:
         labels: Labels along the axes of its sites.
         num_samples: Draws from the prior.
         key: Key of these draws.
+
+    Attributes:
+        used: The state that is read, which may be one of before.
     """
 
     def __init__(
@@ -57,12 +61,14 @@ class ModelReading:
         self.guide = getattr(im.inference, "guide", None)
         own = None if im._table is None else im._table.output_label("model")
         self._labels_of = {} if own is None else {im.param_output: own}
-        fitted, is_usable = im._trained.fitted, im._trained.has_draws
+        trained = im._trained
+        self.used = UsedState(im, trained)
+        fitted, is_usable = trained.fitted, trained.has_draws
         posterior = fitted.posterior if is_usable else None
         self.is_sampled = posterior is not None and isinstance(im.inference, MCMC)
         self.chains = posterior.num_chains if posterior else 0
         self._draws = dict(posterior.draws) if posterior else {}
-        self.params = dict(getattr(im._trained.vi_result, "params", None) or {})
+        self.params = dict(getattr(trained.vi_result, "params", None) or {})
         self._why_none = "The model has no posterior yet."
         if im.last_run is not None and not im.last_run.finished:
             self._why_none = "The model is being trained; open the explorer again after the fit."

@@ -17,7 +17,7 @@ from aimz_lab.errors import ArgumentError, DataTypeError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.inference.running_fit import one_moment
 from aimz_lab.lab.explorers.predicted_model import checked_model
-from aimz_lab.lab.explorers.used_posterior import UsedPosterior
+from aimz_lab.lab.explorers.used_state import UsedState
 from aimz_lab.predictive.level_sites import levels_of
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.checked_predictions import PREDICTED, CheckedPredictions
@@ -73,21 +73,21 @@ class PredictionChecks:
         self,
         checked: CheckedPredictions,
         source: str = "tree",
-        posterior: UsedPosterior | None = None,
+        used: UsedState | None = None,
     ) -> None:
         self.checked = checked
         self.outcomes = tuple(checked.outcomes)
         self.notes = checked.notes
         self.source = source
-        self._posterior = posterior
+        self._used = used
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_posterior": None}  # where it is read there is no such model
+        return self.__dict__ | {"_used": None}  # where it is read there is no such model
 
     @property
     def is_outdated(self) -> bool:
         """Whether the model has been trained since, or its draws were set."""
-        return self._posterior is not None and self._posterior.is_outdated
+        return self._used is not None and self._used.has_other_posterior
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -242,7 +242,7 @@ def prediction_checks(
         ['mean', 'sd', 'minimum', 'maximum']
     """
     arguments = {**kwargs, **(kernel_kwargs or {})}
-    posterior = None
+    used = None
     if isinstance(source, ImpactModel):
         if log_likelihood is not None:
             msg = "log_likelihood= goes with a tree; a model computes its own."
@@ -261,7 +261,7 @@ def prediction_checks(
                 progress=progress,
                 kernel_kwargs=arguments,
             )
-        posterior = UsedPosterior(source, moment)
+        used = UsedState(source, moment.trained)
         given = ["im", "X", *(["y"] if y is not None else [])]
         given += [f"{name}={name}" for name in kwargs]
         given += ["kernel_kwargs=kernel_kwargs"] if kernel_kwargs else []
@@ -286,7 +286,7 @@ def prediction_checks(
         raise DataTypeError(msg)
     named = {"columns": columns, "log_likelihood": log_likelihood, "statistics": statistics}
     given += [f"{name}={name}" for name, value in named.items() if value is not None]
-    return PredictionChecks(checked, ", ".join(given), posterior)
+    return PredictionChecks(checked, ", ".join(given), used)
 
 
 def _share(level: float) -> float:

@@ -32,11 +32,6 @@ from aimz_lab.trust.smoothing import trusted_k
 
 NO_COLUMN = "none"
 
-OUTDATED = (
-    "These predictions are of an earlier posterior: the model has been trained since, or its "
-    "draws were set. For its present posterior, call lab.explore_predictions with the model again."
-)
-
 _PIT_BINS = 20
 _WORTH_SAYING = 0.001  # of the values, beyond the ends of a picture
 
@@ -59,8 +54,7 @@ def view_of(checks: PredictionChecks, asked: Mapping[str, Any]) -> View:
     if left_out:
         are = "is" if left_out == 1 else "are"
         sentences += [f"{_count(left_out, 'row')} without an observed value {are} left out."]
-    first = [OUTDATED] if checks.is_outdated else []
-    return View(charts=charts, table=table, sentences=[*first, *sentences, *checks.notes])
+    return View(charts=charts, table=table, sentences=[*sentences, *checks.notes])
 
 
 def table_arguments(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Any, get_args
 import jax
 
 from aimz_lab.calls import public
-from aimz_lab.errors import ArgumentError, OutputWarning
+from aimz_lab.errors import ArgumentError
 from aimz_lab.lab.environment import require_widgets
+from aimz_lab.lab.explorers.dated_explorer import DatedExplorer
 from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.given_names import given_line
 from aimz_lab.lab.explorers.prediction_checks import Check, PredictionChecks, prediction_checks
-from aimz_lab.lab.explorers.prediction_views import NO_COLUMN, OUTDATED, table_arguments, view_of
+from aimz_lab.lab.explorers.prediction_views import NO_COLUMN, table_arguments, view_of
 from aimz_lab.system.imports import late_import
-from aimz_lab.tracebacks import warn
 from aimz_lab.trust.outcome_checks import Residual
 from aimz_lab.trust.own_statistics import Statistic
 from aimz_lab.types import Arguments, OutputScale
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
     from ipywidgets import Widget
-    from matplotlib.figure import Figure
 
     from aimz_lab.impact_model import ImpactModel
 
+_OUTDATED = (
+    "These predictions are of an earlier posterior: the model has been trained since, or its "
+    "draws were set. For its present posterior, call lab.explore_predictions with the model again."
+)
 _READ_BY = {
     "statistic": ("test statistics",),
     "level": ("density", "ECDF", "test statistics", "coverage"),
@@ -36,72 +38,6 @@ _READ_BY = {
     "rows": ("worst rows",),
 }
 """The checks that read a control; for the others it rests."""
-
-
-class PredictionExplorer(Explorer):
-    """The explorer that :func:`explore_predictions` makes; it says if its posterior is outdated.
-
-    Args:
-        checks: The checks that it shows.
-        controls: The controls by name.
-        title: What the panel is about.
-    """
-
-    def __init__(
-        self, checks: PredictionChecks, controls: Mapping[str, Widget], title: str
-    ) -> None:
-        self._checks = checks
-        super().__init__(
-            controls,
-            lambda asked: view_of(checks, asked),
-            lambda asked: _code(checks, asked),
-            title=title,
-        )
-
-    def table(self) -> pd.DataFrame:
-        """Return the numbers of the latest answer.
-
-        Warns:
-            OutputWarning: If the model has been trained since, or its draws were set.
-        """
-        self._warn_if_outdated()
-        return super().table()
-
-    def figure(self) -> Figure:
-        """Draw the latest answer with matplotlib.
-
-        Raises:
-            OptionalDependencyError: If matplotlib is missing.
-
-        Warns:
-            OutputWarning: If the model has been trained since, or its draws were set.
-        """
-        self._warn_if_outdated()
-        return super().figure()
-
-    def code(self) -> str:
-        """Return the lines of Python that give the numbers of the model's present posterior."""
-        return self._code_of(self._values)
-
-    def __repr__(self) -> str:
-        if self._page is None:  # a page asks on the thread that answers
-            self._say_if_outdated()
-        return super().__repr__()
-
-    def _ipython_display_(self) -> None:
-        self._say_if_outdated()
-        super()._ipython_display_()
-
-    def _warn_if_outdated(self) -> None:
-        self._say_if_outdated()
-        if self._checks.is_outdated:
-            warn(OUTDATED, OutputWarning)
-
-    def _say_if_outdated(self) -> None:
-        """Answer anew, if the latest answer does not say yet that it is outdated."""
-        if self._checks.is_outdated and OUTDATED not in self._view.sentences:
-            self._worker.ask()
-            self._worker.wait()
 
 
 @public
@@ -184,7 +120,14 @@ def explore_predictions(
     controls = _controls(checks)
     _rest_unread(controls)
     title = f"Predictions of {', '.join(map(checks.checked.called, checks.outcomes))}"
-    return PredictionExplorer(checks, controls, title)
+    return DatedExplorer(
+        controls,
+        lambda asked: view_of(checks, asked),
+        lambda asked: _code(checks, asked),
+        is_outdated=lambda: checks.is_outdated,
+        outdated=_OUTDATED,
+        title=title,
+    )
 
 
 def _check_alone(given: Mapping[str, Any]) -> None:
@@ -233,9 +176,7 @@ def _rest_unread(controls: Mapping[str, Widget]) -> None:
 
 def _code(checks: PredictionChecks, asked: Mapping[str, Any]) -> str:
     options = "".join(f", {name}={value!r}" for name, value in table_arguments(asked).items())
-    is_other = "# The model has another posterior since: these lines give other numbers now."
     lines = [
-        *([is_other] if checks.is_outdated else []),
         given_line(checks.source.split(", "), "prediction_checks"),
         "from aimz_lab import lab",
         "",

@@ -15,6 +15,7 @@ from aimz_lab.effects.measures import expected_for
 from aimz_lab.effects.row_groups import RowGroups, row_groups
 from aimz_lab.effects.sweep import averages_over
 from aimz_lab.errors import AimzLabWarning, ArgumentError
+from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.running_fit import draws_of_before, why_not_used
 from aimz_lab.lab.explorers.moved_inputs import Given, MovedInput
 from aimz_lab.system.lazy_modules import xr
@@ -55,7 +56,7 @@ class ScenarioAverages:
         self._kept: OrderedDict[tuple, tuple[xr.Dataset, tuple[str, ...]]] = OrderedDict()
         self._together: dict[str, Any] = {}
         self._anew: dict[frozenset[int], frozenset[str]] = {}
-        self._draws: dict[str, Any] = {}
+        self._posterior: Posterior | None = None
 
     def arguments(self, settings: Settings) -> Given:
         """Return the arguments of ``predict`` of a scenario."""
@@ -70,12 +71,12 @@ class ScenarioAverages:
         Raises:
             ArgumentError: If it has no draws that may be used, or is trained now.
         """
+        self._im._one_change.wait_for_stop("explore_effect")
         run, fitted = self._im.last_run, self._im._trained.fitted
         if run is not None and not run.finished:
             msg = (
                 "The model is being trained, and all effects of an explorer are of one posterior. "
-                "Wait for the end of the fit by wait() of its handle, also after stop(), which "
-                "only asks for it."
+                "Wait for the end of the fit by wait() of its handle, or stop() it."
             )
             raise ArgumentError(msg)
         if fitted is None:
@@ -87,12 +88,18 @@ class ScenarioAverages:
         if fitted.why_not:
             msg = f"An effect needs a posterior, and {why_not_used(fitted.why_not)}"
             raise ArgumentError(msg)
-        draws = dict(fitted.posterior.draws)
-        if draws.keys() != self._draws.keys() or any(draws[n] is not self._draws[n] for n in draws):
+        if fitted.posterior is not self._posterior:
             self._kept.clear()
             self._together.clear()
             self._anew.clear()
-            self._draws = draws
+            self._posterior = fitted.posterior
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the averages are of an earlier posterior, and the model is not being trained."""
+        run, trained = self._im.last_run, self._im._trained
+        is_other = trained.posterior is not self._posterior or not trained.has_draws
+        return is_other and (run is None or run.finished)
 
     def drawn_anew(self, before: Settings, after: Settings) -> frozenset[str]:
         """Return the latent sites that two scenarios draw anew, as ``held="redraw"`` asks.

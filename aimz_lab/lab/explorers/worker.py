@@ -31,6 +31,11 @@ class Worker:
         self._thread: threading.Thread | None = None
         self.is_closed = False
 
+    @property
+    def is_here(self) -> bool:
+        """Whether who asks is its thread."""
+        return threading.current_thread() is self._thread
+
     def ask(self) -> None:
         """Ask anew; returns at once."""
         with self._condition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,7 @@ _OBSERVED = {"color": ink.ORANGE, "width": 2.5, "zorder": 3}
 """The observed density lies above all predicted ones."""
 
 _MOST_TICKS = 4
+_GAP_PT = 8  # between two numbers
 _SHORT = 20
 """Most characters of labels for which a forest of this width has room."""
 
@@ -320,18 +322,32 @@ def _sites(group: xr.DataTree, sites: Sequence[str] | None, *, limit: int) -> li
 
 def _fit_panels(figure: Figure) -> None:
     """Make panels so large that they are not shrunk in a cell, with few numbers below each."""
-    from matplotlib.ticker import MaxNLocator
-
     rows, columns = figure.axes[0].get_subplotspec().get_gridspec().get_geometry()
     figure.set_size_inches(min(_PANEL_IN * columns, _WIDEST_IN), _PANEL_IN * rows * 0.75)
     for axes in figure.axes:
-        axes.xaxis.set_major_locator(MaxNLocator(_MOST_TICKS))
         axes.tick_params(labelsize=9)
         for text in list(axes.texts):  # the mean, through which the curve would run
             mean = number_beside(text.get_position()[0], float(np.ptp(axes.get_xlim())), 3)
             text.remove()
             axes.title.set_text(f"{axes.get_title()}\nmean {mean}")
         axes.title.set_fontsize(10)
+    figure.get_layout_engine().execute(figure)  # how wide the axes are decides what has room
+    for axes in figure.axes:
+        _number_below(axes)
+
+
+def _number_below(axes: Axes) -> None:
+    """Write as many numbers below a panel as stand apart."""
+    ticker = late_import("matplotlib.ticker")
+    axes.xaxis.set_major_formatter(late_import("aimz_lab.lab.pictures.vertical_axis").numbers())
+    renderer = axes.figure.canvas.get_renderer()
+    gap, (low, high) = _GAP_PT * axes.figure.dpi / 72, axes.get_xlim()
+    for most in range(_MOST_TICKS, 0, -1):
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(most))
+        labels = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        boxes = [one.get_window_extent(renderer) for at, one in labels if low <= at <= high]
+        if all(one.x1 + gap <= other.x0 for one, other in pairwise(boxes)):
+            return
 
 
 def _drawn(plot: str, alt: str, tree: xr.DataTree, **options: Any) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -157,6 +158,67 @@ def test_without_a_thread_the_model_is_as_before(fitted, monkeypatch):
         fitted.fit(X, Y, blocking=False, callbacks=[watch], **SMALL)
     assert (fitted.rng_key, fitted.last_run, ends) == (key, run, ["failed"])
     fitted.set_posterior_sample(DRAWS)
+
+
+@pytest.fixture
+def stopping(fitted):
+    """A run that was asked to stop and is held in a chunk."""
+    gate = Gate()
+    options = {**SMALL, "epochs": 10**7, "steps_per_call": 1, "rng_key": jax.random.key(4)}
+    handle = fitted.fit(X, Y, callbacks=[gate], blocking=False, **options)
+    assert gate.reached.wait(60)
+    handle.pause()  # a stop ends a pause
+    handle.stop()
+    yield handle, gate
+    gate.opened.set()
+    handle.wait(60)
+
+
+@pytest.mark.parametrize("name", ["fit", "n_obs=", "predict", "posterior"])
+def test_a_call_after_stop_waits_for_the_end_that_was_asked_for(fitted, stopping, name):
+    handle, gate = stopping
+    calls = {
+        "fit": lambda: fitted.fit(X, Y, **SMALL),
+        "n_obs=": lambda: setattr(fitted, "n_obs", 7),
+        "predict": lambda: fitted.predict_on_batch(X).posterior["beta"].values.tobytes(),
+        "posterior": lambda: fitted.posterior["beta"].tobytes(),
+    }
+    before = fitted._trained.fitted.posterior.draws["beta"].tobytes()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(calls[name])
+        with pytest.raises(TimeoutError):
+            call.result(0.2)
+        gate.opened.set()
+        found = call.result(60)
+    assert handle.status == "stopped"
+    assert found != before
+    fitted.n_obs = None
+
+
+def test_the_wait_for_a_stop_has_an_end_and_can_be_interrupted(fitted, stopping, monkeypatch):
+    monkeypatch.setattr("aimz_lab.inference.one_change._LONGEST_WAIT_S", 0.0)
+    with pytest.raises(BusyError, match="was asked to stop, and has not ended within 60 s"):
+        fitted.sample(num_samples=2)
+    monkeypatch.undo()
+    threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt, match="waiting for the end of fit, which was asked to"):
+        fitted.sample(num_samples=2)
+    assert not stopping[0].done
+
+
+def test_a_callback_that_stops_its_run_does_not_wait_for_it():
+    def within():
+        im.last_run.control.stop()
+        with pytest.raises(BusyError, match="comes from within"):
+            im.sample(num_samples=2)
+        drawn.append(im.predict_on_batch(X, return_datatree=False)["y"])
+
+    im, drawn = mean_field_model(kernels.regression).set_posterior_sample(DRAWS), []
+    gate = Gate(within)
+    gate.opened.set()
+    im.fit(X, Y, callbacks=[gate], blocking=False, **SMALL).result(60)
+    assert len(drawn) == 1
+    assert im.last_run.status == "stopped"
 
 
 def test_of_many_calls_at_once_one_goes_through():

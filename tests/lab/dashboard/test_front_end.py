@@ -193,11 +193,13 @@ class TestSameAsPython:
     @example(1000.3, 0.4, 2)
     @example(-0.2, 0.4, 2)
     @example(1000.0, 2.0, 4)
+    @example(0.0, 0.00025, 5)
     def test_the_labels_of_an_axis_and_they_are_what_they_stand_for(self, node, low, span, about):
         high = low + max(span, 1e-6 * abs(low))  # no finer than single precision tells apart
         ticks = node("ticks", "linear", [low, high], about)
         labels = node("tickLabels", ticks)
         assert labels == formatting.tick_labels(ticks)
+        assert len({"e" in label for label, tick in zip(labels, ticks, strict=True) if tick}) < 2
         written = [float(label.replace(",", "")) for label in labels]
         if len(ticks) > 1:
             np.testing.assert_allclose(written, ticks, rtol=0, atol=0.01 * min(np.diff(ticks)))
@@ -627,13 +629,21 @@ class TestScene:
         steps = [1000, 2000, 2050, 2100, 2150, 2980]
         loss = {**loss, "rate_changes": [[step, step / 1e6] for step in steps]}
         painted = [p for p in node("texts", loss, OPTIONS, BOX) if p[0].startswith("rate")]
-        assert {text for text, _, _ in painted} == {"rate 0.001", "rate 0.00215", "rate 0.00298"}
+        there = {"rate 0.001", "rate 0.002", "rate 0.00215", "rate 0.00298"}
+        assert {text for text, _, _ in painted} == there
         ends = sorted((left, right) for _, left, right in painted)
         assert all(right < left for (_, right), (left, _) in pairwise(ends))
         assert ends[-1][1] <= 60 + (686 - 60) * 2980 / 3000 + 1  # to the left of its line
         assert min(node("tops", loss, OPTIONS, BOX)) > 7 + 12  # below the labels
         points = {"steps": steps, "mean": steps, "rateChanges": loss["rate_changes"]}
         assert node("readout", points, 2049)["rateChange"] == [2050, 0.00205]
+
+    def test_the_first_of_two_close_changes_has_its_rate_on_its_left(self, node, loss):
+        loss = {**loss, "rate_changes": [[2000, 0.05], [2050, 50.0]]}
+        texts = node("texts", loss, OPTIONS, BOX)
+        (_, *second), (_, *first) = [p for p in texts if p[0].startswith("rate")]
+        at = [60 + (686 - 60) * step / 3000 for step in (2000, 2050)]
+        assert [first[1], second[0]] == pytest.approx(at, abs=1)
 
     def test_words_for_who_cannot_see_it(self, node, loss):
         said = self.drawn(node, loss)["words"]

@@ -10,6 +10,8 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from numpyro import optim
+from numpyro.infer import SVI, Trace_ELBO
 
 pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
 
@@ -324,9 +326,33 @@ def test_far_values_are_noted_and_a_running_fit_is_waited_for(im):
             explorer.set(dose_baseline=90.0)
     finally:
         handle.stop()
-        handle.wait()
     explorer.set(dose_baseline=90.0, dose=90.0)
     assert explorer.table()["mean"].tolist() == [0.0]
+
+
+def without_latents(X, dose, y=None):
+    lift = numpyro.param("lift", 1.0)
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X + lift * dose, 0.5), obs=y)
+
+
+@pytest.mark.slow
+def test_numbers_follow_a_new_training_before_they_are_read():
+    svi = SVI(without_latents, lambda X, dose, y=None: None, optim.Adam(0.1), Trace_ELBO())
+    im = ImpactModel(without_latents, jax.random.key(0), svi=svi)
+    small = {"dose": DOSE, "by_row": ["dose"], "num_samples": 10, "progress": False}
+    im.fit(DOSE, 3 * DOSE, epochs=1, **small)
+    explorer = lab.explore_effect(im, DOSE, dose=DOSE, vary={"dose": [0.0, 1.0]}, rng_key=KEY)
+    before = explorer.table()["mean"]["y"]
+    im.fit(DOSE, 3 * DOSE, epochs=100, **small)
+    slope = float(im.vi_result.params["lift"])
+    assert abs(before - slope) > 0.1
+    assert explorer.table()["mean"]["y"] == pytest.approx(slope, rel=1e-3)
+    im.fit(DOSE, 3 * DOSE, epochs=1, **small)
+    assert f"{float(im.vi_result.params['lift']):.4g}" in repr(explorer)
+    im.train_on_batch(DOSE, DOSE, dose=DOSE, by_row=["dose"], n_obs=N)
+    with pytest.raises(ArgumentError, match="needs a posterior of the present state"):
+        explorer.table()
 
 
 def test_the_effect_comes_first_and_the_rest_of_the_curve_when_it_is_asked_for(im, monkeypatch):

@@ -13,7 +13,13 @@ from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
 from aimz_lab import Callback, ImpactModel, TableSpec, lab
-from aimz_lab.errors import ArgumentError, DataTypeError, FitWarning, NotFittedError
+from aimz_lab.errors import (
+    ArgumentError,
+    DataTypeError,
+    FitWarning,
+    NotFittedError,
+    OutputWarning,
+)
 from aimz_lab.lab.explorers.charts import Area, Line, Points, Steps
 
 pytest.importorskip("ipywidgets", reason="needs the lab extra: pip install 'aimz_lab[lab]'")
@@ -283,3 +289,22 @@ def test_a_count_is_drawn_by_its_values_and_a_constant_as_a_line():
     expected = np.exp(dist.Poisson(2.0).log_prob(jnp.asarray(drawn)))
     np.testing.assert_allclose(bars.heights, expected, atol=0.05)
     assert explorer.set(site="three").charts[0].layers[0].at == 3.0
+
+
+@pytest.mark.slow
+def test_a_panel_says_that_the_model_has_changed_since():
+    im = svi_model(kernel)
+    rows = {"X": X, "y": Y, "group": GROUP, "by_row": ["group"]}
+    few = {"epochs": 2, "num_samples": 10, "progress": False}
+    explorer = lab.explore_model(im, **rows)
+    says = "This is of an earlier state of the model"
+    for change in (lambda: im.fit(**rows, **few), lambda: im.set_posterior_sample(im.posterior)):
+        assert says not in repr(explorer)
+        change()
+        assert explorer.view.sentences[0].startswith(says)
+        assert explorer.set(site="slope").sentences[0].startswith(says)
+        with pytest.warns(OutputWarning, match="call lab.explore_model with the model again"):
+            explorer.table()
+        assert explorer.code().startswith("# The model has changed since")
+        explorer = lab.explore_model(im)
+    assert says not in explorer.view.alt

@@ -400,6 +400,7 @@ def test_a_panel_says_that_its_posterior_is_outdated(data):
     assert explorer.set(check="density").sentences == ["40 rows, 1,000 draws."]
 
     model.fit(X, y, epochs=2, z=np.zeros(40), progress=False)
+    assert "of an earlier posterior" in explorer.view.sentences[0]
     with pytest.warns(OutputWarning, match="trained since.*call lab.explore_predictions with"):
         pd.testing.assert_frame_equal(explorer.table(), before)
     assert "of an earlier posterior" in explorer.view.sentences[0]

@@ -44,6 +44,23 @@ def test_each_entry_of_a_posterior_is_drawn_by_name():
     assert all(name in texts for name in ("age", "income", "sex"))
 
 
+@pytest.mark.slow
+def test_numbers_below_narrow_panels_stand_apart_and_are_whole():
+    places = [(1000.5, 0.1), (0.0035, 5e-5), (12_345.0, 30.0), (-0.25, 0.01), (2e-6, 1e-7)]
+    draws = {f"s{i}": (("chain", "draw"), RNG.normal(*at, (1, 200))) for i, at in enumerate(places)}
+    figure = lab.plot_posterior(xr.DataTree.from_dict({"posterior": xr.Dataset(draws)}))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        seen = [(at, label) for at, label in ticks if low <= at <= high]
+        boxes = [label.get_window_extent() for _, label in seen]
+        assert all(one.x1 + 5 < other.x0 for one, other in pairwise(boxes))
+        assert len(seen) >= 1
+        for at, label in seen:  # in full: no offset stands apart
+            assert float(label.get_text().replace(",", "")) == pytest.approx(at)
+
+
 def test_truths_are_drawn_as_0_and_1():
     ill = np.random.default_rng(0).random((1, 100)) < 0.1
     tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"ill": (("chain", "draw"), ill)})})

@@ -33,16 +33,23 @@ export function plate(ctx, left, top, width, colors) {
   ctx.globalAlpha = 1;
 }
 
-/** Write the new rate above each line where it has room, on a ground of its own; the last one has it. */
+/**
+ * Write the new rate above each line where it has room, on a ground of its own; the last one has it.
+ *
+ * A rate begins at its line, or else ends there, if no other line begins below it.
+ */
 export function rateLabels(ctx, shown, colors) {
   ctx.textBaseline = "top";
   ctx.textAlign = "left";
   let free = shown.box.width - 6; // what is on the left of the labels so far
-  placed(shown).reverse().forEach(([left, rate], i) => {
+  const marks = placed(shown).reverse();
+  marks.forEach(([left, rate], i) => {
     const text = `rate ${number(rate, 3)}`;
     const { width } = ctx.measureText(text);
     const fits = left + width < free;
-    if (!fits && i > 0) return;
+    const isAlone = !marks.some(([other]) => other < left && other > left - width - GAP);
+    const endsHere = left <= free && left - width >= shown.box.left && isAlone;
+    if (!fits && !endsHere && i > 0) return;
     const from = fits ? left : left - width;
     plate(ctx, from - 2, TOP - 2, width + 4, colors);
     ctx.fillStyle = colors.rate;

@@ -221,7 +221,8 @@ export function numberBeside(value, spread, digits = 4) {
 const MOST_DIGITS = 12;
 
 /**
- * Write the values along an axis: as numbers, or with decimals where these would be off.
+ * Write the values along an axis: as numbers, or with decimals where these would be off, or where
+ * only some of them have a power of ten.
  *
  * Labels are off by less than a hundredth of a step. A value alone has no step; its label is exact
  * to nine digits.
@@ -232,7 +233,9 @@ export function tickLabels(values) {
   const near = (steps.length ? 0.01 : 1e-9) * step;
   const labels = values.map((value) => number(value));
   const written = labels.map((label) => Number(label.replaceAll(",", "")));
-  if (values.every((value, i) => Math.abs(written[i] - value) <= near)) return labels;
+  const powers = new Set(labels.filter((_, i) => values[i] !== 0).map((label) => label.includes("e")));
+  const isMixed = powers.size > 1 && Math.max(...steps) < 2 * step; // not along a logarithmic axis
+  if (!isMixed && values.every((value, i) => Math.abs(written[i] - value) <= near)) return labels;
   for (let decimals = 0; decimals < MOST_DIGITS; decimals++) {
     if (Math.abs(Number(step.toFixed(decimals)) - step) < near) {
       return values.map((value) => grouped(value, decimals));
