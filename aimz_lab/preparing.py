@@ -14,16 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from aimz_lab.progress import (
-    QUIET_S,
-    NotebookLine,
-    StatusLine,
-    TimeLeft,
-    count_of,
-    duration,
-    progress_line,
-    time_left,
-)
+from aimz_lab.number_text import count_of, duration
+from aimz_lab.progress import QUIET_S, NotebookLine, StatusLine, TimeLeft, progress_line, time_left
 
 EVERY_S = 0.5
 """Seconds from one telling to the next."""

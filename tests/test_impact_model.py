@@ -22,7 +22,7 @@ from aimz_lab.inference.found_elsewhere import ELSEWHERE
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.loss_words import loss_per_row
 from aimz_lab.lab.callbacks import EarlyStopping
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from tests.runs import mean_field_model
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro's guides draw with a sample shape

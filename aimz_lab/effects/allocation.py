@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from aimz_lab.errors import DataError
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 
 _HALVINGS = 200
 

@@ -14,7 +14,7 @@ from aimz_lab.data.html import html_report
 from aimz_lab.effects.allocation import SLACK, Allocation
 from aimz_lab.effects.sentences import DRAWN_HERE, OF_RUNNING_FIT, WITHOUT_NOISE
 from aimz_lab.effects.summaries import hdi
-from aimz_lab.progress import fixed, number, number_beside, numbers_alike, percentage
+from aimz_lab.number_text import fixed, number, number_beside, numbers_alike, percentage
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 

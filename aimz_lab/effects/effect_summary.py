@@ -20,7 +20,7 @@ from aimz_lab.effects.sentences import (
     OF_RUNNING_FIT,
     interval_of,
 )
-from aimz_lab.progress import count, numbers_alike, numbers_of_row
+from aimz_lab.number_text import count, numbers_alike, numbers_of_row
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 

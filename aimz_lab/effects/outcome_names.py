@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from aimz_lab.errors import ArgumentError
+from aimz_lab.number_text import number
 from aimz_lab.predictive.level_sites import levels_of, of_levels
-from aimz_lab.progress import number
 from aimz_lab.system.lazy_modules import xr
 
 _SUFFIXES = ("_mean", "_ate")  # of averages that reducers made

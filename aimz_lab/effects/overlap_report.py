@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from aimz_lab.data.html import html_table
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from aimz_lab.trust.report import Finding, Level, Report
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.data.html import html_table
-from aimz_lab.progress import number_beside, numbers_of_row
+from aimz_lab.number_text import number_beside, numbers_of_row
 from aimz_lab.system.imports import late_import
 from aimz_lab.trust.report import Finding, Level, Report, of_left_out
 

@@ -26,7 +26,7 @@ from aimz_lab.effects.risk_ratios import (
 )
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import check_choice, shown

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from aimz_lab.effects.asked import Asked
 from aimz_lab.effects.measures import AVERAGE, NO_EFFECT
+from aimz_lab.number_text import number, number_beside, percentage
 from aimz_lab.predictive.drawn_sites import named_as_drawn
-from aimz_lab.progress import number, number_beside, percentage
 from aimz_lab.system.lazy_modules import xr
 
 FEW_DRAWS = 400

@@ -19,8 +19,8 @@ from aimz_lab.effects.row_groups import agreeing_labels, numbers_by_row
 from aimz_lab.effects.sentences import DRAWN_HERE, WITHOUT_NOISE
 from aimz_lab.effects.summaries import draws_of, hdi, site_of
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.number_text import number_beside, numbers_of_row
 from aimz_lab.predictive.drawn_sites import named_as_drawn
-from aimz_lab.progress import number_beside, numbers_of_row
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.system.random_streams import own_rng

@@ -17,7 +17,7 @@ from aimz_lab.inference.run.run_words import STATUS_WORDS, method_words, positio
 from aimz_lab.kernel.checks.preflight import parameter_names
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.progress import count
+from aimz_lab.number_text import count
 from aimz_lab.types import JsonObject, callable_name
 
 MOST_COLUMNS = 64

@@ -16,7 +16,7 @@ from aimz_lab.inference.run.skipped_steps import StepsByHand
 from aimz_lab.inference.svi.loop_result import LoopResult
 from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.progress import count
+from aimz_lab.number_text import count
 from aimz_lab.types import Params
 
 

@@ -20,7 +20,7 @@ from aimz_lab.inference.run.run_words import (
     time_now,
     time_words,
 )
-from aimz_lab.progress import (
+from aimz_lab.number_text import (
     WELL_MIXED,
     count,
     duration,
@@ -31,8 +31,8 @@ from aimz_lab.progress import (
     rate,
     ratio,
     spread,
-    time_left,
 )
+from aimz_lab.progress import time_left
 
 __all__ = [
     "STATUS_WORDS",

@@ -12,7 +12,7 @@ from formulaic import ModelSpec
 from formulaic.errors import FormulaicError
 
 from aimz_lab.errors import DataError, OutputWarning
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from aimz_lab.system.lazy_modules import pd
 from aimz_lab.tables.columns import (
     Column,

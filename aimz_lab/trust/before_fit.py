@@ -21,19 +21,15 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
 from aimz_lab.inference.run.events import Callback, Run, Steps
 from aimz_lab.inference.svi.rows_check import RowsCheck
-from aimz_lab.kernel.rows.kernel_statistics import (
-    COMPUTE_BEFORE,
-    across_rows,
-    statistics_in_sites,
-)
+from aimz_lab.kernel.rows.kernel_statistics import COMPUTE_BEFORE, across_rows, statistics_in_sites
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import observed_part
+from aimz_lab.number_text import number_beside
 from aimz_lab.predictive.call_labels import CallLabels
 from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.preparing import doing
-from aimz_lab.progress import number_beside
 from aimz_lab.system.old_jax import cost_of_old_jax
 from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.loss_checks import end_of

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from aimz_lab.inference.posterior import Posterior
+from aimz_lab.number_text import WELL_MIXED, beside_limit
 from aimz_lab.predictive.results.summary_table import r_hat
-from aimz_lab.progress import WELL_MIXED, beside_limit
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.posterior_checks import entries

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float
 
-from aimz_lab.progress import beside_limit
+from aimz_lab.number_text import beside_limit
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import Smoothed, trusted_k

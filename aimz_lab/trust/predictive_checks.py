@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from aimz_lab.kernel.censoring import LEFT, RIGHT
-from aimz_lab.progress import number_beside
+from aimz_lab.number_text import number_beside
 from aimz_lab.system.random_streams import own_rng
 from aimz_lab.trust.report import Finding
 from aimz_lab.trust.smoothing import smoothed, trusted_k

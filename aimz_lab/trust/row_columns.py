@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from aimz_lab.system.lazy_modules import pd
 
 Kind = Literal["number", "date", "level"]

@@ -14,7 +14,7 @@ import pytest
 from aimz_lab.effects.allocation import allocate
 from aimz_lab.effects.monte_carlo import as_of_other_draws, unsettled
 from aimz_lab.errors import ArgumentError, CallError, DataError
-from aimz_lab.progress import number, percentage
+from aimz_lab.number_text import number, percentage
 from tests.runs import mean_field_model
 
 N, S = 300, 40

@@ -24,7 +24,7 @@ from aimz_lab.errors import (
     FitWarning,
     OutputWarning,
 )
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from aimz_lab.tables.encoder import TableEncoder
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws from the guide of vectors

@@ -16,7 +16,7 @@ from aimz_lab.data.wrapped_source import WrappedSource
 from aimz_lab.errors import OutputWarning
 from aimz_lab.files import Value
 from aimz_lab.inference.feeds.columns import check_columns
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array, Batch, Columns, JsonObject, Rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.read_run import ReadRun
-from aimz_lab.progress import WELL_MIXED, count, ratio, spread
+from aimz_lab.number_text import WELL_MIXED, count, ratio, spread
 
 
 def draws(run: ReadRun) -> str:

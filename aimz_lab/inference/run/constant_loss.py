@@ -12,7 +12,7 @@ from aimz_lab.inference.run.loss_words import loss_per_row
 from aimz_lab.inference.run.records import ConstantLoss
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.smoothing import window_steps
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 
 _NATS_PER_VALUE = 20.0
 """What the guide's distance from the prior may cost for each latent value, as part of the loss: a

@@ -15,7 +15,7 @@ from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.read_run import ReadRun
 from aimz_lab.inference.run.records import TRAINING, Best
 from aimz_lab.inference.run.smoothing import average_at
-from aimz_lab.progress import count, number
+from aimz_lab.number_text import count, number
 
 
 def total_loss(run: ReadRun, step: int | None = None) -> float | None:

@@ -19,7 +19,7 @@ from aimz_lab.inference.run.loss_words import (
 from aimz_lab.inference.run.read_run import ReadRun
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.inference.run.smoothing import FEW_STEPS
-from aimz_lab.progress import count, duration, number
+from aimz_lab.number_text import SEEN_S, count, duration, number
 from aimz_lab.types import RunStatus
 
 STATUS_WORDS: dict[RunStatus, str] = {
@@ -33,9 +33,6 @@ STATUS_WORDS: dict[RunStatus, str] = {
     "diverged": "diverged",
     "failed": "failed",
 }
-
-SEEN_S = 0.05
-"""What is shorter would be written as 0.0 s."""
 
 
 def position(run: ReadRun) -> str:

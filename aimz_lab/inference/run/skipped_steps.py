@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Int
 
 from aimz_lab.inference.run.smoothing import following_steps
-from aimz_lab.progress import count
+from aimz_lab.number_text import count
 
 _LEAST_TAKEN = 0.1
 """Share of the steps; a training that took fewer has not trained."""

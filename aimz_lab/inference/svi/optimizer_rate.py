@@ -23,7 +23,7 @@ from numpyro.optim import Minimize, _NumPyroOptim
 from aimz_lab.errors import FitWarning, InferenceError
 from aimz_lab.inference.compiling import QUICKEST, compiler_options, named, on_host
 from aimz_lab.inference.run.rates import learning_rate, set_learning_rate
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from aimz_lab.tracebacks import warn
 
 Schedule = Callable[[Any], Any]

@@ -34,7 +34,7 @@ from aimz_lab.inference.svi.trainer import Trainer, TrainOptions, Validation
 from aimz_lab.inference.svi.validation import HeldOut, held_out_loss
 from aimz_lab.kernel.scaling import DataSize
 from aimz_lab.kernel.signature import KernelSignature
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import Array, JsonObject, Params, Shared
 from aimz_lab.version import __version__

@@ -38,7 +38,7 @@ from aimz_lab.inference.svi.divergence import FallBack
 from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.kernel.scaling import DataSize
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from aimz_lab.tracebacks import warn
 from aimz_lab.types import OnNonFinite, RunStatus, Shared
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from aimz_lab.data.html import html_table
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import SEEN_S
 from aimz_lab.lab import environment, formatting
 from aimz_lab.lab.pictures.compared_losses import comparison_figure, has_curve
+from aimz_lab.number_text import SEEN_S
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import pd
 

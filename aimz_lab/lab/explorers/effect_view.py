@@ -33,7 +33,7 @@ from aimz_lab.lab.explorers.effect_question import (
 )
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
 from aimz_lab.lab.formatting import number_beside
-from aimz_lab.progress import percentage
+from aimz_lab.number_text import percentage
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS

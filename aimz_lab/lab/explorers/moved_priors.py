@@ -8,7 +8,7 @@ from typing import Any
 from numpyro.primitives import Messenger
 
 from aimz_lab.lab.explorers.remade import Path, remade
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 
 Numbers = Mapping[str, Mapping[Path, Any]]
 """New numbers by site and by the arguments of its distribution that lead to them."""

@@ -22,18 +22,7 @@ from aimz_lab.lab.explorers.charts import Chart, View
 from aimz_lab.lab.explorers.controls import RefusedValuesError
 from aimz_lab.lab.explorers.explorer import Explorer, Values
 from aimz_lab.lab.explorers.moved_priors import MovedPriors, Numbers
-from aimz_lab.lab.explorers.prior_charts import (
-    MOST_ENTRIES,
-    CurveColumn,
-    Densities,
-    curve_chart,
-    entries_chart,
-    levels_chart,
-    predictive_chart,
-    prior_chart,
-    table_rows,
-    why_refused,
-)
+from aimz_lab.lab.explorers.prior_charts import Densities, prior_chart, why_refused
 from aimz_lab.lab.explorers.prior_code import prior_lines
 from aimz_lab.lab.explorers.prior_inputs import (
     ColumnNames,
@@ -43,6 +32,15 @@ from aimz_lab.lab.explorers.prior_inputs import (
     outcome_of_table,
     possible_limits,
     read_arguments,
+)
+from aimz_lab.lab.explorers.prior_predictive_charts import (
+    MOST_ENTRIES,
+    CurveColumn,
+    curve_chart,
+    entries_chart,
+    levels_chart,
+    predictive_chart,
+    table_rows,
 )
 from aimz_lab.lab.explorers.prior_program import PriorProgram
 from aimz_lab.lab.explorers.prior_sites import PriorSite, control_name, read_prior_sites

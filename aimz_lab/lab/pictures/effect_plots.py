@@ -17,7 +17,7 @@ from aimz_lab.effects.sentences import noted_as_drawn
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
-from aimz_lab.progress import number_beside
+from aimz_lab.number_text import number_beside
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS, shown
 

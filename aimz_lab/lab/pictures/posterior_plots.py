@@ -16,8 +16,8 @@ from aimz_lab.errors import ArgumentError, OptionalDependencyError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.pictures import ink
 from aimz_lab.lab.pictures.outcome_shares import draw_shares, grid_of_whole
+from aimz_lab.number_text import number_beside
 from aimz_lab.predictive.level_sites import levels_of
-from aimz_lab.progress import number_beside
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS

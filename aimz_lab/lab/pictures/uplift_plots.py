@@ -11,7 +11,7 @@ from aimz_lab.effects import Uplift
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
-from aimz_lab.progress import number_beside
+from aimz_lab.number_text import number_beside
 from aimz_lab.types import shown
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from aimz_lab.progress import numbers_of_row
+from aimz_lab.number_text import numbers_of_row
 
 
 class PosteriorSummary(pd.DataFrame):

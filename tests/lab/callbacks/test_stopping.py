@@ -13,7 +13,7 @@ from aimz_lab.lab import compare, summary_text
 from aimz_lab.lab.callbacks import EarlyStopping, ModelCheckpoint, TerminateOnNaN
 from aimz_lab.lab.monitor import monitor
 from aimz_lab.lab.panels.loss import LossPanel
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from tests.runs import tell, told_run
 
 

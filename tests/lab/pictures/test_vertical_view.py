@@ -8,7 +8,7 @@ import pytest
 from aimz_lab.lab.pictures.curves import curve_of
 from aimz_lab.lab.pictures.figures import loss_figure
 from aimz_lab.lab.pictures.vertical_view import common_view, vertical_view
-from aimz_lab.progress import number
+from aimz_lab.number_text import number
 from tests.lab.runs import begun, feed
 
 N = 4000

@@ -9,7 +9,7 @@ import pytest
 
 from aimz_lab.lab.explorers.charts import Band, Bars, Rule, Steps, View
 from aimz_lab.lab.explorers.drawing import draw_view
-from aimz_lab.lab.explorers.prior_charts import predictive_chart
+from aimz_lab.lab.explorers.prior_predictive_charts import predictive_chart
 
 rng = np.random.default_rng(0)
 
