@@ -80,6 +80,10 @@ class CopyError(AimzLabError, TypeError):
     """The object cannot be pickled or copied."""
 
 
+class MissingAttributeError(AimzLabError, AttributeError):
+    """A model has no attribute of this name; the message says where to look."""
+
+
 class NotFittedError(AimzLabError, RuntimeError, ValueError, AttributeError):
     """The model has no posterior yet, or none that may be used because its training diverged.
 

@@ -227,6 +227,7 @@ def test_a_prediction_prints_its_first_rows_above_what_it_holds():
     assert [*map(float, first.split()[-4:])] == pytest.approx(told, abs=0.02)
     assert text[7:9] == ["", "<xarray.DataTree>"]
     assert title in tree._repr_html_()
+    assert "xarray.DataTree" in tree._repr_html_()
     assert str(tree["posterior_predictive"]).startswith(title)
     assert str(tree["posterior"]).startswith("<xarray.DataTree")
     xr.testing.assert_identical(pickle.loads(pickle.dumps(tree)), tree)

@@ -17,7 +17,12 @@ import numpyro.distributions as dist
 import pytest
 
 from aimz_lab import ImpactModel, RunHandle, lab
-from aimz_lab.errors import ArgumentError, ArtifactGoneError, NotFittedError
+from aimz_lab.errors import (
+    ArgumentError,
+    ArtifactGoneError,
+    MissingAttributeError,
+    NotFittedError,
+)
 from aimz_lab.inference.found_elsewhere import ELSEWHERE
 from aimz_lab.inference.run.control import Control
 from aimz_lab.inference.run.loss_words import loss_per_row
@@ -51,7 +56,7 @@ def fitted():
 def test_names_that_a_model_does_not_have_say_where_they_are():
     im = mean_field_model(sales)
     for name, where in ELSEWHERE.items():
-        with pytest.raises(AttributeError, match=f"ImpactModel has no '{name}': "):
+        with pytest.raises(MissingAttributeError, match=f"ImpactModel has no '{name}': "):
             getattr(im, name)
         for told in re.findall(r"\bim\.(\w+)", where):
             assert hasattr(ImpactModel, told)

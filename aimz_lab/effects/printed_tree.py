@@ -47,10 +47,12 @@ class _PrintedTree(xr.DataTree):
 
     def _repr_html_(self) -> str:
         table = self._table()
+        # It is named by the class of its looks, which nobody has heard of.
+        whole = super()._repr_html_().replace(type(self).__name__, xr.DataTree.__name__, 1)
         if table is not None:
-            return table._repr_html_() + super()._repr_html_()
+            return table._repr_html_() + whole
         why = self._why_none()
-        return f"<p>{escape(why)}</p>" * bool(why) + super()._repr_html_()
+        return f"<p>{escape(why)}</p>" * bool(why) + whole
 
 
 class EffectTree(_PrintedTree):

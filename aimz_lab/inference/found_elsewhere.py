@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aimz_lab.errors import MissingAttributeError
 from aimz_lab.spelling import did_you_mean
 
 _LOSSES = "im.last_run.losses has the loss of each step, and so has im.vi_result.losses"
@@ -38,7 +39,7 @@ ELSEWHERE = {
 """What to say of a name, with ``{name}`` for the name itself."""
 
 
-def no_attribute(owner: type, name: str) -> AttributeError:
+def no_attribute(owner: type, name: str) -> MissingAttributeError:
     """Return the error of a name that a model does not have; it says where to look.
 
     Args:
@@ -56,6 +57,6 @@ def no_attribute(owner: type, name: str) -> AttributeError:
     """
     if name in ELSEWHERE:
         where = ELSEWHERE[name].format(name=name)
-        return AttributeError(f"{owner.__name__} has no {name!r}: {where}.")
+        return MissingAttributeError(f"{owner.__name__} has no {name!r}: {where}.")
     known = [] if name.startswith("_") else [one for one in dir(owner) if not one.startswith("_")]
-    return AttributeError(f"{owner.__name__} has no {name!r}.{did_you_mean(name, known)}")
+    return MissingAttributeError(f"{owner.__name__} has no {name!r}.{did_you_mean(name, known)}")

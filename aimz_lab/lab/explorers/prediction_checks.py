@@ -55,7 +55,7 @@ class PredictionChecks:
     Args:
         checked: What was kept of the predictions.
         source: The arguments that they were made of, as text.
-        posterior: The posterior that a model's predictions are of.
+        used: The posterior that a model's predictions are of.
 
     Attributes:
         checked: What was kept of the predictions.
