@@ -77,6 +77,23 @@ def n_categories(fn: Distribution) -> int | None:
     return np.shape(weights)[-1]
 
 
+def is_ordinal(fn: Distribution) -> bool:
+    """Whether a distribution draws from categories in an order.
+
+    Args:
+        fn: The distribution.
+
+    Example:
+        >>> import numpyro.distributions as dist
+        >>> cut_points = np.array([-1.0, 1.0])
+        >>> is_ordinal(dist.OrderedLogistic(0.5, cut_points)), is_ordinal(dist.Poisson(1.0))
+        (True, False)
+    """
+    while isinstance(fn, Distribution) and not isinstance(fn, OrderedLogistic):
+        fn = getattr(fn, "base_dist", None)
+    return isinstance(fn, OrderedLogistic)
+
+
 def _is_known(fn: Distribution) -> bool:
     """Whether it, and all that it is made of, are NumPyro's own and have a mean."""
     if isinstance(fn, _WITHOUT) or not type(fn).__module__.startswith("numpyro.distributions."):

@@ -74,6 +74,7 @@ class Site:
         mean_kind: Of the distribution of a sampled site; ``None`` where its mean is not known.
         n_categories: Of a sampled site whose values are the numbers of categories in no order; else
             ``None``.
+        is_ordinal: Whether a sampled site's values are the numbers of categories in an order.
         is_drawn: Whether the kernel draws its value: it is neither computed nor observed, nor set
             by a handler of the kernel.
         is_cut: Whether the kernel draws it and goes on with another value, by ``handlers.do``.
@@ -100,6 +101,7 @@ class Site:
     density_kind: DensityKind | None = None
     mean_kind: MeanKind | None = None
     n_categories: int | None = None
+    is_ordinal: bool = False
     is_drawn: bool = False
     is_cut: bool = False
     is_looped: bool = False

@@ -102,10 +102,11 @@ def learn_column(name: str, column: pd.Series, is_category: bool) -> Column:
     """Return what a column of the training table holds."""
     kind = kind_of(name, column)
     levels = learn_levels(name, column) if is_category or kind == "text" else None
+    is_ordered = isinstance(column.dtype, pd.CategoricalDtype) and bool(column.cat.ordered)
     if kind == "text":
-        return Column(kind, levels)
+        return Column(kind, levels, is_ordered=is_ordered)
     numbers = numbers_of(column).to_numpy()
-    return Column(kind, levels, float(numbers.min()), float(numbers.max()))
+    return Column(kind, levels, float(numbers.min()), float(numbers.max()), is_ordered)
 
 
 def frame_of(

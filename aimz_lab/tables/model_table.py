@@ -448,7 +448,8 @@ class ModelTable:
     def output_attrs(self) -> dict[str, object]:
         """Return attributes of results: what an output stands for.
 
-        They are its column or its levels, and what a 1 says, if it is one of two levels.
+        They are its column or its levels, with their order, and what a 1 says, if it is one of two
+        levels.
         """
         output = self.signature.output
         part = self.spec.parts.get(output)
@@ -465,7 +466,9 @@ class ModelTable:
             if isinstance(scale, OutcomeScale) and scale.is_identity:
                 found["output_column"] = scale.column
         levels = self.encoder.levels_of(output)
-        return found | ({"output_levels": list(map(str, levels))} if levels else {})
+        order = self.encoder.level_order(output)
+        found |= {"output_levels": list(map(str, levels))} if levels else {}
+        return found | ({} if order is None else {"output_level_order": order})
 
     @property
     def output_formula(self) -> str:

@@ -88,6 +88,7 @@ def test_contrasts_are_saved(table, contrast):
     table = table.assign(clinic=pd.Categorical(table["clinic"], ordered=True))
     encoder = TableEncoder.learn(TableSpec(X=f"C(clinic, contr.{contrast}) + scale(age)"), table)
     again = TableEncoder.of_plain(json.loads(json.dumps(encoder.as_plain())))
+    assert again.columns["clinic"].is_ordered
     one = table.iloc[[1]]
     assert again.encode(one).arguments["X"].equals(encoder.encode(one).arguments["X"])
 

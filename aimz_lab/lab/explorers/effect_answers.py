@@ -20,12 +20,13 @@ from aimz_lab.lab.explorers.effect_view import Answered, Curve, Effect, effect_v
 from aimz_lab.lab.explorers.moved_inputs import MovedInput
 from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
+from aimz_lab.predictive.level_sites import LEVEL_ATTRS
 from aimz_lab.system.lazy_modules import xr
 
 if TYPE_CHECKING:
     from aimz_lab.effects.effect_summary import EffectSummary
 
-_KEPT = ("output", "output_scale", "output_column", "output_event", "output_levels", DRAWN)
+_KEPT = ("output", "output_scale", "output_column", "output_event", DRAWN, *LEVEL_ATTRS)
 """Attributes of a prediction that say what its output is, and which sites are drawn by row."""
 
 _FIRST_S, _NEXT_S = 0.5, 0.15
