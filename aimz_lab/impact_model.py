@@ -2750,6 +2750,7 @@ class ImpactModel:
             if self._table is not None:
                 with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)
+                    self._table.check_levels(fit.spec, encoder)
         if encoder is not None:
             learned = self._table.learned(encoder)
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)

@@ -72,9 +72,8 @@ class Site:
             ``None``.
         density_kind: Of an observed site; ``None`` where it may be both, or is not known.
         mean_kind: Of the distribution of a sampled site; ``None`` where its mean is not known.
-        n_categories: Of a sampled site whose values are the numbers of categories in no order; else
-            ``None``.
-        is_ordinal: Whether a sampled site's values are the numbers of categories in an order.
+        n_categories: Of a sampled site whose values are the numbers of categories; else ``None``.
+        is_ordinal: Whether these are in an order, by their distribution.
         is_drawn: Whether the kernel draws its value: it is neither computed nor observed, nor set
             by a handler of the kernel.
         is_cut: Whether the kernel draws it and goes on with another value, by ``handlers.do``.

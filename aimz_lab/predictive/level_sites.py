@@ -34,7 +34,8 @@ def category_attrs(spec: KernelSpec, sites: Iterable[str]) -> dict[str, list]:
         sites: Names of the sites in the result.
     """
     sites = list(sites)
-    found = {n: spec.sites[n].n_categories for n in sites if (spec.sites[n].n_categories or 0) > 2}
+    known = {name: spec.sites[name].n_categories or 0 for name in sites}
+    found = {n: k for n, k in known.items() if k > 2 and not spec.sites[n].is_ordinal}
     names = [*map(variable_name, found)]
     ordinal = [variable_name(name) for name in sites if spec.sites[name].is_ordinal]
     unordered = {_CATEGORICAL: names, _N_CATEGORIES: [*found.values()]} if found else {}

@@ -27,9 +27,10 @@ class TableSpec:
       ``P(bought = yes)``. A text that no row of the training table has is refused. ``"I(size >
       'S')"`` compares by the order of an ordered category (``pd.Categorical(..., ordered=True)``,
       or ``pl.Enum``) of the training table.
-    - ``"index(region)"``: for each row the number of its level, from 0. Means and effects of such an
-      outcome are refused, unless its levels have an order: that of an ordered category, or that of
-      numbers with ``OrderedLogistic``. Results then say which number is which level.
+    - ``"index(region)"``: for each row the number of its level, from 0. Categorical outcomes take
+      it. Their means and effects are refused, unless the levels have an order: that of an ordered
+      category, or that of numbers with ``OrderedLogistic``. Results then say which number is which
+      level.
     - ``"levels(region)"``: the number of levels, a plain int.
 
     Formulas are those of the package `formulaic`_. Outside of functions, ``+``, ``-``, ``:``, ``*``

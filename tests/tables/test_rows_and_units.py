@@ -310,6 +310,24 @@ def test_the_mean_of_levels_in_an_order_is_that_of_their_numbers(kernel, column,
     assert any(f"are of these numbers: {ends}" in note for note in checks.checked.notes)
 
 
+@pytest.mark.parametrize(
+    ("formula", "rows", "error", "said"),
+    [
+        ("I(points - 1)", RATED, DataTypeError, "A TableSpec makes them .* y='index\\(column\\)'"),
+        (
+            "index(points)",
+            RATED[RATED.points != 2],
+            DataError,
+            "'points' has 2 levels in the table, 1, 3, and the kernel 3 categories for 'y'",
+        ),
+    ],
+)
+def test_categories_are_the_numbers_of_all_levels(formula, rows, error, said):
+    im = model(graded, TableSpec(X="age", y=formula), param_input="X", param_output="y")
+    with pytest.raises(error, match=said):
+        im.fit(rows, progress=False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "column"), [(graded, "listed"), (chosen, "points")])
 def test_levels_without_an_order_have_no_mean(kernel, column):
