@@ -91,7 +91,8 @@ def _of_polars(column: pl.Series) -> pd.Series:
     if hasattr(dtype, "categories") and "Enum" in str(dtype):
         return pd.Series(pd.Categorical(values, dtype.categories.to_list(), ordered=True))
     if dtype.is_numeric():
-        return pd.Series(values, dtype=np.float64)
+        is_single = str(dtype) == "Float32"
+        return pd.Series(values, dtype=np.float32 if is_single else np.float64)
     return pd.Series(values, dtype=object)
 
 

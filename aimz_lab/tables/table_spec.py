@@ -94,6 +94,11 @@ class TableSpec:
         return frozenset[str]().union(*(part.by_order for part in self.parts.values()))
 
     @property
+    def sized(self) -> frozenset[str]:
+        """Those of them that stand in a comparison of numbers, as in ``I(1 - x < 0.9)``."""
+        return frozenset[str]().union(*(part.sized for part in self.parts.values()))
+
+    @property
     def thresholds(self) -> frozenset[tuple[str, float]]:
         """The columns that are compared with a number, each with that number."""
         empty = frozenset[tuple[str, float]]()
