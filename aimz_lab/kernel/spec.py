@@ -15,7 +15,8 @@ SiteKind = Literal["latent", "observed", "factor", "deterministic", "param"]
 ScaleCourse = Literal["constant", "inverse", "other"]
 """How a scale changes with the rows of the call: not, as one over their number, or otherwise."""
 
-DensityKind = Literal["density", "mass"]
+DensityKind = Literal["density", "mass", "censored"]
+"""What a distribution has of a value; if it is censored, a density of it or the mass beyond it."""
 
 MeanKind = Literal["mean", "share"]
 """Whether an observed value has a density, which depends on its unit, or a probability."""

@@ -24,7 +24,25 @@ NO_INTERVALS = "values of the output are intervals, and predictions are single v
 def censored_entries(
     kernel: Callable, output: str, params: Params | None, rows: ExaminedRows
 ) -> Int[np.ndarray, "row ..."] | None:
-    """Return how each entry of the output is censored; ``None`` if none is.
+    """Return how each entry of the output is censored, as in :func:`entry_sides`.
+
+    Args:
+        kernel: The kernel.
+        output: Name of its output.
+        params: Values of its ``param`` sites, if there are some.
+        rows: The data.
+
+    Returns:
+        The sides; ``None`` if no entry is censored.
+    """
+    found = entry_sides(kernel, output, params, rows)
+    return found if found is not None and found.any() else None
+
+
+def entry_sides(
+    kernel: Callable, output: str, params: Params | None, rows: ExaminedRows
+) -> Int[np.ndarray, "row ..."] | None:
+    """Return for each entry of the output whether its distribution takes it for a bound.
 
     Args:
         kernel: The kernel.
@@ -34,7 +52,8 @@ def censored_entries(
 
     Returns:
         -1 for an upper bound, 0 for a value that was seen, 1 for a lower bound, and 2 for an end of
-        an interval, rows first.
+        an interval, rows first. ``None`` if its distribution is not censored, or by flags that
+        depend on latent sites.
     """
 
     def sides(trace: Mapping[str, Any]) -> dict[str, jax.Array]:
@@ -42,5 +61,4 @@ def censored_entries(
         found = sides_of(site) if site["type"] == "sample" else None
         return {} if found is None else {output: found}
 
-    found = by_entry(kernel, params, rows, sides).get(output)
-    return found if found is not None and found.any() else None
+    return by_entry(kernel, params, rows, sides).get(output)
