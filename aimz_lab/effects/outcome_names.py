@@ -99,6 +99,25 @@ def check_has_mean(draws: xr.Dataset, site: str) -> None:
         raise ArgumentError(why)
 
 
+def check_has_ratio(draws: xr.Dataset, site: str, contrast: object) -> None:
+    """Refuse ratios of numbers of levels, which begin at 0 by convention.
+
+    Args:
+        draws: As in :func:`column_of`.
+        site: The site.
+        contrast: The measure of the effect.
+
+    Raises:
+        ArgumentError: If the effect is a ratio or a percentage of them.
+    """
+    if contrast in ("ratio", "percent") and level_numbers(draws.attrs, site):
+        msg = (
+            f"contrast={contrast!r} of {called(draws, site)} would be another one if the levels "
+            "were numbered from 1. Use contrast='difference'."
+        )
+        raise ArgumentError(msg)
+
+
 def reference_of(attrs: Mapping[str, Any]) -> str:
     """Return what a sweep compares with, as ``"dose = 0"``; empty where it compares with nothing.
 

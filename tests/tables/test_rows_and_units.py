@@ -306,7 +306,18 @@ def test_the_mean_of_levels_in_an_order_is_that_of_their_numbers(kernel, column,
     assert f"count {called} by these numbers, each step alike" in im.decide(actions).text
     worth = im.decide(actions, benefits=lambda level: 1.0 * (level == 2))
     assert "by these numbers" not in worth.text
-    checks = lab.prediction_checks(in_memory(im, RATED))
+    tree, sides = in_memory(im, RATED), {"args_baseline": {"X": RATED}}
+    sides["args_intervention"] = {"X": older}
+    for refused in (
+        lambda: im.estimate_effect(**sides, contrast="ratio"),
+        lambda: im.estimate_effect(tree, tree, contrast="percent"),
+        lambda: im.sweep("age", [0.0, 1.0], RATED, reference=0.0, contrast="ratio", progress=False),
+        lambda: lab.explore_effect(im, RATED, contrast="ratio").wait(),
+    ):
+        with pytest.raises(ArgumentError, match="if the levels were numbered from 1"):
+            refused()
+    assert explorer.controls["contrast"].options == ("difference",)
+    checks = lab.prediction_checks(tree)
     assert any(f"are of these numbers: {ends}" in note for note in checks.checked.notes)
 
 

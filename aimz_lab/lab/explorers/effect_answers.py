@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aimz_lab.effects.measures import Contrast, Measure, name_of
+from aimz_lab.effects.outcome_names import check_has_ratio
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.effects.sweep import average_sites, contrast_averages
 from aimz_lab.errors import AimzLabError
@@ -135,6 +136,8 @@ class EffectAnswers:
 
 
 def _contrasted(before: xr.Dataset, after: xr.Dataset, contrast: Contrast) -> xr.Dataset:
+    for site in map(str, after):
+        check_has_ratio(after, site, contrast)
     found = contrast_averages(before, after, Measure(contrast))
     told = {"contrast": name_of(contrast), DRAWN: named_as_drawn(before.attrs, after.attrs)}
     return found.assign_attrs(after.attrs | told)
