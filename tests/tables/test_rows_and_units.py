@@ -299,7 +299,9 @@ def test_the_mean_of_levels_in_an_order_is_that_of_their_numbers(kernel, column,
     assert summarize_effect(found).table().index.tolist() == [called]
     assert f"changes {called} by" in summarize_effect(found)[column].text
     explorer = lab.explore_effect(im, RATED)
-    assert explorer.wait().charts[1].title == f"Average of {called} over age"
+    charts = explorer.wait().charts
+    assert charts[1].title == f"Average of {called} over age"
+    assert charts[0].x_label.startswith(f"effect on the average of {column} (of drawn")
     assert str(in_memory(im, RATED, by="grade")).startswith(f"Average of {called}, with")
     assert called in str(summarize_effect(im.sweep("age", [0.0, 1.0], RATED, progress=False)))
     actions = {"now": RATED, "older": older}
