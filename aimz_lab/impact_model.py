@@ -32,12 +32,16 @@ from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions,
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows
 from aimz_lab.effects.measures import Contrast, expected_for
+from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
 from aimz_lab.effects.placebo import (
     Placebo,
     among_kept_rows,
     check_levels,
+    check_outcome,
     check_outcomes,
+    check_scenario_options,
+    check_site,
     explained_by_scenarios,
     placebo,
     with_options,
@@ -114,7 +118,7 @@ from aimz_lab.kernel.own_keywords import OwnKeywords
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
 from aimz_lab.kernel.signature import KernelSignature, merge_arguments
-from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.spec import KernelSpec, variable_name
 from aimz_lab.predictive.call import predict_request, predictive_group
 from aimz_lab.predictive.fitted_kernel import FittedKernel
 from aimz_lab.predictive.forecast import SUMMARISE
@@ -1933,7 +1937,7 @@ class ImpactModel:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or a name is not known; or if an observed site
                 that the actions change is held at its data; or if the outcome is the number of one
-                of several levels, and ``benefits`` is no function that values them.
+                of several levels in no order, and ``benefits`` is no function that values them.
             SiteError: If the posterior holds draws of a latent site that they change.
             CallError: If there are fewer than two actions, or their arguments do not fit.
             DataError: If costs or benefits do not fit the rows, or the budget is less than the
@@ -2010,6 +2014,7 @@ class ImpactModel:
         levels: tuple[float | str, float | str] = (0, 1),
         outcomes: Mapping[str, ArrayLike] | None = None,
         outcome: str | None = None,
+        site: str | None = None,
         n: int = 10,
         on_batch: bool | None = None,
         fit: Mapping[str, Any] | None = None,
@@ -2040,6 +2045,9 @@ class ImpactModel:
             outcomes: Outcomes that the treatment cannot change, by name, one value per row; by
                 default the treatment is shuffled.
             outcome: With a table, the column that the ``outcomes`` replace.
+            site: The site that the effects are on, with one number a row; by default the kernel's
+                output. For an outcome of levels in no order, a site that has the probability of one
+                of them.
             n: Number of shuffles, each of which trains a copy.
             on_batch: Whether to train by :meth:`fit_on_batch`; by default as the model was, or as
                 ``fit`` says.
@@ -2057,8 +2065,10 @@ class ImpactModel:
 
         Raises:
             ArgumentError: If the treatment is not known, or a value is not allowed; or if the
-                scenarios hold an observed site that the treatment changes.
-            SiteError: If the posterior holds draws of a latent site that it changes.
+                scenarios hold an observed site that the treatment changes. If the site has no
+                rows, several numbers a row, or the numbers of levels in no order.
+            SiteError: If there is no such site; or if the posterior holds draws of a latent site
+                that the treatment changes.
             CallError: If ``outcomes``, ``fit`` or ``scenarios`` are no mappings, or arguments do
                 not fit. If it is not known how long to train.
             DataError: If the data does not fit together.
@@ -2089,6 +2099,10 @@ class ImpactModel:
         on_batch = None if on_batch is None else check_flag("on_batch", on_batch)
         options = check_mapping("fit", fit, "arguments of fit by name")
         scenarios = check_mapping("scenarios", scenarios, "arguments of predict by name")
+        check_scenario_options(scenarios)
+        site = site or self.param_output
+        if self._trained.spec is not None:
+            self._check_site(site)
         are_chains = isinstance(self._inference, MCMC)
         calls = trainings_of_copies(
             self._trained, options, on_batch=on_batch, are_chains=are_chains
@@ -2098,9 +2112,12 @@ class ImpactModel:
             X, left_out, kept = self._table.complete_rows(X, kwargs)
             outcomes = among_kept_rows(outcomes, kept)
         given = {"X": X, **({} if y is None else {self.param_output: y}), **kwargs}
+        check_outcome(outcome, given)
         levels = check_levels(levels)
         # One copy for all trainings, so that they share its compiled programs.
-        effect_of = partial(copy.deepcopy(self)._retrained, treatment, levels, calls, scenarios)
+        effect_of = partial(
+            copy.deepcopy(self)._retrained, treatment, levels, site, calls, scenarios
+        )
         output = outcome or self.param_output
         line = preparing_line(callable_name(self.kernel), enabled=progress, stage="placebo")
         with ended_by_interrupt("The placebo test"), line, self._keys.one(rng_key) as key:
@@ -2733,6 +2750,7 @@ class ImpactModel:
             if self._table is not None:
                 with undone_on_error(fit):
                     self._table.check_dims(fit.spec, fit.schema, encoder)
+                    self._table.check_levels(fit.spec, encoder)
         if encoder is not None:
             learned = self._table.learned(encoder)
             fit.run.axis_labels = partial(learned.axis_labels, fit.spec, fit.schema)
@@ -3080,19 +3098,21 @@ class ImpactModel:
         self,
         treatment: str,
         levels: tuple[float | str, float | str],
+        site: str,
         calls: Sequence[TrainingCall],
         scenarios: CallArguments,
         given: Mapping[str, Any],
         key: jax.Array,
-    ) -> np.ndarray:
-        """Train from the beginning, and return draws of the average effect."""
+    ) -> xr.DataArray:
+        """Train from the beginning, and return draws of the average effect, called as it is."""
         self._trained = Trained()
         if self._table is not None:  # another outcome has means and levels of its own
             self._table = _model_table(self._table.signature, self._table.spec)
         rows = dict(given)
         outputs = rows.pop(self.param_output, None)
+        own = {"progress": False, "return_sites": [site]}
         sides = [
-            {**with_options(with_treatment(rows, treatment, level), scenarios), "progress": False}
+            {**with_options(with_treatment(rows, treatment, level), scenarios), **own}
             for level in levels
         ]
         inputs = rows.pop("X")
@@ -3101,6 +3121,7 @@ class ImpactModel:
             own_key = jax.random.fold_in(key, number) if number else key
             options = {"progress": False, "rng_key": own_key, **call.options}
             train(inputs, outputs, **{**options, **rows})
+        self._check_site(site)
         try:
             self._comparable(sides, self._moment())
         except (ArgumentError, SiteError) as error:
@@ -3108,7 +3129,13 @@ class ImpactModel:
         effect = self.estimate_effect(
             args_baseline={**sides[0], "rng_key": key}, args_intervention=sides[1], average=True
         )
-        return effect["posterior_predictive"][self.param_output].values.ravel()
+        draws, name = effect["posterior_predictive"].to_dataset(), variable_name(site)
+        return draws[name].rename(called(draws, name))
+
+    def _check_site(self, site: str) -> None:
+        """Check that effects on a site can be averaged to one number."""
+        attrs = {} if self._table is None else self._table.output_attrs()
+        check_site(site, self._trained.spec, attrs)
 
     def _paired(
         self,

@@ -12,7 +12,7 @@ from aimz_lab.data.groups import GroupBy
 from aimz_lab.effects.averages import average_contrast, by_draw, row_dim
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.measures import Contrast
-from aimz_lab.effects.outcome_names import check_has_mean
+from aimz_lab.effects.outcome_names import check_has_mean, check_has_ratio
 from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
@@ -133,6 +133,7 @@ def contrast_trees(
     kind.check_drawn(after.attrs.get("output"), sites)
     for name in sites if kind.groups is not None else ():
         check_has_mean(after, str(name))
+        check_has_ratio(after, str(name), kind.contrast)
     effect = {name: _contrasted(before[name], after[name], after, kind) for name in sites}
     artifacts = _artifacts(baseline, intervention, group)
     attrs = {**_call_attrs(before, after), **artifacts, **kind.attrs}

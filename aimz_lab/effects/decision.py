@@ -72,6 +72,7 @@ class Decision:
     fit_step: int | None
     _counts: dict[str, int] = field(repr=False)
     _of_drawn: bool = field(repr=False)
+    _numbered: str = field(repr=False)
 
     @property
     def text(self) -> str:
@@ -116,6 +117,11 @@ class Decision:
                 f"{DRAWN_HERE}: probabilities, regret and intervals hold the noise of single rows, "
                 "and knowing the truth means knowing what is drawn. "
                 f"{WITHOUT_NOISE}, with site='expected'."
+            )
+        if self._numbered:
+            said.append(
+                f"Utilities count {self._numbered} by these numbers, each step alike; pass a "
+                "function as benefits= for what each level is worth."
             )
         if self.table["hdi_low"].isna().any():
             said.append("Where no interval is given, that of the draws leaves out their mean.")
@@ -250,6 +256,7 @@ def decision_of(
     fit_step: int | None,
     *,
     of_drawn: bool,
+    numbered: str,
 ) -> Decision:
     """Return the decision, with the table of its policies.
 
@@ -266,6 +273,7 @@ def decision_of(
         unsettled: See :class:`Decision`.
         fit_step: Likewise.
         of_drawn: Whether the utilities are of drawn outcomes.
+        numbered: The outcome with the numbers of its levels, if these stand for them; else empty.
     """
     pd = late_import("pandas")
     low, high = hdi(draws.T, prob).T
@@ -313,4 +321,5 @@ def decision_of(
         fit_step=fit_step,
         _counts=counts,
         _of_drawn=of_drawn,
+        _numbered=numbered,
     )

@@ -33,7 +33,7 @@ from aimz_lab.effects.sentences import FIT_STEP
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.predictive.drawn_sites import named_as_drawn
-from aimz_lab.predictive.level_sites import levels_of, of_levels
+from aimz_lab.predictive.level_sites import level_numbers, levels_of, why_no_mean
 from aimz_lab.predictive.reducers import Mean
 from aimz_lab.predictive.reducers.moments import PartMeans, Sd
 from aimz_lab.predictive.reducers.row_means import RowTotals
@@ -94,8 +94,9 @@ def decide(
     trees = again([reduce] * len(calls))
     groups = [_predictive(tree) for tree in trees]
     _check_outcome(site, names, groups)
-    if own is None and len(levels := levels_of(groups[0].attrs, site)) > 2:
-        raise ArgumentError(_of_levels(column_of(groups[0], site), levels))
+    column, about = column_of(groups[0], site), groups[0].attrs
+    if own is None and (why := why_no_mean(about, site, column)):
+        raise ArgumentError(f"{why} {_of_worth(levels_of(about, site))}")
     rows = groups[0][f"{site}_mean"]
     kept = trees[0].encoding.get("kept_rows")
     cost = _costs(costs, names, inputs, rows.size, kept)
@@ -120,14 +121,15 @@ def decide(
             prices[:] = [allocate(each, cost, most, rounding).price for each in others]
         by_noise = unsettled(utility, others, rounding, cost, found.price, prices)
         doubtful = int(by_noise.sum())
-    about = groups[0].attrs
     of_drawn = site in named_as_drawn(*(group.attrs for group in groups))
+    numbers = level_numbers(about, site)
     one, other = _draws_of(halves, again, per_unit, site, len(names))
     targeted = one if doubtful is None else crossed((one, other))
     draws = np.stack([*(t - c.sum() for t, c in zip(totals, cost, strict=True)), targeted])
     return decision_of(
         names, rows, utility, cost, draws / rows.size, found, budget, prob,
         float(np.mean(rounding)), doubtful, about.get(FIT_STEP), of_drawn=of_drawn,
+        numbered="" if own or not numbers else f"{column} ({numbers})",
     )  # fmt: skip
 
 
@@ -155,11 +157,11 @@ def _check_outcome(site: str, names: Sequence[str], groups: Sequence[xr.Dataset]
         raise ArgumentError(msg)
 
 
-def _of_levels(name: str, levels: Sequence[str]) -> str:
+def _of_worth(levels: Sequence[str]) -> str:
     worth = ", ".join(f"{number}.0" for number in range(min(len(levels), 3)))
     return (
-        f"{of_levels(name, levels)} A site of one probability a row can be decided on, by "
-        "site='p'. Or say what each level is worth, in their order: benefits=lambda level: "
+        "A site of one probability a row can be decided on, by site='p'. Or say what each level is "
+        "worth, in the order of their numbers: benefits=lambda level: "
         f"jax.numpy.array([{worth}{', ...' * (len(levels) > 3)}])[level]."
     )
 

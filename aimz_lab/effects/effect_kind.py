@@ -22,6 +22,7 @@ from aimz_lab.effects.measures import (
     expected_for,
     name_of,
 )
+from aimz_lab.effects.outcome_names import check_has_ratio
 from aimz_lab.effects.row_groups import Inputs, RowGroups, row_groups
 from aimz_lab.errors import ArgumentError, OutputWarning
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
@@ -118,12 +119,17 @@ class EffectKind:
         Args:
             tree: The result.
             group: Its predictive group.
+
+        Raises:
+            ArgumentError: If it is a ratio of numbers of levels.
         """
         draws = tree[group].to_dataset()
         if self.groups is not None:
             ending = f"_{_AVERAGE}"
             names = {n: n.removesuffix(ending) for n in map(str, draws) if n.endswith(ending)}
             draws = draws.rename_vars(names)
+            for name in map(str, draws):
+                check_has_ratio(draws, name, self.contrast)
         elif self.contrast != "difference":
             _warn_undefined(draws, name_of(self.contrast))
         draws = draws.assign_attrs(self.attrs)

@@ -55,7 +55,7 @@ class EffectSummary(xr.Dataset):
     def __getitem__(self, key: Any) -> Any:
         """Return a site, also by the name of its column; anything else as a dataset does."""
         if isinstance(key, str) and key not in self.variables:
-            named = (name for name, one in self.variables.items() if one.attrs.get("column") == key)
+            named = (name for name, one in self.variables.items() if key in _names(one))
             key = next(named, key)
         return super().__getitem__(key)
 
@@ -134,6 +134,11 @@ class EffectSummary(xr.Dataset):
                 cells.insert(1 + len(frame) // 2, ["..."] * len(cells[0]))
                 name += f" ({count(total)} rows; .table() has each)"
             yield _title([site], name), cells, frame.index.nlevels
+
+
+def _names(site: xr.Variable) -> tuple[str | None, str | None]:
+    """Return what the mean of a site's column is called, and the column."""
+    return site.attrs.get("column"), site.attrs.get("of_column")
 
 
 def _called(site: xr.DataArray) -> str:

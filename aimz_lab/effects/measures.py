@@ -227,9 +227,10 @@ def traced(called: str, function: Callable, *values: jax.Array) -> jax.Array:
         found = jnp.asarray(function(*values))
     except Exception as error:
         said = str(error).split("\n", 1)[0]
+        why = _why_not_compiled(error) or f"failed ({type(error).__name__}: {said})"
         msg = (
-            f"{called} failed ({type(error).__name__}: {said}); row by row it has to be a function "
-            "of arrays of JAX, such as one of jax.numpy."
+            f"{called} {why}. It is compiled, and takes arrays of JAX: write it with functions of "
+            "jax.numpy."
         )
         raise ArgumentError(msg) from error
     if found.shape != values[0].shape:
@@ -239,6 +240,20 @@ def traced(called: str, function: Callable, *values: jax.Array) -> jax.Array:
         )
         raise ArgumentError(msg)
     return found
+
+
+def _why_not_compiled(error: Exception) -> str:
+    """Say what of a function cannot be compiled; empty for another error."""
+    if isinstance(error, jax.errors.TracerArrayConversionError):
+        return "calls a function of NumPy, such as np.where, and not of jax.numpy, jnp.where"
+    if isinstance(error, jax.errors.TracerIntegerConversionError):
+        return "looks up a list by an outcome; make it an array, jnp.array([...])[level]"
+    if isinstance(error, jax.errors.ConcretizationTypeError):
+        return (
+            "decides by the values of an array, as if, min and float do; write jnp.where(y > 0, a, "
+            "b), or jnp.minimum"
+        )
+    return ""
 
 
 def _signed(values: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """What an outcome is called: by its column, where a table has one, else by its site.
 
 The mean of an outcome of two levels is a probability, and is called by the level that it is of.
+That of more levels in an order is of their numbers, and says which they are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from aimz_lab.errors import ArgumentError
 from aimz_lab.number_text import number
-from aimz_lab.predictive.level_sites import levels_of, of_levels
+from aimz_lab.predictive.level_sites import level_numbers, why_no_mean
 from aimz_lab.system.lazy_modules import xr
 
 _SUFFIXES = ("_mean", "_ate")  # of averages that reducers made
@@ -46,11 +47,21 @@ def called(draws: xr.Dataset, site: str, *, has_odds: bool = False) -> str:
         >>> draws = xr.Dataset(attrs={"output": "y", "output_event": "bought = yes"})
         >>> called(draws, "y"), called(draws, "p")
         ('P(bought = yes)', 'p')
+        >>> levels = {"output_levels": ["C", "B", "A"], "output_level_order": "category"}
+        >>> called(xr.Dataset(attrs={"output": "y", "output_column": "grade", **levels}), "y")
+        "grade (levels 0 = 'C' to 2 = 'A')"
     """
     event, output = draws.attrs.get("output_event"), draws.attrs.get("output")
-    if not event or not isinstance(output, str):
-        return column_of(draws, site)
-    return _named(site, output, event if has_odds else f"P({event})")
+    if not isinstance(output, str):
+        return site
+    if event:
+        return _named(site, output, event if has_odds else f"P({event})")
+    numbers = level_numbers(draws.attrs, output)
+    return (
+        _named(site, output, f"{column_of(draws, output)} ({numbers})")
+        if numbers
+        else column_of(draws, site)
+    )
 
 
 def site_called(draws: xr.Dataset, name: object, sites: Iterable[str]) -> object:
@@ -75,7 +86,7 @@ def site_called(draws: xr.Dataset, name: object, sites: Iterable[str]) -> object
 
 
 def check_has_mean(draws: xr.Dataset, site: str) -> None:
-    """Refuse the mean of a site whose values are the numbers of levels.
+    """Refuse the mean of a site whose values are the numbers of levels in no order.
 
     Args:
         draws: As in :func:`column_of`.
@@ -84,8 +95,27 @@ def check_has_mean(draws: xr.Dataset, site: str) -> None:
     Raises:
         ArgumentError: If they are, of more than two levels.
     """
-    if len(levels := levels_of(draws.attrs, site)) > 2:
-        raise ArgumentError(of_levels(column_of(draws, site), levels))
+    if why := why_no_mean(draws.attrs, site, column_of(draws, site)):
+        raise ArgumentError(why)
+
+
+def check_has_ratio(draws: xr.Dataset, site: str, contrast: object) -> None:
+    """Refuse ratios of numbers of levels, which begin at 0 by convention.
+
+    Args:
+        draws: As in :func:`column_of`.
+        site: The site.
+        contrast: The measure of the effect.
+
+    Raises:
+        ArgumentError: If the effect is a ratio or a percentage of them.
+    """
+    if contrast in ("ratio", "percent") and level_numbers(draws.attrs, site):
+        msg = (
+            f"contrast={contrast!r} of {called(draws, site)} would be another one if the levels "
+            "were numbered from 1. Use contrast='difference'."
+        )
+        raise ArgumentError(msg)
 
 
 def reference_of(attrs: Mapping[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -17,13 +18,16 @@ from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.effects.summaries import checked_prob, hdi
 from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError, CallError, DataError, SiteError
+from aimz_lab.kernel.spec import KernelSpec, variable_name
+from aimz_lab.predictive.level_sites import category_attrs, why_no_mean
 from aimz_lab.preparing import doing
 from aimz_lab.spelling import did_you_mean
 from aimz_lab.system.imports import late_import
+from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import shown
 
-EffectOf = Callable[[Mapping[str, Any], jax.Array], np.ndarray]
-"""Trains a model on arguments and returns the draws of its average effect."""
+EffectOf: TypeAlias = "Callable[[Mapping[str, Any], jax.Array], xr.DataArray]"
+"""Trains a model on arguments and returns the draws of its average effect, called as it is."""
 
 
 def placebo(
@@ -69,14 +73,16 @@ def placebo(
     else:
         _value_of(given, treatment)
         names |= {name: _replaced(given, output, name, values) for name, values in outcomes.items()}
-    rows, chances = {}, {}
+    rows, chances, outcome = {}, {}, ""
     for number, (name, arguments) in enumerate(names.items(), start=1):
         doing(f"training copy {number} of {len(names)}", (number - 1, len(names)))
-        draws = effect_of(arguments, key)
+        effect = effect_of(arguments, key)
+        outcome, draws = outcome or str(effect.name), effect.values.ravel()
         rows[name] = [draws.mean(), *hdi(draws, prob)]
         chances[name] = chance_of(draws)
     pd = late_import("pandas")
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "hdi_low", "hdi_high"])
+    table.index.name = f"effect on {outcome}"
     kind = "treatment" if outcomes is None else "outcome"
     return Placebo(table, kind, chances, prob, left_out)
 
@@ -96,6 +102,73 @@ def check_outcomes(outcomes: object) -> Mapping[str, ArrayLike] | None:
         )
         raise CallError(msg)
     return outcomes
+
+
+def check_outcome(outcome: str | None, given: Mapping[str, Any]) -> None:
+    """Refuse an outcome to replace that is no column and no argument.
+
+    Args:
+        outcome: Its name; ``None`` for the kernel's output.
+        given: Arguments of the training.
+
+    Raises:
+        ArgumentError: If it is neither.
+    """
+    if outcome is None:
+        return
+    try:
+        _value_of(given, outcome)
+    except ArgumentError as error:
+        msg = f"{error} For effects on a site of the kernel, pass site={outcome!r}."
+        raise ArgumentError(msg) from error
+
+
+def check_site(site: str, spec: KernelSpec, attrs: Mapping[str, Any]) -> None:
+    """Refuse a site whose average over the rows is not one number, or says nothing.
+
+    Args:
+        site: The site of the effects.
+        spec: The kernel's structure.
+        attrs: What a table says of the output, as results have it.
+
+    Raises:
+        SiteError: If the kernel has no such site.
+        ArgumentError: If it has no rows, or several numbers a row; or if its values are the numbers
+            of levels in no order.
+    """
+    known = [name for name, one in spec.sites.items() if one.kind != "factor"]
+    if site not in known:
+        msg = f"site={site!r} is no site of the kernel: {', '.join(known)}."
+        raise SiteError(msg + did_you_mean(site, known))
+    shape, rows = spec.sites[site].shape, spec.row_axis(site)
+    instead = "Name one with a number for each row: site='p'."
+    if rows is None:
+        msg = f"The site {site!r} has no rows, and effects are averaged over the rows. {instead}"
+        raise ArgumentError(msg)
+    if (count := math.prod(shape) // shape[rows]) > 1:
+        msg = (
+            f"The site {site!r} has {count} numbers a row, and a placebo test takes effects on "
+            f"one. {instead}"
+        )
+        raise ArgumentError(msg)
+    known = {"output": spec.output, **attrs, **category_attrs(spec, [site])}
+    column = attrs.get("output_column") if site == spec.output else None
+    if why := why_no_mean(known, variable_name(site), str(column or site)):
+        msg = f"{why} In placebo, name the probability of one level: site='p'."
+        raise ArgumentError(msg)
+
+
+def check_scenario_options(scenarios: Mapping[str, Any]) -> None:
+    """Refuse arguments of ``predict`` that the test sets itself.
+
+    Raises:
+        ArgumentError: If there is one.
+    """
+    for option in ("return_sites", "reduce", "by", "rng_key"):
+        if option in scenarios:
+            instead = " Name the site of the effects: site='p'." * (option == "return_sites")
+            msg = f"scenarios= has {option!r}, which placebo sets itself; leave it out.{instead}"
+            raise ArgumentError(msg)
 
 
 def among_kept_rows(
@@ -204,7 +277,40 @@ def _replaced(
         raise DataError(
             f"The outcome {name!r} has shape {new.shape}; the real one {np.shape(old)}."
         )
+    _check_levels_of(name, new, old)
     return _with(given, output, _of_kind(name, new, np.asarray(old).dtype))
+
+
+def _check_levels_of(name: str, values: np.ndarray, old: Any) -> None:
+    """Refuse texts of other levels than those of the real outcome: their numbers would differ.
+
+    Raises:
+        DataError: If a level is new, or is missing where the column does not list its levels.
+    """
+    texts = np.asarray(old)
+    if texts.dtype.kind not in "OUT" or not all(isinstance(one, str) for one in texts):
+        return
+    listed = _listed_levels(old)
+    levels, own = set(texts.tolist() if listed is None else listed), set(values.tolist())
+    if own <= levels and (listed is not None or own == levels):
+        return
+    new, gone = (sorted(map(repr, one)) for one in (own - levels, levels - own))
+    what = f"has the level {new[0]}" if new else f"lacks the level {gone[0]}"
+    verb = "has not" if new else "has"
+    msg = (
+        f"The outcome {name!r} {what}, which the real one {verb}. A copy numbers the levels that "
+        "its column has: make both categories of the same levels, by pd.Categorical(values, "
+        "[...]) of the table's column."
+    )
+    raise DataError(msg)
+
+
+def _listed_levels(column: Any) -> list[Any] | None:
+    """Return the levels that a column lists, with or without a row; ``None`` if it lists none."""
+    dtype = getattr(column, "dtype", None)
+    if is_a(column, "polars", "Series"):
+        return dtype.categories.to_list() if "Enum" in str(dtype) else None
+    return list(dtype.categories) if hasattr(dtype, "categories") else None
 
 
 def _of_kind(name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -249,6 +355,11 @@ def _with(given: Mapping[str, Any], name: str, values: np.ndarray) -> dict[str, 
         if is_a(table, "polars", "DataFrame"):
             import polars as pl
 
-            return {**given, "X": table.with_columns(pl.Series(name, values))}
+            column = pl.Series(name, values)
+            if table.schema[name] in (pl.Enum, pl.Categorical):
+                column = column.cast(table.schema[name])
+            return {**given, "X": table.with_columns(column)}
+        if hasattr(table[name].dtype, "categories"):  # with their order
+            values = late_import("pandas").Categorical(values, dtype=table[name].dtype)
         return {**given, "X": table.assign(**{name: values})}
     return {**given, name: values}

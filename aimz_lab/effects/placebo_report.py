@@ -108,7 +108,8 @@ class Placebo(Report):
     def _repr_html_(self) -> str:
         named = zip(self.table.index, self._cells(), strict=True)
         cells = [[str(name), *row] for name, row in named]
-        return super()._repr_html_() + html_table("Effects", ["", *self.table.columns], cells)
+        header = [str(self.table.index.name or ""), *self.table.columns]
+        return super()._repr_html_() + html_table("Effects", header, cells)
 
     def _cells(self) -> list[list[str]]:
         return [numbers_of_row(row) for row in self.table.to_dict("records")]

@@ -20,9 +20,9 @@ from aimz_lab.effects.effect_summary import (
 from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.sentences import DRAWN_OUTCOMES
 from aimz_lab.effects.summaries import hdi
+from aimz_lab.number_text import count, number
 from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.predictive.level_sites import levels_of
-from aimz_lab.progress import count, number
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.trust.smoothing import trusted_k

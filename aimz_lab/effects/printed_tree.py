@@ -15,7 +15,7 @@ from aimz_lab.effects.sentences import FIT_STEP, OF_DRAWN, OF_LEVELS
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.errors import AimzLabError
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
-from aimz_lab.predictive.level_sites import levels_of, of_levels
+from aimz_lab.predictive.level_sites import why_no_mean
 from aimz_lab.predictive.reducers.group_means import SUMMARY_GROUP
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -168,9 +168,9 @@ def _average(tree: xr.DataTree) -> EffectSummary | None:
         whole = tree[group].to_dataset()
         means, drawn, said = {}, [], {}
         for site in draws:
-            outcome, levels = called(whole, str(site.name)), levels_of(attrs, str(site.name))
-            if len(levels) > 2:
-                said[outcome] = of_levels(outcome, levels)
+            outcome = called(whole, str(site.name))
+            if why := why_no_mean(attrs, str(site.name), outcome):
+                said[outcome] = why
                 continue
             name, mean = _averaged(site, outcome)
             means[name] = mean

@@ -18,6 +18,7 @@ from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.outcome_names import (
     called,
     check_has_mean,
+    column_of,
     reference_of,
     site_called,
     without_reference,
@@ -34,7 +35,7 @@ from aimz_lab.effects.sentences import (
 )
 from aimz_lab.errors import ArgumentError
 from aimz_lab.predictive.drawn_sites import named_as_drawn
-from aimz_lab.predictive.level_sites import levels_of, of_levels
+from aimz_lab.predictive.level_sites import why_no_mean
 from aimz_lab.predictive.reducers.intervals import narrowest_interval
 from aimz_lab.progress import CallProgress
 from aimz_lab.system.lazy_modules import xr
@@ -115,7 +116,8 @@ def summarize_effect(
     numbers.
 
     The mean of numbers of levels in no order says nothing: of such an outcome of more than two
-    levels all is NaN, and the paragraph says what to do.
+    levels all is NaN, and the paragraph says what to do. Of levels in an order, as of an ordered
+    category of a table, it is that of their numbers from 0, as tables and paragraphs say.
 
     Args:
         effect: Result of :func:`estimate_effect`, or a dataset with chain and draw.
@@ -159,8 +161,9 @@ def summarize_effect(
     for name, site in effect.data_vars.items():
         found[name], singles[name] = _summarize(site, asked, effect.attrs, progress=progress)
     for name, site in found.items():
-        outcome, levels = called(effect, str(name)), levels_of(effect.attrs, str(name))
+        outcome, column = called(effect, str(name)), column_of(effect, str(name))
         site.attrs |= {} if outcome == name else {"column": outcome}
+        site.attrs |= {} if column == outcome else {"of_column": column}
         site.attrs |= {FIT_STEP: effect.attrs[FIT_STEP]} if FIT_STEP in effect.attrs else {}
         rows = _row_dims(effect.attrs)
         is_drawn = name in named_as_drawn(effect.attrs)
@@ -185,9 +188,9 @@ def summarize_effect(
         if single.any():
             kinds = np.where(single.values, *INTERVAL_OF)
             found[name] = site.assign_coords({interval_of(name): (site.dims[1:], kinds)})
-        if len(levels) > 2:
+        if why := why_no_mean(effect.attrs, str(name), outcome):
             found[name] = xr.full_like(found[name], np.nan).assign_attrs({OF_LEVELS: True})
-            text = of_levels(outcome, levels)
+            text = why
         found[name].attrs["text"] = text
     # Its base is xarray's, which is not imported before a result.
     from aimz_lab.effects.effect_summary import EffectSummary

@@ -30,7 +30,8 @@ def check_data_type(name: str, distribution: Distribution, value: Any) -> None:
     if dtype.kind not in "iu":
         msg = (
             f"The data of site {name!r} is {dtype}, and its {type(distribution).__name__} "
-            "distribution takes whole numbers, 0 for the first category: pass y.astype(int)."
+            "distribution takes whole numbers, 0 for the first category: pass y.astype(int). A "
+            f"TableSpec makes them of the levels of a column: {name}='index(column)'."
         )
         raise DataTypeError(msg)
 

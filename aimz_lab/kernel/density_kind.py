@@ -35,12 +35,15 @@ def density_kind(fn: Distribution) -> DensityKind | None:
 
     Returns:
         ``"density"`` of NumPyro's continuous distributions over all numbers of an interval,
-        ``"mass"`` of discrete ones; ``None`` where it may be both, or is not known.
+        ``"mass"`` of discrete ones, ``"censored"`` of continuous ones that take some values for
+        bounds; ``None`` where it may be both, or is not known.
     """
     if fn.support.is_discrete:
         return "mass"
     # The entries of an event on a surface, such as a simplex, have no unit each.
     is_flat = not fn.event_dim or isinstance(fn.support, independent)
+    if isinstance(fn, (LeftCensoredDistribution, RightCensoredDistribution)):
+        return "censored" if is_flat and _is_continuous(fn.base_dist) else None
     return "density" if is_flat and _is_continuous(fn) else None
 
 

@@ -59,7 +59,7 @@ def mean_kind(fn: Distribution) -> MeanKind | None:
 
 
 def n_categories(fn: Distribution) -> int | None:
-    """Return how many categories in no order a distribution draws from; ``None`` for any other.
+    """Return how many categories a distribution draws from; ``None`` for any other.
 
     Args:
         fn: The distribution.
@@ -69,12 +69,33 @@ def n_categories(fn: Distribution) -> int | None:
         >>> n_categories(dist.Categorical(logits=np.zeros((5, 3)))), n_categories(dist.Poisson(1.0))
         (3, None)
     """
-    while isinstance(fn, Distribution) and not isinstance(fn, _CATEGORICAL):
-        fn = getattr(fn, "base_dist", None)
-    if not isinstance(fn, _CATEGORICAL) or isinstance(fn, OrderedLogistic):
+    fn = _categorical(fn)
+    if fn is None:
         return None
     weights = fn.probs if isinstance(fn, CategoricalProbs) else fn.logits
     return np.shape(weights)[-1]
+
+
+def is_ordinal(fn: Distribution) -> bool:
+    """Whether a distribution draws from categories in an order.
+
+    Args:
+        fn: The distribution.
+
+    Example:
+        >>> import numpyro.distributions as dist
+        >>> cut_points = np.array([-1.0, 1.0])
+        >>> is_ordinal(dist.OrderedLogistic(0.5, cut_points)), is_ordinal(dist.Poisson(1.0))
+        (True, False)
+    """
+    return isinstance(_categorical(fn), OrderedLogistic)
+
+
+def _categorical(fn: Distribution | None) -> CategoricalProbs | CategoricalLogits | None:
+    """Return the distribution of categories that a distribution is made of; ``None`` if of none."""
+    while isinstance(fn, Distribution) and not isinstance(fn, _CATEGORICAL):
+        fn = getattr(fn, "base_dist", None)
+    return fn if isinstance(fn, _CATEGORICAL) else None
 
 
 def _is_known(fn: Distribution) -> bool:

@@ -15,7 +15,8 @@ SiteKind = Literal["latent", "observed", "factor", "deterministic", "param"]
 ScaleCourse = Literal["constant", "inverse", "other"]
 """How a scale changes with the rows of the call: not, as one over their number, or otherwise."""
 
-DensityKind = Literal["density", "mass"]
+DensityKind = Literal["density", "mass", "censored"]
+"""What a distribution has of a value; if it is censored, a density of it or the mass beyond it."""
 
 MeanKind = Literal["mean", "share"]
 """Whether an observed value has a density, which depends on its unit, or a probability."""
@@ -72,8 +73,8 @@ class Site:
             ``None``.
         density_kind: Of an observed site; ``None`` where it may be both, or is not known.
         mean_kind: Of the distribution of a sampled site; ``None`` where its mean is not known.
-        n_categories: Of a sampled site whose values are the numbers of categories in no order; else
-            ``None``.
+        n_categories: Of a sampled site whose values are the numbers of categories; else ``None``.
+        is_ordinal: Whether these are in an order, by their distribution.
         is_drawn: Whether the kernel draws its value: it is neither computed nor observed, nor set
             by a handler of the kernel.
         is_cut: Whether the kernel draws it and goes on with another value, by ``handlers.do``.
@@ -100,6 +101,7 @@ class Site:
     density_kind: DensityKind | None = None
     mean_kind: MeanKind | None = None
     n_categories: int | None = None
+    is_ordinal: bool = False
     is_drawn: bool = False
     is_cut: bool = False
     is_looped: bool = False

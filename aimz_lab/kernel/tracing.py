@@ -23,7 +23,7 @@ from aimz_lab.kernel.density_kind import density_kind
 from aimz_lab.kernel.event_dims import with_usable_names
 from aimz_lab.kernel.hidden_draws import HiddenDraws
 from aimz_lab.kernel.joint_events import joint_ndim
-from aimz_lab.kernel.known_means import mean_kind, n_categories
+from aimz_lab.kernel.known_means import is_ordinal, mean_kind, n_categories
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import (
     DensityKind,
@@ -63,6 +63,7 @@ class _Record(NamedTuple):
     density_kind: DensityKind | None
     mean_kind: MeanKind | None
     n_categories: int | None
+    is_ordinal: bool
     is_drawn: bool
     is_cut: bool
     is_looped: bool
@@ -235,6 +236,7 @@ def _record(site: Message, plates: Mapping[str, Message], n_rows: int) -> _Recor
         density_kind=density_kind(site["fn"]) if kind == "observed" else None,
         mean_kind=mean_kind(site["fn"]) if sampled and not factor else None,
         n_categories=n_categories(site["fn"]) if sampled and not factor else None,
+        is_ordinal=sampled and not factor and is_ordinal(site["fn"]),
         is_drawn=kind == "latent" and _is_drawn(site),
         is_cut=site.get("_intervener_id") is not None,
         is_looped=_is_looped(site),
@@ -392,6 +394,7 @@ def _site(name: str, record: _Record, other: _Record | None, fixed: set[str]) ->
         density_kind=record.density_kind,
         mean_kind=record.mean_kind,
         n_categories=record.n_categories,
+        is_ordinal=record.is_ordinal,
         is_drawn=record.is_drawn,
         is_cut=record.is_cut,
         is_looped=record.is_looped,

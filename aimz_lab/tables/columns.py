@@ -33,6 +33,8 @@ class Column:
     Attributes:
         kind: Numbers, booleans or text.
         levels: Its levels in order, if it is used as a category; ``None`` otherwise.
+        is_ordered: Whether it was a category whose levels have an order, from the lowest to the
+            highest.
         smallest: Its smallest number, if it is used as numbers.
         largest: Its largest.
     """
@@ -41,6 +43,7 @@ class Column:
     levels: tuple[Level, ...] | None = None
     smallest: float = 0.0
     largest: float = 0.0
+    is_ordered: bool = False
 
 
 def row_index(table: pd.DataFrame | pl.DataFrame) -> pd.Index:
@@ -88,7 +91,8 @@ def _of_polars(column: pl.Series) -> pd.Series:
     if hasattr(dtype, "categories") and "Enum" in str(dtype):
         return pd.Series(pd.Categorical(values, dtype.categories.to_list(), ordered=True))
     if dtype.is_numeric():
-        return pd.Series(values, dtype=np.float64)
+        is_single = str(dtype) == "Float32"
+        return pd.Series(values, dtype=np.float32 if is_single else np.float64)
     return pd.Series(values, dtype=object)
 
 

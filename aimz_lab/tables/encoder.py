@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from formulaic import ModelSpec
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-14
 """A scale that is smaller, in units of the center, is the rounding of a constant column."""
+
+
+LevelOrder = Literal["category", "numbers"]
+"""An ordered category says how its levels follow each other, and numbers do by their size."""
 
 
 class Encoded(NamedTuple):
@@ -291,6 +295,21 @@ class TableEncoder:
         is_text = part.text.strip("` ") == part.columns[0] and column.kind == "text"
         return column.levels or () if part.kind == "index" or is_text else ()
 
+    def level_order(self, argument: str) -> LevelOrder | None:
+        """Return what the order of an argument's levels comes from; ``None`` if from nothing.
+
+        Args:
+            argument: As in :meth:`levels_of`.
+        """
+        levels = self.levels_of(argument)
+        if not levels:
+            return None
+        column = self.columns[self.spec.parts[argument].columns[0]]
+        if column.is_ordered:
+            return "category"
+        is_ascending = column.kind == "number" and list(levels) == sorted(levels)
+        return "numbers" if is_ascending else None
+
     def as_plain(self) -> JsonObject:
         """Return all of it as JSON values."""
         return {
@@ -300,6 +319,7 @@ class TableEncoder:
                     "kind": c.kind,
                     "levels": None if c.levels is None else list(c.levels),
                     "range": [c.smallest, c.largest],
+                    "ordered": c.is_ordered,
                 }
                 for name, c in self.columns.items()
             },
@@ -321,7 +341,10 @@ class TableEncoder:
         spec = TableSpec.of_plain(plain["spec"])
         columns = {
             name: Column(
-                c["kind"], None if c["levels"] is None else tuple(c["levels"]), *c["range"]
+                c["kind"],
+                None if c["levels"] is None else tuple(c["levels"]),
+                *c["range"],
+                c["ordered"],
             )
             for name, c in plain["columns"].items()
         }
@@ -424,6 +447,7 @@ def _check_learned(
             or (levels is not None and len(set(levels)) < len(levels))
             or not all(type(bound) in (int, float) for bound in bounds)
             or not column.smallest <= column.largest
+            or type(column.is_ordered) is not bool
         ):
             raise ArtifactError(f"its column {name!r} has values that no table gives")
 

@@ -41,6 +41,7 @@ _MOST_ARGUMENTS = {"maximum": 2, "minimum": 2, "clip": 3, "where": 3}
 
 _CONTRASTS = frozenset({"treatment", "SAS", "sum", "helmert", "diff", "poly", "custom"})
 _MOST_IN_POWER = 100
+_COUNTS = frozenset({"df", "degree"})
 _MOST_COLUMNS = 1_000
 """Most columns of a spline or a polynomial."""
 
@@ -71,6 +72,7 @@ class Expression:
         values: Those of them outside of it.
         compared: Those of them that are compared with a text, each with that text.
         thresholds: Those of them that are compared with a number, each with that number.
+        sized: Those of them that stand in a comparison of numbers, also within arithmetic.
         by_order: Those of them that are compared by order with a text, as by ``>``, or have a
             polynomial contrast.
         called: Names of functions and modules that it uses.
@@ -85,6 +87,7 @@ class Expression:
         self.values: set[str] = set()
         self.compared: set[tuple[str, str]] = set()
         self.thresholds: set[tuple[str, float]] = set()
+        self.sized: set[str] = set()
         self.by_order: set[str] = set()
         self.called: set[str] = set()
         self.event = ""
@@ -140,6 +143,9 @@ class Expression:
             self.compared |= compared
             numbers = [number for side in sides if (number := _number(side)) is not None]
             self.thresholds |= {(self._quoted.get(n, n), one) for n in names for one in numbers}
+            if not texts:
+                inside = [one.id for one in ast.walk(node) if isinstance(one, ast.Name)]
+                self.sized |= {self._quoted.get(name, name) for name in inside}
             if not isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
                 self.by_order |= {column for column, _ in compared}
         if isinstance(node, ast.Name):
@@ -197,6 +203,12 @@ class Expression:
         if name == "C":
             self._read_category(call)
             return
+        if name == "np.where" and len(call.args) < 3:
+            msg = (
+                f"{self._what}: {ast.unparse(call)!r} is not allowed. np.where takes 3 values, "
+                "such as np.where(x > 0, x, 0)."
+            )
+            raise ArgumentError(msg)
         if name in SPLINES:
             self._check_columns(call)
         elif name in STATEFUL:
@@ -237,6 +249,15 @@ class Expression:
                 msg = (
                     f"{self._what}: {ast.unparse(given)!r} is not allowed. Options are written as "
                     f"numbers, and there are at most {_MOST_COLUMNS:,} columns."
+                )
+                raise ArgumentError(msg)
+        counts = [*call.args[1:2], *(one.value for one in call.keywords if one.arg in _COUNTS)]
+        for given in counts:
+            count = _number(given)
+            if ast.unparse(given) != "None" and not (type(count) is int and count >= 0):
+                msg = (
+                    f"{self._what}: {ast.unparse(given)!r} is not allowed. A degree, or degrees of "
+                    "freedom, is a whole number."
                 )
                 raise ArgumentError(msg)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from aimz_lab.tables.columns import (
     row_index,
     row_words,
 )
+from aimz_lab.tables.decimals import as_written
 from aimz_lab.tables.expressions import CALLED
 from aimz_lab.tables.formulas import Part
 from aimz_lab.tables.table_spec import TableSpec
@@ -102,10 +103,11 @@ def learn_column(name: str, column: pd.Series, is_category: bool) -> Column:
     """Return what a column of the training table holds."""
     kind = kind_of(name, column)
     levels = learn_levels(name, column) if is_category or kind == "text" else None
+    is_ordered = isinstance(column.dtype, pd.CategoricalDtype) and bool(column.cat.ordered)
     if kind == "text":
-        return Column(kind, levels)
+        return Column(kind, levels, is_ordered=is_ordered)
     numbers = numbers_of(column).to_numpy()
-    return Column(kind, levels, float(numbers.min()), float(numbers.max()))
+    return Column(kind, levels, float(numbers.min()), float(numbers.max()), is_ordered)
 
 
 def frame_of(
@@ -128,24 +130,12 @@ def frame_of(
                 values = pd.Categorical.from_codes(codes, list(levels), ordered=is_ordered)
                 column = pd.Series(values, column.index)
         if columns[name].kind != "text":
-            numbers = [value for one, value in spec.thresholds if one == name]
-            column = _as_written(numbers_of(column), column.dtype, numbers)
+            dtype, column = column.dtype, numbers_of(column)
+            if name in spec.sized:
+                numbers = [value for one, value in spec.thresholds if one == name]
+                column = as_written(column, dtype, numbers)
         made[name] = column
     return pd.DataFrame(made, copy=False)
-
-
-def _as_written(column: pd.Series, dtype: Any, numbers: Sequence[float]) -> pd.Series:
-    """Return a column whose values are equal to numbers that its own precision cannot tell apart.
-
-    In single precision 0.1 is 0.100000001, which is neither 0.1 nor below it.
-    """
-    dtype = getattr(dtype, "numpy_dtype", dtype)
-    if dtype not in (np.float16, np.float32):
-        return column
-    for written in numbers:
-        with np.errstate(over="ignore"):
-            column = column.mask(column == float(dtype.type(written)), written)
-    return column
 
 
 def _has_these(column: pd.Series, levels: tuple[Level, ...], is_ordered: bool) -> bool:

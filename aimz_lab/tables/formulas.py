@@ -51,6 +51,7 @@ class Part:
         by_order: Those of them that are compared by order with a text, as in ``I(size > 'S')``, or
             have a polynomial contrast.
         thresholds: Those of them that are compared with a number, each with that number.
+        sized: Those of them that stand in a comparison of numbers, also within arithmetic.
         is_matrix: Whether the argument has an axis of columns.
     """
 
@@ -64,6 +65,7 @@ class Part:
     compared: frozenset[tuple[str, str]] = frozenset()
     by_order: frozenset[str] = frozenset()
     thresholds: frozenset[tuple[str, float]] = frozenset()
+    sized: frozenset[str] = frozenset()
     is_matrix: bool = False
     code: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
@@ -122,13 +124,14 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
     if is_list:
         terms, text = text, _joined(argument, text)
         for term in terms:  # one that takes out a term would reach into the others
-            _parsed(argument, term, _QUOTED.sub(partial(_stand_in, {}, term), term))
+            own: dict[str, str] = {}
+            _parsed(argument, term, _QUOTED.sub(partial(_stand_in, own, term), term), own)
     if not is_list and (match := _CODED.fullmatch(text.strip())):
         column = match[2].strip("`")
         return Part(argument, text.strip(), match[1], (column,), frozenset({column}))
     quoted: dict[str, str] = {}
     code = _QUOTED.sub(partial(_stand_in, quoted, text), text)
-    formula = _parsed(argument, text, code)
+    formula = _parsed(argument, text, code, quoted)
     if is_list:
         codes = [_QUOTED.sub(partial(_stand_in, quoted, text), term) for term in terms]
         _check_list(argument, terms, [_own_terms(code) for code in codes], formula, quoted)
@@ -136,7 +139,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
     columns: dict[str, None] = {}
     categories, values, called = set[str](), set[str](), set[str]()
     computed, compared, by_order = set[str](), set[tuple[str, str]](), set[str]()
-    thresholds = set[tuple[str, float]]()
+    thresholds, sized = set[tuple[str, float]](), set[str]()
     events = list[str]()
     for expr, factor in factors.items():
         if factor.eval_method.value == "lookup":
@@ -151,6 +154,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
             compared |= used.compared
             by_order |= used.by_order
             thresholds |= used.thresholds
+            sized |= used.sized
             called |= used.called
             events.append(used.event)
     _check_unquoted(argument, text, columns.keys() - quoted.values(), called)
@@ -168,6 +172,7 @@ def parse_part(argument: str, text: str | Sequence[str]) -> Part:
         frozenset(compared),
         frozenset(by_order),
         frozenset(thresholds),
+        frozenset(sized),
         is_matrix=is_list or _is_matrix(formula, asks_for_intercept=_has_intercept(code)),
         code=code,
         quoted=quoted,
@@ -191,8 +196,14 @@ def _check_unquoted(argument: str, text: str, names: Iterable[str], called: set[
         raise ArgumentError(msg)
 
 
-def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
+def _parsed(argument: str, text: str, code: str, quoted: Mapping[str, str]) -> SimpleFormula:
     """Parse a formula of one side.
+
+    Args:
+        argument: Name of the kernel's argument.
+        text: The formula.
+        code: The formula with stand-ins for quoted columns.
+        quoted: These columns, by their stand-ins.
 
     Raises:
         ArgumentError: If it cannot be parsed, has several sides, would take for ever, or has
@@ -201,6 +212,8 @@ def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
     try:
         tree = _tree(code)
         count = _terms(tree)
+        if numbers := _of_numbers(tree, quoted):
+            raise ArgumentError(f"The formula {text!r} of {argument!r} {numbers}")
         if count > _MOST_TERMS:
             msg = (
                 f"The formula {shortly(text)} of {argument!r} has more terms when it is multiplied "
@@ -216,8 +229,12 @@ def _parsed(argument: str, text: str, code: str) -> SimpleFormula:
         raise ArgumentError(msg) from error
     except (FormulaicError, SyntaxError) as error:
         # The message marks the place with colours of a terminal.
-        reason = re.sub(r"[⧛⧚]|\x1b?\[[\d;]*m", "", str(error)).replace("\n", " ").strip()
-        msg = f"The formula {text!r} of {argument!r} cannot be read: {reason}"
+        reason = re.sub(r"[⧛⧚]|\x1b?\[[\d;]*m", "", str(error).split("\n")[0]).strip(" .")
+        msg = (
+            f"The formula {text!r} of {argument!r} cannot be read: {reason}. Outside of functions, "
+            "operators are those of terms; arithmetic and comparisons stand in I(), such as "
+            "I(x / 30) and I(x > 0)."
+        )
         raise ArgumentError(msg) from error
     if not isinstance(formula, SimpleFormula):
         msg = (
@@ -252,9 +269,37 @@ def _arithmetic(tree: ASTNode | Token) -> str:
                 "multiplies terms that it has already, which adds nothing outside of a function; "
                 "for a power of numbers write I(x**2)."
             )
-        elif symbol == ":" and any(map(_is_number, node.args)):
-            return "multiplies a term by a number; write it in a function, as in I(3 * x)."
     return ""
+
+
+def _of_numbers(tree: ASTNode | Token, quoted: Mapping[str, str]) -> str:
+    """Say which arithmetic with numbers a formula has outside of its functions; empty for none.
+
+    Formulaic refuses some of it, and takes ``1 / x`` and ``(x + z) / 30`` for terms without the
+    number. A 1 that is added is the column of ones, and a 0 takes it out.
+    """
+    for node in _nodes(tree):
+        symbol, sides = node.operator.symbol, node.args
+        numbers = [side.token for side in sides if _is_number(side)]
+        how = f"write it in a function, {_in_function(node, quoted)}."
+        if symbol in ("**", "^"):
+            if not (_is_number(sides[-1]) and re.fullmatch(r"[1-9]\d*", sides[-1].token)):
+                return f"has a power of numbers; {how}"
+        elif symbol in ("*", "/", ":") and numbers:
+            verb = "divides" if symbol == "/" else "multiplies"
+            return f"{verb} by a number, and terms have none; {how}"
+        elif symbol in ("+", "-") and not {"0", "1"}.issuperset(numbers):
+            return f"has a number as a term, and terms are columns; {how}"
+    return ""
+
+
+def _in_function(node: ASTNode, quoted: Mapping[str, str]) -> str:
+    """Return how to write the arithmetic of an operator."""
+    symbol = {"^": "**", ":": "*"}.get(node.operator.symbol, node.operator.symbol)
+    if symbol not in ("+", "-") and all(isinstance(side, Token) for side in node.args):
+        one, other = (_with_columns(side.token, quoted) for side in node.args)
+        return f"I({one} {symbol} {other})"
+    return f"as in I(x {symbol} 2)"
 
 
 def _tree(code: str) -> ASTNode | Token:
@@ -272,7 +317,11 @@ def _nodes(tree: ASTNode | Token) -> Iterator[ASTNode]:
 
 
 def _is_number(part: ASTNode | Token) -> bool:
-    return isinstance(part, Token) and part.kind is Token.Kind.VALUE
+    if not isinstance(part, Token):
+        return False
+    if re.fullmatch(r"\d+(\.\d*)?[eE]\d+", part.token):  # a name for formulaic
+        return True
+    return part.kind is Token.Kind.VALUE and part.token[0] not in "'\""
 
 
 def _terms(node: ASTNode | Token | None) -> float:

@@ -378,6 +378,34 @@ class ModelTable:
             arguments = TrainedArguments(schema.batch, schema.shared, schema.static)
             name_sites(self.signature.kernel, spec, encoder, arguments)
 
+    def check_levels(self, spec: KernelSpec, encoder: TableEncoder | None) -> None:
+        """Check that the kernel has a category for each level of its output, and no more.
+
+        The numbers of levels follow from the column: without its second level, the third one had
+        the number of the second category.
+
+        Args:
+            spec: The kernel's structure.
+            encoder: The encoder of the table.
+
+        Raises:
+            DataError: If it has more or fewer.
+        """
+        site, part = (each.get(self.signature.output) for each in (spec.sites, self.spec.parts))
+        if encoder is None or site is None or part is None or site.argument != site.name:
+            return
+        levels, count = encoder.levels_of(site.name), site.n_categories
+        if count and levels and count != len(levels):
+            column = part.columns[0]
+            msg = (
+                f"Column {column!r} has {len(levels)} levels in the table, "
+                f"{', '.join(map(repr, levels[:10]))}{', ...' * (len(levels) > 10)}, and the "
+                f"kernel {count} categories for {site.name!r}. Levels are numbered as they are in "
+                "the column: if one of them has no row, list all of them, in their order: "
+                f"df[{column!r}] = pd.Categorical(df[{column!r}], [...], ordered=True)."
+            )
+            raise DataError(msg)
+
     def predictive_call(
         self,
         inputs: Any,
@@ -446,7 +474,8 @@ class ModelTable:
     def output_attrs(self) -> dict[str, object]:
         """Return attributes of results: what an output stands for.
 
-        They are its column or its levels, and what a 1 says, if it is one of two levels.
+        They are its column or its levels, with their order, and what a 1 says, if it is one of two
+        levels.
         """
         output = self.signature.output
         part = self.spec.parts.get(output)
@@ -463,7 +492,9 @@ class ModelTable:
             if isinstance(scale, OutcomeScale) and scale.is_identity:
                 found["output_column"] = scale.column
         levels = self.encoder.levels_of(output)
-        return found | ({"output_levels": list(map(str, levels))} if levels else {})
+        order = self.encoder.level_order(output)
+        found |= {"output_levels": list(map(str, levels))} if levels else {}
+        return found | ({} if order is None else {"output_level_order": order})
 
     @property
     def output_formula(self) -> str:

@@ -27,7 +27,10 @@ class TableSpec:
       ``P(bought = yes)``. A text that no row of the training table has is refused. ``"I(size >
       'S')"`` compares by the order of an ordered category (``pd.Categorical(..., ordered=True)``,
       or ``pl.Enum``) of the training table.
-    - ``"index(region)"``: for each row the number of its level, from 0.
+    - ``"index(region)"``: for each row the number of its level, from 0. Categorical outcomes take
+      it. Their means and effects are refused, unless the levels have an order: that of an ordered
+      category, or that of numbers with ``OrderedLogistic``. Results then say which number is which
+      level.
     - ``"levels(region)"``: the number of levels, a plain int.
 
     Formulas are those of the package `formulaic`_. Outside of functions, ``+``, ``-``, ``:``, ``*``
@@ -89,6 +92,11 @@ class TableSpec:
     def by_order(self) -> frozenset[str]:
         """Those of them that formulas use by order, as in ``I(size > 'S')``."""
         return frozenset[str]().union(*(part.by_order for part in self.parts.values()))
+
+    @property
+    def sized(self) -> frozenset[str]:
+        """Those of them that stand in a comparison of numbers, as in ``I(1 - x < 0.9)``."""
+        return frozenset[str]().union(*(part.sized for part in self.parts.values()))
 
     @property
     def thresholds(self) -> frozenset[tuple[str, float]]:

@@ -142,7 +142,8 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     rows = examined_rows(request, options.batch_size, model.signature.output)
     _check_rows(model, rows)
     output = model.signature.output
-    counted, sides = output_entries(model.signature.kernel, output, model.fitted.params, rows)
+    entries = output_entries(model.signature.kernel, output, model.fitted.params, rows)
+    counted, sides = entries.counted, entries.censored
     model = replace(model, labelled=lambda one: without_uncounted(labelled(one), counted))
     evidence = Evidence(raw_table(model.labelled(posterior)))
     if isinstance(model.inference, SVI):

@@ -38,13 +38,19 @@ class OutputEntries(NamedTuple):
         counted: Which entries of masked outcomes count, by site, rows first: of the output those
             that were observed, and of the site that NumPyro draws for ``obs_mask=`` those that were
             not. A site without a mask, or with one that depends on latent sites, is left out.
-        sides: How each entry of the output is censored, rows first: -1 for an upper bound, 0 for a
-            value that was seen, 1 for a lower bound, and 2 for an end of an interval; ``None`` if
-            none is.
+        sides: What the distribution takes each entry of the output for, rows first: -1 for an upper
+            bound, 0 for a value that was seen, 1 for a lower bound, and 2 for an end of an
+            interval. ``None`` if the distribution is not censored, or by flags that depend on
+            latent sites.
     """
 
     counted: Counted
     sides: Int[np.ndarray, "row ..."] | None
+
+    @property
+    def censored(self) -> Int[np.ndarray, "row ..."] | None:
+        """The sides, if an entry is censored."""
+        return self.sides if self.sides is not None and self.sides.any() else None
 
 
 def output_entries(
@@ -82,8 +88,7 @@ def output_entries(
             if not depends_on(lambda key, given, name=name: run(key, given)[kind][name], key, first)
         }
 
-    sides = known("sides").get(output)
-    return OutputEntries(known("counted"), sides if sides is not None and sides.any() else None)
+    return OutputEntries(known("counted"), known("sides").get(output))
 
 
 def _masks(trace: Mapping[str, Message], output: str) -> dict[str, jax.Array]:

@@ -11,6 +11,7 @@ import numpy as np
 from aimz_lab.data.labels import AxisLabels
 from aimz_lab.data.tables import native_table, read_table
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.predictive.level_sites import level_numbers, levels_of
 from aimz_lab.predictive.reducers.contract import OverDraws
 from aimz_lab.predictive.reducers.scores import density_of_all
 from aimz_lab.predictive.scored_density import NO_LOO
@@ -163,11 +164,13 @@ def notes_of(tree: xr.DataTree, draws: xr.Dataset, dim: str, group: str) -> list
             f"Each row has its own {', '.join(own)}, which its observed value has shaped: it "
             "predicts itself, so that these checks are too kind."
         )
-    levels = list(np.atleast_1d(draws.attrs.get("output_levels", [])))
+    output = str(draws.attrs.get("output"))
+    levels, numbers = levels_of(draws.attrs, output), level_numbers(draws.attrs, output)
     if len(levels) > 2:
+        others = f"of these numbers: {numbers}" if numbers else "say nothing"
         notes.append(
             f"The output is the number of one of {len(levels)} levels: histograms count them, and "
-            "means, residuals and intervals say nothing."
+            f"means, residuals and intervals {'are ' * bool(numbers)}{others}."
         )
     return notes
 

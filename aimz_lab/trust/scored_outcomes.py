@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from numpyro import handlers
 
 from aimz_lab.data import AxisLabels
 from aimz_lab.errors import DataError
+from aimz_lab.kernel.censoring import SEEN
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import Site
 from aimz_lab.kernel.tracing import tracing_lock
@@ -45,6 +46,9 @@ class ScoredOutcomes:
         formula: The formula that made what the kernel observes, if its units are others.
         labels: Labels of the rows, if they have some.
         scored: Numbers of the rows that no mask leaves out; ``None`` for all.
+        bounds: Which values are bounds of what was not seen; ``None`` if the distribution has none.
+        why_not_of_column: Why the way to the table's column is not known, as a clause; empty if it
+            is, or there is none.
     """
 
     values: Shaped[np.ndarray, "row entry"]
@@ -54,6 +58,8 @@ class ScoredOutcomes:
     formula: str = ""
     labels: AxisLabels | None = None
     scored: Int[np.ndarray, " scored"] | None = None
+    bounds: Bool[np.ndarray, "row entry"] | None = None
+    why_not_of_column: str = ""
 
     @property
     def n_rows(self) -> int:
@@ -65,6 +71,8 @@ class ScoredOutcomes:
         parts = ("values", "rounding", "log_jacobian")
         labels = None if self.labels is None else self.labels.in_order(order)
         moved = {name: getattr(self, name)[order] for name in parts}
+        if self.bounds is not None:
+            moved["bounds"] = self.bounds[order]
         if self.scored is not None:
             moved["scored"] = np.flatnonzero(np.isin(order, self.scored))
         return replace(self, labels=labels, **moved)
@@ -94,16 +102,20 @@ def scored_outcomes(model: Examined) -> ScoredOutcomes:
     output = model.signature.output
     request = model.request(model.fitted.posterior, "log_likelihood", None)
     rows = examined_rows(request, None, output)
-    found = _outcomes(model, rows, request.labels.rows)
-    # Parameters of the trained rows do not fit others, and no mask is made of them.
+    # Parameters of the trained rows do not fit others, and neither masks nor flags are of them.
     by_row = learned_by_row(model, model.fitted.posterior)
     params = {n: value for n, value in (model.fitted.params or {}).items() if n not in by_row}
-    counted = output_entries(model.signature.kernel, output, params, rows).counted
-    scored = scored_rows(observed_output(rows.outputs, output, counted))
+    entries = output_entries(model.signature.kernel, output, params, rows)
+    sides = entries.sides
+    bounds = None if sides is None else sides.reshape(len(sides), -1) != SEEN
+    found = replace(_outcomes(model, rows, request.labels.rows, bounds), bounds=bounds)
+    scored = scored_rows(observed_output(rows.outputs, output, entries.counted))
     return found if len(scored) == found.n_rows else replace(found, scored=scored)
 
 
-def _outcomes(model: Examined, rows: ExaminedRows, labels: AxisLabels | None) -> ScoredOutcomes:
+def _outcomes(
+    model: Examined, rows: ExaminedRows, labels: AxisLabels | None, bounds: np.ndarray | None
+) -> ScoredOutcomes:
     """Return the outcomes of rows, whether or not a mask leaves them out."""
     output = model.signature.output
     site = model.trained.spec.sites.get(output) if model.trained.spec else None
@@ -113,11 +125,15 @@ def _outcomes(model: Examined, rows: ExaminedRows, labels: AxisLabels | None) ->
         if observed.shape != given.shape or _are_others(observed, given):
             units = f"what the kernel makes of {output}"
             return _own(observed, units, labels)
-    return _in_units_of_column(model, site, given, labels)
+    return _in_units_of_column(model, site, given, labels, bounds)
 
 
 def _in_units_of_column(
-    model: Examined, site: Site | None, given: np.ndarray, labels: AxisLabels | None
+    model: Examined,
+    site: Site | None,
+    given: np.ndarray,
+    labels: AxisLabels | None,
+    bounds: np.ndarray | None,
 ) -> ScoredOutcomes:
     """Return the outcomes on the column's scale, if the change of density is known."""
     output, table = model.signature.output, model.table
@@ -130,12 +146,20 @@ def _in_units_of_column(
     scale = table.encoder.outcome_scale(output)
     found = None if scale is None else _on_column(scale, site, given)
     if found is None:
-        return _own(given, part.text, labels)
-    gained = found.log_jacobian
-    if (site is None or site.density_kind != "density") and gained.any():
-        if site is None or site.density_kind is None:
-            return _own(given, part.text, labels)
+        why = "the way from the formula back to the column is not known for each row"
+        return replace(_own(given, part.text, labels), why_not_of_column=why)
+    gained, kind = found.log_jacobian, None if site is None else site.density_kind
+    if kind == "mass":
         gained = np.zeros_like(gained)
+    elif kind == "censored" and bounds is not None and bounds.shape == gained.shape:
+        # The mass beyond a bound has no unit.
+        gained = np.where(bounds, 0.0, gained)
+    elif kind != "density" and gained.any():
+        why = (
+            f"the distribution of {output!r} may have a density of some rows and a probability of "
+            "others, as a masked one has"
+        )
+        return replace(_own(given, part.text, labels), why_not_of_column=why)
     with np.errstate(over="ignore"):
         observed = np.abs(given) * np.exp(-found.log_jacobian)
     rounding = _rounding(found.values, observed + np.abs(found.values))
@@ -241,6 +265,33 @@ def check_same_outcomes(
     return orders
 
 
+def check_same_bounds(argument: str, found: Mapping[str, ScoredOutcomes]) -> None:
+    """Check that models take the same values for bounds of what was not seen.
+
+    Args:
+        argument: Name of the argument that gave the rows, for messages.
+        found: The outcomes by the name of the model, in one order.
+
+    Raises:
+        DataError: If one has a density of a value, and another the probability beyond it.
+    """
+    for name in [*found][1:]:
+        first = next(iter(found))
+        both = [found[which] for which in (first, name)]
+        bounds = [np.zeros(each.n_rows, bool) if each.bounds is None else each.bounds.any(1)
+                  for each in both]  # fmt: skip
+        if (differs := np.flatnonzero(bounds[0] != bounds[1])).size:
+            row = differs[0]
+            has, lacks = (first, name) if bounds[0][row] else (name, first)
+            msg = (
+                f"{argument}= compares models on the same outcomes, and that of row {row} is a "
+                f"bound of what was not seen for {has}, by its censored distribution, and a value "
+                f"for {lacks}: the probability beyond it and its density do not compare. Give both "
+                "the same flags of censoring, or rows that were seen."
+            )
+            raise DataError(msg)
+
+
 def check_same_masks(argument: str, found: Mapping[str, ScoredOutcomes]) -> None:
     """Check that the masks of models leave out the same rows.
 
@@ -321,6 +372,9 @@ def _how_they_differ(
         "Give all of them the same rows in the same order. Densities compare in one unit alone: "
         "where a TableSpec makes what the kernel observes, y='log(sales)', in that of the column."
     )
+    for which, each in ((first, its), (name, one)):
+        if each.why_not_of_column:
+            advice += f" Those of {which} are in that of {each.units}: {each.why_not_of_column}."
     said = f"{argument}= compares models on the same outcomes of the same rows"
     if _share_labels(its, one) and not (its.labels.counts or one.labels.counts):
         order = _order_of_labels(its.labels, one.labels)

@@ -10,15 +10,17 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+import xarray as xr
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Callback, ImpactModel, TableSpec, lab, settable_rate
 from aimz_lab.effects.overlap import Side, overlap
+from aimz_lab.effects.placebo import placebo as placebo_test
 from aimz_lab.effects.placebo import with_treatment
 from aimz_lab.effects.placebo_report import Placebo
 from aimz_lab.effects.propensity import area_under_curve, propensities
-from aimz_lab.errors import ArgumentError, CallError, DataError, TrustError
+from aimz_lab.errors import ArgumentError, CallError, DataError, SiteError, TrustError
 from tests.runs import mean_field, mean_field_model
 
 N = 2000
@@ -264,6 +266,81 @@ class Interrupting(Callback):
 
 
 @pytest.mark.slow
+def branded(X, t, y=None):
+    lift = numpyro.sample("lift", dist.Normal(0, 1))
+    logits = lift * t[:, None] * np.array([[0.0, 0.0, 1.0]])
+    p = numpyro.deterministic("p", jax.nn.softmax(logits))
+    numpyro.deterministic("p_c", p[:, 2])
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Categorical(p), obs=y)
+
+
+BRANDS = pd.DataFrame(
+    {"x": AGE[:60], "t": np.resize([0.0, 1.0], 60), "brand": np.resize(["a", "b", "b", "c"], 60)}
+)
+
+
+@pytest.fixture(scope="module")
+def of_brands():
+    spec = TableSpec(X="x", t="t", y="index(brand)")
+    im = ImpactModel(branded, jax.random.key(0), svi=mean_field(branded), table=spec)
+    return im.fit_on_batch(BRANDS, num_steps=20, num_samples=20, progress=False)
+
+
+@pytest.mark.slow
+def test_the_placebos_of_categories_are_on_the_probability_of_one(of_brands):
+    found = of_brands.placebo(BRANDS, treatment="t", site="p_c", n=2, progress=False)
+    assert found.table["mean"].between(-1, 1).all()
+    assert str(found).splitlines()[-4].startswith("effect on p_c")
+    others = BRANDS.brand.to_numpy()[::-1]
+    found = of_brands.placebo(
+        BRANDS, treatment="t", site="p_c", outcome="brand", outcomes={"last": others}
+    )
+    assert found.table.index.tolist() == ["real", "last"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({}, ArgumentError, "brand is the number of one of 3 levels .* the probability of one"),
+        ({"site": "p"}, ArgumentError, "'p' has 3 numbers a row"),
+        ({"site": "lift"}, ArgumentError, "'lift' has no rows"),
+        ({"site": "pc"}, SiteError, "site='pc' is no site of the kernel.*Did you mean 'p_c'?"),
+        ({"scenarios": {"return_sites": ["p_c"]}}, ArgumentError, "Name the site of the effects"),
+        ({"site": "p_c", "outcome": "p"}, ArgumentError, "'p' is no column .* pass site='p'"),
+        (
+            {"site": "p_c", "outcome": "brand", "outcomes": {"last": np.resize(["a", "b"], 60)}},
+            DataError,
+            "'last' lacks the level 'c'",
+        ),
+    ],
+)
+def test_a_placebo_of_categories_is_refused_before_copies_are_trained(
+    of_brands, monkeypatch, options, error, said
+):
+    monkeypatch.setattr(ImpactModel, "fit_on_batch", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(error, match=said):
+        of_brands.placebo(BRANDS, treatment="t", progress=False, **options)
+
+
+def test_placebos_of_an_ordered_category_keep_its_order():
+    levels = ["low", "fair", "high"]
+    grade = pd.Categorical(np.resize(levels, 6), levels, ordered=True)
+    given, trained = {"X": pd.DataFrame({"grade": grade, "t": 1.0 * np.arange(6)})}, []
+
+    def effect_of(arguments, key):
+        trained.append(arguments["X"].grade)
+        return xr.DataArray(np.arange(10.0), name="grade")
+
+    outcomes = {"before": np.resize(levels[::-1], 6)}
+    placebo_test(effect_of, given, "t", outcomes, 1, jax.random.key(0), "grade", 0.9)
+    placebo_test(effect_of, given, "grade", None, 1, jax.random.key(0), "y", 0.9)
+    assert [one.cat.ordered for one in trained] == [True] * 4
+    assert trained[1].tolist() == outcomes["before"].tolist()
+    with pytest.raises(DataError, match="has the level 'top'"):
+        placebo_test(effect_of, given, "t", {"a": ["top"] * 6}, 1, jax.random.key(0), "grade", 0.9)
+
+
 def test_an_interrupt_ends_the_placebo_test_with_its_first_copy():
     im, rows = trained(mean_field_model(kernel, numpyro.optim.Adam(0.05)), epochs=2)
     interrupting, before = Interrupting(), im.last_run

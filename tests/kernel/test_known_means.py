@@ -8,7 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from aimz_lab.kernel.known_means import mean_kind, n_categories
+from aimz_lab.kernel.known_means import is_ordinal, mean_kind, n_categories
 
 pytestmark = pytest.mark.allow_rank_promotion  # NumPyro draws many values of vectors
 
@@ -83,5 +83,9 @@ def test_categories_in_no_order_are_told_from_grades():
     weights = np.full((5, 3), 1 / 3)
     for fn in (dist.Categorical(weights), dist.Categorical(logits=weights)):
         assert n_categories(fn) == n_categories(fn.mask(True)) == n_categories(fn.to_event(1)) == 3
+        assert not is_ordinal(fn)
     grades = dist.OrderedLogistic(np.zeros(5), np.array([-1.0, 1.0]))
-    assert n_categories(grades) is n_categories(dist.Poisson(1.0)) is None
+    assert n_categories(grades) == 3
+    assert n_categories(dist.Poisson(1.0)) is None
+    assert is_ordinal(grades)
+    assert is_ordinal(grades.mask(True))

@@ -7,10 +7,12 @@ import re
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from aimz_lab.errors import ArgumentError, DataError, DataTypeError
+from aimz_lab.tables.decimals import shortest_decimals
 from aimz_lab.tables.encoder import TableEncoder
 from aimz_lab.tables.table_spec import TableSpec
 
@@ -53,8 +55,35 @@ def test_numbers_are_compared_in_the_precision_of_their_column(dtype):
         "I(x <= 0.1)": [1, 0, 1],
         "I(-0.3 < x)": [1, 1, 0],
         "np.where(x != 0.2, x, 0)": [0.1, 0, -0.3],
+        "I(1 - x == 0.9)": [1, 0, 0],
+        "I(np.abs(x) < 0.2)": [1, 0, 0],
+        "I(x == z)": [1, 1, 1],
+        "I(x == 0.1000000001)": [x.dtype != np.float64, 0, 0],
     }.items():
-        np.testing.assert_allclose(encoded(formula, x=x), expected, rtol=1e-3)
+        np.testing.assert_allclose(encoded(formula, x=x, z=[0.1, 0.2, -0.3]), expected, rtol=1e-3)
+
+
+def test_single_precision_with_gaps_is_compared_as_such():
+    table = pl.DataFrame({"x": [0.1, None, 0.2]}, schema={"x": pl.Float32})
+    spec = TableSpec(X="I(x == 0.1)", missing="drop")
+    _, (arguments, _) = TableEncoder.learn_and_encode(spec, table, quietly=True)
+    assert arguments["X"].tolist() == [1, 0]
+
+
+def test_numbers_of_low_precision_keep_their_value():
+    rng = np.random.default_rng(0)
+    ends = [0.0, 1e-40, 3.4e38, np.float32(16_777_217), -0.3]
+    x = np.concatenate([rng.normal(size=500), 10 ** rng.uniform(-30, 30, 500), ends])
+    for dtype in (np.float32, np.float16):
+        with np.errstate(over="ignore"):
+            values = x.astype(dtype)
+        values = values[np.isfinite(values)]
+        found = shortest_decimals(values.astype(float), np.dtype(dtype))
+        np.testing.assert_array_equal(found.astype(dtype), values)
+    assert shortest_decimals(np.float32([0.1, 1e-3]).astype(float), np.dtype("f4")).tolist() == [
+        0.1,
+        1e-3,
+    ]
 
 
 def test_decimals_of_arrow_keep_their_fraction():
@@ -82,6 +111,20 @@ def test_booleans_of_a_formula_are_saved():
         ("-x", "I(x - z)"),
         ("z + 3:x", "I(3 * x)"),
         ("~x", "I(won == 0)"),
+        (
+            "days/30",
+            "divides by a number, and terms have none; write it in a function, I(days / 30)",
+        ),
+        ("1 / x", "I(1 / x)"),
+        ("z + (x + z) / 30", "as in I(x / 2)"),
+        ("2 * log(x)", "I(2 * log(x))"),
+        ("`a b` / 1e3", "I(`a b` / 1e3)"),
+        ("x + 1.5", "has a number as a term"),
+        ("x**1.5", "I(x ** 1.5)"),
+        ("x**(-1)", "has a power of numbers"),
+        ("x > 0", "Unknown operator '>'. Outside of functions"),
+        ("poly(x, 2.5)", "is a whole number"),
+        ("np.where(x > 0, 1)", "takes 3 values"),
     ],
 )
 def test_arithmetic_outside_of_functions_is_refused(formula, instead):

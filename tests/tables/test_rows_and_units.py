@@ -7,6 +7,7 @@ import pickle
 import traceback
 
 import jax
+import jax.numpy as jnp
 import narwhals
 import numpy as np
 import numpyro
@@ -247,6 +248,106 @@ def test_an_outcome_of_levels_says_which(table):
     assert printed.startswith("grade is the number of one of 3 levels")
     worth = im.decide({"now": table, "older": older}, benefits=lambda level: 1.0 * (level == 2))
     assert 0 < worth.table.utility["now"] < 1
+
+
+GRADES = ["low", "fair", "high"]
+NUMBER = np.repeat([0, 1, 2], N // 3)
+RATED = pd.DataFrame(
+    {
+        "age": NUMBER + np.linspace(-1, 1, N),
+        "grade": pd.Categorical(np.array(GRADES)[NUMBER], GRADES, ordered=True),
+        "listed": pd.Categorical(np.array(GRADES)[NUMBER], GRADES),
+        "points": 1 + NUMBER,
+    }
+)
+
+
+def graded(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.OrderedLogistic(slope * X, jnp.array([-1.0, 1.0])), obs=y)
+
+
+def chosen(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    logits = slope * X[:, None] * jnp.arange(3.0)[None, :]
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Categorical(logits=logits), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kernel", "column", "ends"),
+                         [(graded, "grade", "levels 0 = 'low' to 2 = 'high'"),
+                          (chosen, "grade", "levels 0 = 'low' to 2 = 'high'"),
+                          (graded, "points", "levels 0 = '1' to 2 = '3'")])  # fmt: skip
+def test_the_mean_of_levels_in_an_order_is_that_of_their_numbers(kernel, column, ends):
+    im = model(kernel, TableSpec(X="age", y=f"index({column})"), param_input="X", param_output="y")
+    im.fit(RATED, num_samples=50, progress=False)
+    older, called = RATED.assign(age=RATED.age + 1), f"{column} ({ends})"
+
+    def effect(of, *inputs):
+        before, after = ({"X": X} for X in inputs)
+        return of.estimate_effect(
+            args_baseline={**before, "rng_key": KEY}, args_intervention=after, average=True
+        )
+
+    found = effect(im, RATED, older)
+    arrays = ImpactModel(kernel, KEY, svi=new_svi(kernel)).set_posterior_sample(im.posterior)
+    if kernel is graded:  # the mean of categories is refused of arrays, which declare no order
+        wanted = effect(arrays, RATED.age.values, older.age.values).posterior_predictive
+        np.testing.assert_allclose(found.posterior_predictive.y, wanted.y, rtol=1e-4)
+    assert summarize_effect(found).table().index.tolist() == [called]
+    assert f"changes {called} by" in summarize_effect(found)[column].text
+    explorer = lab.explore_effect(im, RATED)
+    charts = explorer.wait().charts
+    assert charts[1].title == f"Average of {called} over age"
+    assert charts[0].x_label.startswith(f"effect on the average of {column} (of drawn")
+    assert str(in_memory(im, RATED, by="grade")).startswith(f"Average of {called}, with")
+    assert called in str(summarize_effect(im.sweep("age", [0.0, 1.0], RATED, progress=False)))
+    actions = {"now": RATED, "older": older}
+    assert f"count {called} by these numbers, each step alike" in im.decide(actions).text
+    worth = im.decide(actions, benefits=lambda level: 1.0 * (level == 2))
+    assert "by these numbers" not in worth.text
+    tree, sides = in_memory(im, RATED), {"args_baseline": {"X": RATED}}
+    sides["args_intervention"] = {"X": older}
+    for refused in (
+        lambda: im.estimate_effect(**sides, contrast="ratio"),
+        lambda: im.estimate_effect(tree, tree, contrast="percent"),
+        lambda: im.sweep("age", [0.0, 1.0], RATED, reference=0.0, contrast="ratio", progress=False),
+        lambda: lab.explore_effect(im, RATED, contrast="ratio").wait(),
+    ):
+        with pytest.raises(ArgumentError, match="if the levels were numbered from 1"):
+            refused()
+    assert explorer.controls["contrast"].options == ("difference",)
+    checks = lab.prediction_checks(tree)
+    assert any(f"are of these numbers: {ends}" in note for note in checks.checked.notes)
+
+
+@pytest.mark.parametrize(
+    ("formula", "rows", "error", "said"),
+    [
+        ("I(points - 1)", RATED, DataTypeError, "A TableSpec makes them .* y='index\\(column\\)'"),
+        (
+            "index(points)",
+            RATED[RATED.points != 2],
+            DataError,
+            "'points' has 2 levels in the table, 1, 3, and the kernel 3 categories for 'y'",
+        ),
+    ],
+)
+def test_categories_are_the_numbers_of_all_levels(formula, rows, error, said):
+    im = model(graded, TableSpec(X="age", y=formula), param_input="X", param_output="y")
+    with pytest.raises(error, match=said):
+        im.fit(rows, progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kernel", "column"), [(graded, "listed"), (chosen, "points")])
+def test_levels_without_an_order_have_no_mean(kernel, column):
+    im = model(kernel, TableSpec(X="age", y=f"index({column})"), param_input="X", param_output="y")
+    im.fit(RATED, num_samples=10, progress=False)
+    with pytest.raises(ArgumentError, match=r"say nothing.*If the levels have an order, train on"):
+        in_memory(im, RATED, by="grade")
 
 
 @pytest.mark.slow

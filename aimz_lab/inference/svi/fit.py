@@ -172,7 +172,7 @@ def losses_to_compare(
     if not data.in_memory or data.n_obs != data.n_rows or site is None:
         return ()
     is_alone = spec.of_kind("observed", "factor") == (spec.output,)
-    is_plain = site.argument is not None and site.density_kind is not None
+    is_plain = site.argument is not None and site.density_kind in ("density", "mass")
     is_weighed = site.scale not in (None, 1) and site.scale_course != "inverse"
     if not (is_alone and is_plain and site.row_axes and len(site.shape) == 1) or is_weighed:
         return ()

@@ -25,6 +25,7 @@ from aimz_lab.trust.held_out import held_out_elbo
 from aimz_lab.trust.predictive_checks import MOST_ROWS, LeaveOneOut
 from aimz_lab.trust.scored_outcomes import (
     ScoredOutcomes,
+    check_same_bounds,
     check_same_masks,
     check_same_outcomes,
     scored_outcomes,
@@ -120,6 +121,7 @@ def scored_models(
     with_scores = {n: one for n, one in found.items() if not one.why_none}
     in_order = {n: one.outcomes.in_order(orders[n]) for n, one in with_scores.items()}
     check_same_masks(argument, in_order)
+    check_same_bounds(argument, in_order)
     moved = [name for name, order in orders.items() if (np.diff(order) < 0).any()]
     n_rows = len(next(iter(orders.values())))
     if moved and argument == "trained" and n_rows > MOST_ROWS:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aimz_lab.effects.measures import Contrast, Measure, name_of
+from aimz_lab.effects.outcome_names import check_has_ratio
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.effects.sweep import average_sites, contrast_averages
 from aimz_lab.errors import AimzLabError
@@ -20,12 +21,13 @@ from aimz_lab.lab.explorers.effect_view import Answered, Curve, Effect, effect_v
 from aimz_lab.lab.explorers.moved_inputs import MovedInput
 from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
+from aimz_lab.predictive.level_sites import LEVEL_ATTRS
 from aimz_lab.system.lazy_modules import xr
 
 if TYPE_CHECKING:
     from aimz_lab.effects.effect_summary import EffectSummary
 
-_KEPT = ("output", "output_scale", "output_column", "output_event", "output_levels", DRAWN)
+_KEPT = ("output", "output_scale", "output_column", "output_event", DRAWN, *LEVEL_ATTRS)
 """Attributes of a prediction that say what its output is, and which sites are drawn by row."""
 
 _FIRST_S, _NEXT_S = 0.5, 0.15
@@ -134,6 +136,8 @@ class EffectAnswers:
 
 
 def _contrasted(before: xr.Dataset, after: xr.Dataset, contrast: Contrast) -> xr.Dataset:
+    for site in map(str, after):
+        check_has_ratio(after, site, contrast)
     found = contrast_averages(before, after, Measure(contrast))
     told = {"contrast": name_of(contrast), DRAWN: named_as_drawn(before.attrs, after.attrs)}
     return found.assign_attrs(after.attrs | told)

@@ -9,6 +9,7 @@ from aimz_lab.effects.sweep import average_sites
 from aimz_lab.errors import DataError
 from aimz_lab.lab.explorers.effect_question import ALL_ROWS
 from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings
+from aimz_lab.predictive.level_sites import level_numbers
 from aimz_lab.system.lazy_modules import xr
 
 
@@ -40,7 +41,10 @@ def measures_by_site(
     found = {}
     for site in map(str, both[0]):
         can = {"difference", name_of(contrast)}
-        can |= {"ratio", "percent"} if any(_has_ratio(each[site]) for each in both) else set()
+        has_ratio = not level_numbers(pair[0].attrs, site) and any(
+            _has_ratio(each[site]) for each in both
+        )
+        can |= {"ratio", "percent"} if has_ratio else set()
         can |= {"odds_ratio"} if site in shares else set()
         found[site] = [name for name in names if name in can]
     return found

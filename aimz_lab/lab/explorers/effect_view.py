@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aimz_lab.effects.measures import NO_EFFECT, UNIT_WORDS, name_of
-from aimz_lab.effects.outcome_names import called
+from aimz_lab.effects.outcome_names import called, column_of
 from aimz_lab.effects.sentences import noted_as_drawn
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.lab.explorers.charts import (
@@ -34,6 +34,7 @@ from aimz_lab.lab.explorers.effect_question import (
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, is_kept
 from aimz_lab.lab.formatting import number_beside
 from aimz_lab.number_text import percentage
+from aimz_lab.predictive.level_sites import level_numbers
 from aimz_lab.system.imports import late_import
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.types import SAMPLE_DIMS
@@ -71,6 +72,11 @@ class Effect:
     def called(self, site: str) -> str:
         """Return the column that the site stands for, if it is the output of a table."""
         return called(self.draws, site)
+
+    def on_axis(self, site: str) -> str:
+        """Return the same for an axis, which has no room for the numbers of levels."""
+        has_numbers = level_numbers(self.draws.attrs, site)
+        return column_of(self.draws, site) if has_numbers else self.called(site)
 
     def noted(self, site: str) -> str:
         """Return what is said beside an axis of it, if it holds the noise of drawn outcomes."""
@@ -151,7 +157,9 @@ def _effect_chart(answer: Answered) -> Chart:
     names, draws = entries(answer.effect.draws[site])
     called = answer.effect.called(site)
     unit = UNIT_WORDS.get(name_of(asked.contrast), "")
-    x_label = f"effect on the average of {called}{unit}{answer.effect.noted(site)}"
+    x_label = (
+        f"effect on the average of {answer.effect.on_axis(site)}{unit}{answer.effect.noted(site)}"
+    )
     none = NO_EFFECT.get(name_of(asked.contrast))
     if len(names) > 1:
         return _groups_chart(answer, names, x_label, none)
@@ -286,7 +294,7 @@ def _curve_chart(answer: Answered, curve: Curve, names: Sequence[str], ends: np.
         layers + _marks(answer, moved, place),
         title=f"Average of {called} over {moved.name}{_held(answer, place)}",
         x_label=moved.name,
-        y_label=f"average of {called}{interval}{answer.effect.noted(site)}",
+        y_label=f"average of {answer.effect.on_axis(site)}{interval}{answer.effect.noted(site)}",
         handles=_handles(answer, moved, answer.names[place], place),
         **_axis_of(moved),
     )
@@ -316,7 +324,7 @@ def _charts_of_groups(
                 [*drawn, *marks],
                 title=f"{dims} = {name}{which}",
                 x_label=moved.name,
-                y_label=f"average of {answer.effect.called(site)}",
+                y_label=f"average of {answer.effect.on_axis(site)}",
                 size="small",
                 y_range=(low - room, high + room),
                 handles=unnamed if i else handles,

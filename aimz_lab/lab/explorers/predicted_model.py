@@ -88,10 +88,9 @@ class PredictedModel:
         if self.rows.source is not None:
             again = examined_rows(request, None, self.output)
             _check_same_order(self.rows.outputs, again.outputs)
-        counted, self._sides = output_entries(
-            request.kernel, self.output, request.params, self.rows
-        )
-        seen = observed_output(self.rows.outputs, self.output, counted)
+        entries = output_entries(request.kernel, self.output, request.params, self.rows)
+        self._sides = entries.censored
+        seen = observed_output(self.rows.outputs, self.output, entries.counted)
         self.outputs = self._on_scale(np.asarray(seen))
         coord = request.row_coord
         self._labels = None if coord is None else AxisLabels((), coord.labels)

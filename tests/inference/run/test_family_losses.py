@@ -64,8 +64,18 @@ def test_there_is_none_of_one_value_and_of_numbers_not_finite(family):
 
 
 @pytest.mark.parametrize("family", ["LogNormal", "Gamma", "Exponential", "Poisson"])
-def test_there_is_none_of_values_that_the_family_does_not_have(family):
-    assert family_loss(family, np.array([-1.0, 3.0])) is None
+@pytest.mark.parametrize("y", [[-1.0, 3.0], [-3.0, 1.0], [-3.0, -1.0]])
+def test_there_is_none_of_values_that_the_family_does_not_have(family, y):
+    assert family_loss(family, np.array(y)) is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_values_that_hardly_differ_raise_no_error(family):
+    for y in ([1e15, 1e15 + 1], [1e-200, 2e-200]):
+        family_loss(family, np.array(y))
+    near = 1e4 + 1e-3 * RNG.normal(size=400)
+    if family == "Gamma":  # it is nearly normal there
+        assert family_loss("Gamma", near) == pytest.approx(family_loss("Normal", near), abs=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

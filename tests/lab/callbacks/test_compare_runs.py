@@ -537,10 +537,10 @@ SALES = pd.DataFrame({"x": X, "sales": np.exp(Y.astype(float))})
 LATER = pd.DataFrame({"x": NEW_X, "sales": np.exp(NEW_Y.astype(float))})
 
 
-def of_table(kernel, formula, table=SALES):
+def of_table(kernel, formula, table=SALES, **others):
     """Return a model of the sales with draws that depend on nothing."""
     svi = SVI(kernel, AutoNormal(kernel), numpyro.optim.Adam(0.05), Trace_ELBO())
-    spec = TableSpec(X="x", y=formula)
+    spec = TableSpec(X="x", y=formula, **others)
     im = ImpactModel(kernel, jax.random.key(0), svi=svi, table=spec)
     im.fit(table, epochs=1, batch_size=200, progress=False)
     im.set_posterior_sample({"level": np.random.default_rng(0).normal(1, 0.07, 100)})
@@ -583,6 +583,40 @@ def test_rows_in_another_order_are_found_by_their_labels_or_their_outcomes(of_sa
         lab.compare_runs(both, trained={"logs": SALES, "other": SALES.iloc[order]})
 
 
+def times(X, cut, distribution, y=None):
+    level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        of_row = distribution(level + X, 1.0)
+        numpyro.sample("y", dist.RightCensoredDistribution(of_row, cut), obs=y)
+
+
+def log_times(X, cut, y=None):
+    times(X, cut, dist.Normal, y)
+
+
+def own_times(X, cut, y=None):
+    times(X, cut, dist.LogNormal, y)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of ArviZ, to pandas
+def test_of_censored_outcomes_the_density_of_seen_ones_alone_has_a_unit():
+    """One model of times and of their logs: the mass beyond a bound is the same in both."""
+    table = SALES.assign(cut=SALES.sales > 3, sales=SALES.sales.clip(upper=3))
+    later = LATER.assign(cut=LATER.sales > 3, sales=LATER.sales.clip(upper=3))
+    models = {
+        "logs": of_table(log_times, "log(sales)", table, cut="cut"),
+        "values": of_table(own_times, "sales", table, cut="cut"),
+    }
+    found = lab.compare_runs(models, held_out=later, trained=table)
+    for score in ("held_out_lpd", "elpd_loo"):
+        logs, values = found.loc[score]
+        assert logs == pytest.approx(values, rel=1e-4), score
+    flagged = {"values": later, "logs": later.assign(cut=False)}
+    with pytest.raises(DataError, match="is a bound of what was not seen for values, .* for logs"):
+        lab.compare_runs(models, held_out=flagged)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "formula", "told"),
@@ -597,6 +631,8 @@ def test_outcomes_of_unknown_units_are_not_compared_with_others(of_sales, kernel
     with pytest.raises(DataError, match="Densities compare in one unit alone") as refused:
         lab.compare_runs(both, held_out=LATER)
     assert f"({told}) for own" in str(refused.value)
+    if formula != "sales":
+        assert f"Those of own are in that of {formula}: the " in str(refused.value)
     both["values"] = of_table(kernel, formula)  # alone, or with its like, it has scores
     assert np.ptp(lab.compare_runs(both, held_out=LATER).loc["held_out_lpd"]) == 0
 
