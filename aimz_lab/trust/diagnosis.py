@@ -23,6 +23,7 @@ from aimz_lab.errors import (
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.request import Learner
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.spent_rate import is_spent
 from aimz_lab.inference.trained import Fitted, Trained
 from aimz_lab.kernel.censoring import INTERVAL
 from aimz_lab.kernel.signature import KernelSignature, default_arguments
@@ -399,6 +400,7 @@ def _judge_guide(
     advice = better_draws(
         model.inference.guide,
         has_settled=has_settled(model.run, evidence.trend),
+        is_spent=model.run is not None and is_spent(model.run),
         has_nuts=refine == "nuts",
     )
     evidence.findings.append(k_hat_finding(weights, log_p, guide.n_row_latents, advice))
@@ -672,6 +674,7 @@ def _refined_by_nuts(
         better_draws(
             model.inference.guide,
             has_settled=has_settled(model.run, evidence.trend),
+            is_spent=model.run is not None and is_spent(model.run),
             has_nuts=True,
         ),
         is_scaled=_is_scaled(model.run, rows.n_rows),

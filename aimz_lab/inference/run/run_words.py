@@ -22,6 +22,7 @@ from aimz_lab.inference.run.chain_record import ChainRecord
 from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.records import TRAINING, Best, RateChange, RunInfo
 from aimz_lab.inference.run.smoothing import FEW_STEPS, average_at
+from aimz_lab.inference.run.spent_rate import is_spent, spent_note
 from aimz_lab.progress import WELL_MIXED, count, duration, number, ratio, spread
 from aimz_lab.types import RunStatus
 
@@ -58,6 +59,9 @@ class Run(Protocol):
     rate_changes: Sequence[RateChange]
     first_learning_rate: float | None
     notes: list[str]
+    unmoved_steps: int
+    has_spent_rate: bool
+    step_of_model: int
     chains: ChainRecord | None
     finished: bool
     is_preparing: bool
@@ -452,8 +456,18 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
         found += [("skipped", skipped(run))] if run.skipped else []
         found += [("learning rate", words)] if (words := rate_words(run)) else []
     found.append(("time", time_words(run)))
-    found += [("note", note) for note in run.notes[-3:]]
+    found += [("note", note) for note in notes(run, most=3)]
     return found
+
+
+def notes(run: Run, most: int) -> list[str]:
+    """Return the latest notes of a run, and that its learning rate has come to 0.
+
+    Args:
+        run: The run.
+        most: How many of its own there may be.
+    """
+    return [*run.notes[-most:], *filter(None, [spent_note(run)])]
 
 
 def trend_words(run: Run) -> str:
@@ -462,6 +476,8 @@ def trend_words(run: Run) -> str:
     if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
         fall, steps = end
         fell = f"by {number(fall)}{per} in the last {steps:,} steps"
+        if is_spent(run):
+            return f"still falling, {fell}, when the learning rate came to 0"
         return f"still falling at the end, {fell}; train on to see it level off"
     if not run.finished or not (rise := rise_to_end(run)):
         return ""

@@ -49,7 +49,8 @@ def test_the_table_is_the_reader_s_own(history):
 
 
 def test_json_gives_back_the_whole_run(history, tmp_path):
-    history.run.skipped = 2
+    history.run.skipped = history.run.unmoved_steps = 2
+    history.run.has_spent_rate = True
     history.run.spend("waiting", 6.3)
     history.run.spend("tracing", 1.2)
     history.to_json(tmp_path / "run.json")
@@ -57,8 +58,8 @@ def test_json_gives_back_the_whole_run(history, tmp_path):
     again = History.from_json(tmp_path / "run.json")
     pd.testing.assert_frame_equal(again.to_frame(), history.to_frame(), check_dtype=False)
     for name in ("status", "reason", "validation", "checkpoints", "notes", "elapsed_s", "epoch",
-                 "skipped", "trained_s", "prepared_s", "compiling_s", "waited_s",
-                 "paused_s"):  # fmt: skip
+                 "skipped", "unmoved_steps", "has_spent_rate", "trained_s", "prepared_s",
+                 "compiling_s", "waited_s", "paused_s"):  # fmt: skip
         assert getattr(again.run, name) == getattr(history.run, name), name
     assert (again.run.info.scaled, again.run.info.outcome) == ("N / B = 2", "log(y)")
     assert again.run.finished
