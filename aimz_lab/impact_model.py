@@ -1747,7 +1747,8 @@ class ImpactModel:
             moment.fitted("estimate_effect", self._running)
         check_scenarios(outputs, args, on_batch=on_batch)
         inputs = list(map(arguments_of, outputs, args))
-        kind = effect_kind(contrast, by, weights, subset, average, inputs)
+        drops = self._table is not None and self._table.drops_rows
+        kind = effect_kind(contrast, by, weights, subset, average, inputs, may_drop=drops)
         which = ("The baseline", "The intervention")
         self._warn_of_unused(dict(zip(which, inputs, strict=True)), by, weights, subset)
         if any(output is None for output in outputs):
@@ -1777,6 +1778,7 @@ class ImpactModel:
                 "same in_sample and options; of outputs at hand, reduce the effect yourself."
             )
             raise ArgumentError(msg)
+        kind = kind.among(None, None)  # no rows are left out of results at hand
         predict = partial(self.predict, progress=False)
         if not computed and any(one.anew for one in self._comparable(args, moment)):
             msg = (
@@ -1862,7 +1864,9 @@ class ImpactModel:
         sweep = check_sweep(
             name, grid, given, sites, of, reference, contrast, self._kernel, *of_table
         )
-        sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
+        drops = table is not None and table.drops_rows
+        groups = row_groups(by, weights, subset, [given], may_drop=drops)
+        sweep.check_groups(groups)
         contrast = "difference" if reference is None else contrast
         reduce, expected = averages_over(groups, contrast), expected_for(contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
@@ -3083,8 +3087,7 @@ class ImpactModel:
             check_same_scale(*(request.output_scale for request in requests))
             check_same_groups(*(request.reduce for request in requests))
             check_same_kept([request.kept_rows for request in requests])
-            if requests[1].kept_rows is not None:
-                kind = kind.among(requests[1].kept_rows, len(intervention["X"]))
+            kind = kind.among(requests[1].kept_rows, intervention["X"])
             requests[1] = kind.in_one_pass(requests[1])
             requests[0] = replace(requests[0], expected=requests[1].expected)
             return kind.named(self._predictor.effect(*requests), requests[1].group)

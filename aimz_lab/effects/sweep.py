@@ -226,7 +226,7 @@ def among_kept(
 ) -> dict[str, Reducer]:
     """Return reducers of the rows of a table that were kept; ``None`` for all."""
     return {
-        name: one.among(kept, len(table)) if kept is not None and isinstance(one, RowMeans) else one
+        name: one.among(kept, table) if isinstance(one, RowMeans) else one
         for name, one in reduce.items()
     }
 
