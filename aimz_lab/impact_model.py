@@ -1765,7 +1765,8 @@ class ImpactModel:
             moment.fitted("estimate_effect", self._running)
         check_scenarios(outputs, args, on_batch=on_batch)
         inputs = list(map(arguments_of, outputs, args))
-        kind = effect_kind(contrast, by, weights, subset, average, inputs)
+        drops = self._table is not None and self._table.drops_rows
+        kind = effect_kind(contrast, by, weights, subset, average, inputs, may_drop=drops)
         which = ("The baseline", "The intervention")
         self._warn_of_unused(dict(zip(which, inputs, strict=True)), by, weights, subset)
         if any(output is None for output in outputs):
@@ -1795,6 +1796,7 @@ class ImpactModel:
                 "same in_sample and options; of outputs at hand, reduce the effect yourself."
             )
             raise ArgumentError(msg)
+        kind = kind.among(None, None)  # no rows are left out of results at hand
         predict = partial(self.predict, progress=False)
         if not computed and any(one.anew for one in self._comparable(args, moment)):
             msg = (
@@ -1880,7 +1882,9 @@ class ImpactModel:
         sweep = check_sweep(
             name, grid, given, sites, of, reference, contrast, self._kernel, *of_table
         )
-        sweep.check_groups(groups := row_groups(by, weights, subset, [given]))
+        drops = table is not None and table.drops_rows
+        groups = row_groups(by, weights, subset, [given], may_drop=drops)
+        sweep.check_groups(groups)
         contrast = "difference" if reference is None else contrast
         reduce, expected = averages_over(groups, contrast), expected_for(contrast)
         calls = [sweep.arguments(given, value) for value in sweep.values()]
@@ -3081,7 +3085,7 @@ class ImpactModel:
             requests = [
                 self._scenario({**args, **shared}, moment) for args in (baseline, intervention)
             ]
-            return effect_in_one_pass(self._predictor, requests, kind, len(intervention["X"]))
+            return effect_in_one_pass(self._predictor, requests, kind, intervention["X"])
 
     def _line(self, stage: str, *calls: CallArguments) -> contextlib.AbstractContextManager[None]:
         """Show what a call of several predictions does, unless these have a ``progress`` each."""

@@ -34,17 +34,37 @@ class GroupLabels(NamedTuple):
     Attributes:
         name: Name of the dimension of the groups.
         labels: The labels, each once, in order.
-        codes: For each row the number of its label.
+        codes: For each row the number of its label; -1 for a row without one.
         rows: Labels of the rows, to compare with those of the data.
+        column: Name of the column of a table that they are; empty if they are none.
     """
 
     name: str
     labels: np.ndarray
     codes: np.ndarray
     rows: AxisLabels | None = None
+    column: str = ""
+
+    def missing(self) -> str:
+        """Say which rows have no label, and what to do; empty if all have one."""
+        rows = np.flatnonzero(self.codes < 0)
+        if not len(rows):
+            return ""
+        advice = "Leave these rows out, or give them a label, such as .fillna('unknown')."
+        if self.column:  # a category of the kernel knows no further level
+            advice = (
+                f"Leave these rows out: df.dropna(subset=[{self.column!r}]); or, if the model does "
+                f"not use that column, give them a label: by=df[{self.column!r}].fillna('unknown')."
+            )
+        return (
+            f"{_what(self.name)} misses the labels of {len(rows)} of {len(self.codes)} rows, first "
+            f"of row {rows[0]}. {advice}"
+        )
 
 
-def group_labels(by: GroupBy, inputs: object, kept: np.ndarray | None = None) -> list[GroupLabels]:
+def group_labels(
+    by: GroupBy, inputs: object, kept: np.ndarray | None = None, *, may_miss: bool = False
+) -> list[GroupLabels]:
     """Return the labels that ``by=`` gives the rows of a call.
 
     Args:
@@ -52,11 +72,12 @@ def group_labels(by: GroupBy, inputs: object, kept: np.ndarray | None = None) ->
             a mapping that names them.
         inputs: The call's input, whose columns can be named if it is a data frame.
         kept: Positions of the rows that are used, or ``None`` for all.
+        may_miss: Whether some rows may have no label, as they may not be used.
 
     Raises:
         ArgumentError: If a column does not exist, or labels have no order or more than one axis, or
             two have the same name.
-        DataError: If a label is missing, or a level of a category has no row.
+        DataError: If a label is missing that has to be there, or a level of a category has no row.
     """
     inputs = native_table(inputs)
     if isinstance(by, Mapping):
@@ -67,7 +88,10 @@ def group_labels(by: GroupBy, inputs: object, kept: np.ndarray | None = None) ->
             (one, _column(one, inputs)) if isinstance(one, str) else (None, one) for one in several
         ]
     n_rows = len(inputs) if is_table(inputs) else None
-    found = [labels_of(_of_rows(each, n_rows, kept), name=name) for name, each in named]
+    found = [
+        labels_of(_of_rows(each, n_rows, kept), name=name, may_miss=may_miss)
+        for name, each in named
+    ]
     names = [one.name for one in found]
     if not names or len(set(names)) < len(names):
         msg = (
@@ -78,16 +102,17 @@ def group_labels(by: GroupBy, inputs: object, kept: np.ndarray | None = None) ->
     return found
 
 
-def labels_of(by: Any, *, name: str | None = None) -> GroupLabels:
+def labels_of(by: Any, *, name: str | None = None, may_miss: bool = False) -> GroupLabels:
     """Return groups from one label per row.
 
     Args:
         by: An array, a list, or a column of a table.
         name: Name of their dimension; by default that of the column, else ``"group"``.
+        may_miss: Whether some may be missing; all of them may not.
 
     Raises:
         ArgumentError: If they are not one per row, or of kinds without an order.
-        DataError: If one is missing, or a level of a category has no row.
+        DataError: If one is missing that has to be there, or a level of a category has no row.
     """
     import pandas as pd
 
@@ -104,8 +129,18 @@ def labels_of(by: Any, *, name: str | None = None) -> GroupLabels:
         else:
             msg = f"{_what(name)} takes labels of one kind, numbers or texts; got {shown(by)}."
         raise ArgumentError(msg) from error
+    column = getattr(by, "name", None)
+    found = GroupLabels(
+        name,
+        _plain(labels),
+        codes.astype(np.int32),
+        row_labels(by),
+        column if isinstance(column, str) else "",
+    )
+    if not (may_miss and (codes >= 0).any()) and (why := found.missing()):
+        raise DataError(why)
     _check_groups(name, codes, labels)
-    return GroupLabels(name, _plain(labels), codes.astype(np.int32), row_labels(by))
+    return found
 
 
 def _as_column(by: Any) -> pd.Series:
@@ -178,21 +213,14 @@ def _column(name: str, inputs: object) -> Any:
 
 
 def _check_groups(name: str, codes: np.ndarray, labels: pd.Index) -> None:
-    """Refuse missing labels, groups without rows, and almost as many groups as rows."""
-    missing = np.flatnonzero(codes < 0)
-    if len(missing):
-        msg = (
-            f"{_what(name)} misses the labels of {len(missing)} of {len(codes)} rows, first of row "
-            f"{missing[0]}. Give them a label, such as .fillna('unknown'), or leave the rows out."
-        )
-        raise DataError(msg)
+    """Refuse groups without rows, and almost as many groups as rows."""
     if len(labels) > MOST_GROUPS:
         msg = (
             f"{_what(name)} has {len(labels):,} different labels, and a result has up to "
             f"{MOST_GROUPS:,} groups; put numbers into ranges first, as by pandas.cut."
         )
         raise ArgumentError(msg)
-    empty = np.flatnonzero(np.bincount(codes, minlength=len(labels)) == 0)
+    empty = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(labels)) == 0)
     if len(empty):
         listed = ", ".join(repr(str(labels[i])) for i in empty[:5])
         msg = (

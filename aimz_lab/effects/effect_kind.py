@@ -63,11 +63,11 @@ class EffectKind:
             return {"contrast": name_of(self.contrast)}
         return {"contrast": name_of(self.contrast), "averaged": "rows", **self.groups.described}
 
-    def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> EffectKind:
+    def among(self, kept: Int[np.ndarray, " kept"] | None, table: Any) -> EffectKind:
         """Return this effect on the rows of a table that were kept; see :meth:`RowGroups.among`."""
         if self.groups is None:
             return self
-        return replace(self, groups=self.groups.among(kept, n_rows))
+        return replace(self, groups=self.groups.among(kept, table))
 
     def check_drawn(self, output: object, sites: object) -> None:
         """Refuse a contrast of single outcomes, which is not that of what is expected of them.
@@ -166,6 +166,8 @@ def effect_kind(
     subset: str | ArrayLike | None = None,
     average: bool | None = None,
     inputs: Inputs = (),
+    *,
+    may_drop: bool = False,
 ) -> EffectKind:
     """Return what an effect is, from the arguments of a call.
 
@@ -176,6 +178,7 @@ def effect_kind(
         subset: The rows that count.
         average: Whether to average over rows; ``None`` if one of the others asks for it.
         inputs: Arguments of the scenarios, whose columns can be named.
+        may_drop: Whether rows with missing values may be left out of their tables.
 
     Raises:
         ArgumentError: If a value is not allowed, or groups are given and ``average`` is False.
@@ -188,7 +191,9 @@ def effect_kind(
         raise ArgumentError(msg)
     if average is None:
         average = bool(given) or contrast != "difference"
-    return EffectKind(contrast, row_groups(by, weights, subset, inputs) if average else None)
+    if not average:
+        return EffectKind(contrast, None)
+    return EffectKind(contrast, row_groups(by, weights, subset, inputs, may_drop=may_drop))
 
 
 def arguments_of(output: xr.DataTree | None, arguments: Mapping[str, Any] | None) -> dict[str, Any]:

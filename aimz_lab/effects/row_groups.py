@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from aimz_lab.data import AxisLabels, row_labels
-from aimz_lab.data.groups import GroupBy, GroupLabels, check_crossed, group_labels
+from aimz_lab.data.groups import (
+    GroupBy,
+    GroupLabels,
+    check_crossed,
+    group_labels,
+)
 from aimz_lab.data.tables import is_table
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.spelling import did_you_mean
@@ -34,6 +39,8 @@ class RowGroups:
         described: What is averaged, for the attributes of results.
         given: The arguments that these come from, for messages.
         labelled: Those that the labels come from, where these are others.
+        unknown: Rows whose group or weight is missing, as they may be left out, by what to say of
+            them if they are used.
     """
 
     codes: Int[np.ndarray, " row"] | None = None
@@ -43,6 +50,7 @@ class RowGroups:
     described: Mapping[str, str] = field(default_factory=dict)
     given: str = ""
     labelled: str = ""
+    unknown: Mapping[str, Bool[np.ndarray, " row"]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,24 +73,28 @@ class RowGroups:
         codes = np.zeros(n_rows, int) if self.codes is None else self.codes
         return np.bincount(codes, weights=self.weights, minlength=self.n_groups)
 
-    def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> RowGroups:
+    def among(self, kept: Int[np.ndarray, " kept"] | None, table: Any) -> RowGroups:
         """Return the groups of the rows of a table that were kept.
 
         Args:
             kept: Their positions; ``None`` for all rows.
-            n_rows: Rows of the table.
+            table: The table; any input of which all rows are kept.
 
         Returns:
             These groups, unless they describe every row of the table and some were left out.
 
         Raises:
-            DataError: If no row of a group was kept.
+            DataError: If no row of a group was kept, or the group or weight of one is missing.
         """
-        if kept is None or self.n_rows != n_rows:
+        is_whole = kept is None or self.n_rows != len(table)
+        for why, rows in self.unknown.items():
+            if rows[slice(None) if is_whole else kept].any():
+                raise DataError(why)
+        if is_whole:
             return self
         codes, weights = (None if v is None else v[kept] for v in (self.codes, self.weights))
         labels = None if self.labels is None else self.labels.in_order(kept)
-        found = replace(self, codes=codes, weights=weights, labels=labels)
+        found = replace(self, codes=codes, weights=weights, labels=labels, unknown={})
         why = "Rows with missing values were left out of the table, and they"
         _check_weighed(found, len(kept), why)
         return found
@@ -93,6 +105,8 @@ def row_groups(
     weights: str | ArrayLike | None,
     subset: str | ArrayLike | None,
     inputs: Inputs = (),
+    *,
+    may_drop: bool = False,
 ) -> RowGroups:
     """Return groups and weights of rows.
 
@@ -101,15 +115,19 @@ def row_groups(
         weights: Such a name, or one weight per row; at least 0.
         subset: Such a name, or a flag per row: which rows count.
         inputs: The arguments of the scenarios, whose columns can be named.
+        may_drop: Whether rows with missing values may be left out of the table. Their groups and
+            weights may be missing then; :meth:`RowGroups.among` refuses those of others.
 
     Raises:
         ArgumentError: If a name is not known or differs between the scenarios, or values do not
             fit.
         DataError: If they are not one per row, a label is missing, or a group has no weight.
     """
-    groups = [] if by is None else group_labels(_named(by, inputs), None)
-    weight = _weights(weights, inputs)
-    flags = _subset(subset, inputs)
+    groups = [] if by is None else group_labels(_named(by, inputs), None, may_miss=may_drop)
+    unknown = {one.missing(): one.codes < 0 for one in groups}
+    groups = [one._replace(codes=np.maximum(one.codes, 0)) for one in groups]
+    weight = _weights(weights, inputs, unknown if may_drop else None)
+    flags = _subset(subset, inputs, unknown if may_drop else None)
     lengths = {f"by={one.name!r}": len(one.codes) for one in groups}
     lengths |= {} if weight is None else {"weights=": len(weight)}
     lengths |= {} if flags is None else {"subset=": len(flags)}
@@ -129,6 +147,7 @@ def row_groups(
         agreeing_labels(values),
         _told(weights, subset),
         " and ".join(name for name, value in given.items() if value is not None),
+        unknown={why: rows for why, rows in unknown.items() if why},
     )
     if weight is None:
         return found
@@ -223,29 +242,49 @@ def numbers_by_row(argument: str, value: object, inputs: Inputs) -> Float[np.nda
     return _numbers(argument, _value(argument, value, inputs))
 
 
-def _weights(weights: object, inputs: Inputs) -> np.ndarray | None:
+Unknown = dict[str, np.ndarray]
+"""Rows whose values are missing, by what to say of them if they are used."""
+
+
+def _weights(weights: object, inputs: Inputs, unknown: Unknown | None) -> np.ndarray | None:
     if weights is None:
         return None
     values = numbers_by_row("weights", weights, inputs)
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
-    if len(bad):
-        msg = f"weights= must be finite and at least 0; that of row {bad[0]} is {values[bad[0]]}."
-        raise DataError(msg)
-    return values
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if not bad.any():
+        return values
+    first = np.flatnonzero(bad)[0]
+    msg = f"weights= must be finite and at least 0; that of row {first} is {values[first]}."
+    return _without_missing(values, bad, msg, unknown)
 
 
-def _subset(subset: object, inputs: Inputs) -> np.ndarray | None:
+def _subset(subset: object, inputs: Inputs, unknown: Unknown | None) -> np.ndarray | None:
     if subset is None:
         return None
     values = numbers_by_row("subset", subset, inputs)
-    bad = np.flatnonzero((values != 0) & (values != 1))
-    if len(bad):
-        msg = (
-            f"subset= takes a flag for each row, True or False; that of row {bad[0]} is "
-            f"{values[bad[0]]}. Compare a column: subset=df.treated == 1."
-        )
+    bad = (values != 0) & (values != 1)
+    if not bad.any():
+        return values
+    first = np.flatnonzero(bad)[0]
+    msg = (
+        f"subset= takes a flag for each row, True or False; that of row {first} is "
+        f"{values[first]}. Compare a column: subset=df.treated == 1."
+    )
+    return _without_missing(values, bad, msg, unknown)
+
+
+def _without_missing(
+    values: np.ndarray, bad: np.ndarray, msg: str, unknown: Unknown | None
+) -> np.ndarray:
+    """Return values with 0 for missing ones, which are noted as unknown.
+
+    Raises:
+        DataError: If other ones are bad, or none may be missing.
+    """
+    if unknown is None or not np.isnan(values[bad]).all():
         raise DataError(msg)
-    return values
+    unknown[msg] = bad
+    return np.where(bad, 0.0, values)
 
 
 def _numbers(name: str, value: object) -> np.ndarray:

@@ -23,7 +23,7 @@ from aimz_lab.system.lazy_modules import xr
 
 
 def effect_in_one_pass(
-    predictor: Predictor, requests: Sequence[Request], kind: EffectKind, n_rows: int
+    predictor: Predictor, requests: Sequence[Request], kind: EffectKind, table: Any
 ) -> xr.DataTree:
     """Compute two scenarios and their contrast in one pass over the rows.
 
@@ -31,7 +31,7 @@ def effect_in_one_pass(
         predictor: Computes them.
         requests: The baseline and the intervention, with the same key and options.
         kind: What the effect is.
-        n_rows: Rows of the intervention, before any were left out.
+        table: The rows of the intervention, before any were left out.
 
     Raises:
         ArgumentError: If the scenarios have other scales or groups.
@@ -42,8 +42,7 @@ def effect_in_one_pass(
     check_same_scale(baseline.output_scale, intervention.output_scale)
     check_same_groups(baseline.reduce, intervention.reduce)
     _check_same_kept([baseline.kept_rows, intervention.kept_rows])
-    if intervention.kept_rows is not None:
-        kind = kind.among(intervention.kept_rows, n_rows)
+    kind = kind.among(intervention.kept_rows, table)
     intervention = kind.in_one_pass(intervention)
     baseline = replace(baseline, expected=intervention.expected)
     return kind.named(predictor.effect(baseline, intervention), intervention.group)
@@ -146,6 +145,6 @@ def _among_kept(
 ) -> dict[str, Reducer]:
     """Return reducers of the rows of a table that were kept; ``None`` for all."""
     return {
-        name: one.among(kept, len(table)) if kept is not None and isinstance(one, RowMeans) else one
+        name: one.among(kept, table) if isinstance(one, RowMeans) else one
         for name, one in reduce.items()
     }

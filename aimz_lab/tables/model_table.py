@@ -135,6 +135,11 @@ class ModelTable:
         """Whether a call with this input is one with a table."""
         return is_table(native_table(inputs))
 
+    @property
+    def drops_rows(self) -> bool:
+        """Whether rows of a table with missing values are left out."""
+        return self.spec.missing == "drop"
+
     def input_columns(self) -> frozenset[str]:
         """Columns that the arguments are made of, but those of the output."""
         output = self.signature.output

@@ -35,19 +35,25 @@ def richer_guides(guide: Callable) -> str:
     return f"{_CORRELATIONS}, or {_SHAPES}"
 
 
-def better_draws(guide: Callable, *, has_settled: bool, has_nuts: bool = False) -> str:
+def better_draws(
+    guide: Callable, *, has_settled: bool, is_spent: bool = False, has_nuts: bool = False
+) -> str:
     """Return the advice for a guide whose draws are not those of the posterior.
 
     Args:
         guide: The guide in use.
         has_settled: Whether its loss settled so long ago that more steps alone would not help.
+        is_spent: Whether its learning rate has come to 0.
         has_nuts: Whether the report has a short NUTS run already.
     """
-    ways = [] if has_settled else ["train longer, with a falling learning rate"]
+    longer = "train longer, with a falling learning rate"
+    if is_spent:
+        longer = "build the model anew and train it longer, with a schedule as long"
+    ways = [] if has_settled else [longer]
     if richer := richer_guides(guide):
         ways.append(f"use a guide that follows more than yours: {richer}")
     if has_settled:
-        ways.append("lower the learning rate")
+        ways += [] if is_spent else ["lower the learning rate"]
         if _may_begin_at_median(guide):
             name = type(guide).__name__
             ways.append(

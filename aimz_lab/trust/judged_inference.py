@@ -8,6 +8,7 @@ import jax
 
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.inference.run.run import Run
+from aimz_lab.inference.run.spent_rate import is_spent
 from aimz_lab.trust.chain_advice import ChainAdvice
 from aimz_lab.trust.chain_checks import chain_findings, chain_table, worst_mixed
 from aimz_lab.trust.columns import column_findings
@@ -108,7 +109,10 @@ def judge_guide(
 def _advice(evidence: Evidence, model: Examined, *, has_nuts: bool) -> str:
     """Say how to get better draws than those of the guide."""
     settled = has_settled(model.run, evidence.trend)
-    return better_draws(model.inference.guide, has_settled=settled, has_nuts=has_nuts)
+    spent = model.run is not None and is_spent(model.run)
+    return better_draws(
+        model.inference.guide, has_settled=settled, is_spent=spent, has_nuts=has_nuts
+    )
 
 
 def _is_scaled(run: Run | None, n_rows: int) -> bool:

@@ -7,7 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
+from aimz_lab.inference.run.constant_loss import (
+    START_ELSEWHERE,
+    train_on_or_elsewhere,
+    worse_than_constant,
+)
 from aimz_lab.inference.run.monitor_windows import MonitorWindows
 from aimz_lab.inference.run.plateau import (
     PlateauTest,
@@ -18,6 +22,7 @@ from aimz_lab.inference.run.plateau import (
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.run_words import how_diverged
 from aimz_lab.inference.run.smoothing import window_steps
+from aimz_lab.inference.run.spent_rate import REBUILD, is_spent, moved_nothing
 from aimz_lab.trust.report import Finding, FindingLevel
 
 PATIENCE = 5
@@ -100,27 +105,42 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         what, advice = end_of(run)
         text = f"the training {how_diverged(run)} {what}"
         return _unsettled(_BAD_ENDS[run.status], text, advice or "Train on: call fit again.")
+    train_on = "" if is_vouched else f"{_train_on(run)}."
+    if moved_nothing(run):
+        text = (
+            "no step of the last run moved a parameter, as the learning rate is 0 or nearly 0: "
+            "its loss does not tell whether the training had settled"
+        )
+        return _unsettled(unknown, text, train_on)
+    if is_spent(run) and run.unmoved_steps >= trend.window:  # what moves nothing cannot fall
+        text = (
+            f"the learning rate came to 0, and the last {run.unmoved_steps:,} of {run.step:,} "
+            "steps moved no parameter: it is not known whether the loss settled"
+        )
+        return _unsettled(unknown, text, train_on)
     if trend.waited is None:
         text = (
             f"the run has {run.step:,} steps, too few to see whether its loss settled (it takes "
             f"{(PATIENCE + 1) * trend.window:,})"
         )
-        return _unsettled(unknown, text, "" if is_vouched else "Train on: call fit again.")
+        return _unsettled(unknown, text, train_on)
     if steps_at_rate(run) < 3 * trend.window:
         text = (
             f"the learning rate changed {steps_at_rate(run):,} steps before the end, too few to "
             "see whether the loss settled at it"
         )
-        return _unsettled(unknown, text, "" if is_vouched else "Train on: call fit again.")
+        return _unsettled(unknown, text, train_on)
     stuck = "" if is_vouched else worse_than_constant(run)
     falling = fall_at_end(run)
     if falling is not None:  # the summary of the run says so too
         fall, steps = falling
         text = f"the loss still fell by {fall:.3g} nats per row in the last {steps:,} steps"
         advice = "Train on until it levels off: fit(..., callbacks=[lab.EarlyStopping()])."
+        if is_spent(run):
+            text, advice = f"{text}, and the learning rate has come to 0", f"{_train_on(run)}."
         if stuck:
             text = f"{text}, and {stuck}"
-            advice = f"Train on: call fit again. If the loss does not fall, {START_ELSEWHERE}."
+            advice = f"{train_on_or_elsewhere(run)}."
         return _unsettled("amber", text, advice)
     if trend.waited < _LEAST_WAITED and len(trend.windows) < _FEW_WINDOWS:
         since = (trend.waited + 1) * trend.window
@@ -128,7 +148,7 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
             f"the loss was still making progress within the last {since:,} of {run.step:,} steps: "
             "it is not known whether it settled"
         )
-        return _unsettled(unknown, text, "" if is_vouched else "Train on: call fit again.")
+        return _unsettled(unknown, text, train_on)
     waited = max(trend.waited, 1) * trend.window
     found = "the loss settled:" if _waited_long(trend) else "the loss made"
     text = f"{found} no progress beyond its noise in the last {waited:,} of {run.step:,} steps"
@@ -136,6 +156,10 @@ def loss_finding(run: Run | None, trend: LossTrend | None, *, is_vouched: bool) 
         advice = f"{START_ELSEWHERE[0].upper()}{START_ELSEWHERE[1:]}."
         return _unsettled("amber", f"{text}, but {stuck}", advice)
     return Finding("loss", "green", text)
+
+
+def _train_on(run: Run) -> str:
+    return f"To train on, {REBUILD}" if is_spent(run) else "Train on: call fit again"
 
 
 def has_settled(run: Run | None, trend: LossTrend | None) -> bool:

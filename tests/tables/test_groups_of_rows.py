@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import jax
@@ -14,7 +15,15 @@ import pytest
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, Mean, TableSpec, summarize_effect
+from aimz_lab import (
+    ArrayDataset,
+    ArrayLoader,
+    ImpactModel,
+    Mean,
+    TableSpec,
+    lab,
+    summarize_effect,
+)
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 
@@ -146,6 +155,60 @@ def test_rows_that_are_left_out_leave_their_labels_out(dropping, table):
     with pytest.warns(match="30 of 90"):
         again = predicted(model, holes, holes.clinic.to_numpy()).posterior_predictive.y_mean
     np.testing.assert_array_equal(means, again)
+
+
+def effect(model, table, **options):
+    scenarios = {"args_baseline": {"X": table}, "args_intervention": {"X": table.assign(bonus=5.0)}}
+    scenarios["args_baseline"] |= {"rng_key": KEY}
+    return model.estimate_effect(**scenarios, **options).posterior_predictive.y
+
+
+@pytest.mark.slow
+def test_effects_leave_out_rows_without_a_label_that_a_model_leaves_out(dropping, table):
+    gone = np.arange(N) < 7
+    weight = np.linspace(1, 2, N)
+    full = table.assign(weight=weight, counts=True)[~gone]
+    holes = table.assign(weight=weight, counts=1.0)
+    holes.loc[gone, ["age", "clinic", "weight", "counts"]] = None
+    options = {"by": "clinic", "weights": "weight", "subset": "counts"}
+    with pytest.warns(OutputWarning, match="7 of 90 rows were left out"):
+        found = effect(dropping, holes, **options)
+    np.testing.assert_allclose(found, effect(dropping, full, **options), rtol=1e-5)
+    grid = {"name": "bonus", "grid": [0.0, 5.0], "rng_key": KEY, **options}
+    with pytest.warns(OutputWarning, match="7 of 90 rows were left out"):
+        swept = dropping.sweep(X=holes, **grid).posterior_predictive.y
+    np.testing.assert_allclose(
+        swept, dropping.sweep(X=full, **grid).posterior_predictive.y, rtol=1e-5
+    )
+    panel = lab.explore_effect(dropping, holes, vary={"bonus": [0.0, 5.0]})
+    assert "clinic" in panel.controls["by"].options
+    view = panel.set(by="clinic")
+    assert "7 of 90 rows were left out" in " ".join(view.sentences)
+    assert set(CLINICS) <= set(view.table.index.get_level_values("clinic"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("column", ["clinic", "weight", "counts"])
+def test_a_row_that_is_used_has_a_label_and_a_weight(dropping, im, table, column):
+    options = {"clinic": {"by": "clinic"}, "weight": {"weights": "weight"}}
+    options = options.get(column, {"subset": "counts"})
+    holes = table.assign(weight=1.0, counts=1.0)
+    holes.loc[holes.index[3], column] = None
+    others = holes.copy()
+    others.loc[others.index[:2], "age"] = np.nan
+    said = {"clinic": r"1 of 90 rows, first of row 3\. Leave these rows out: df.dropna\(subset="}
+    for model, rows in ((dropping, others), (dropping, holes), (im, holes)):
+        with pytest.raises(DataError, match=said.get(column, "row 3 is nan")), warnings_off():
+            effect(model, rows, **options)
+        with pytest.raises(DataError, match=said.get(column, "row 3 is nan")), warnings_off():
+            model.sweep("age", [20.0], rows, **options)
+
+
+@contextlib.contextmanager
+def warnings_off():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def test_arrays_have_groups_too(im):

@@ -832,6 +832,35 @@ def test_a_loss_at_a_new_learning_rate_is_not_judged_by_its_first_steps(rng):
     assert "the learning rate changed 100 steps before the end, too few" in found.text
 
 
+@pytest.mark.parametrize(
+    ("unmoved", "said"),
+    [
+        (2_000, "no step of the last run moved a parameter, as the learning rate is 0"),
+        (1_500, "the learning rate came to 0, and the last 1,500 of 2,000 steps moved no para"),
+    ],
+)
+def test_steps_that_moved_nothing_show_no_loss_that_settled(rng, unmoved, said):
+    run = told_run()
+    tell([], rng.normal(size=2_000), run, chunk=500)
+    run.has_spent_rate, run.unmoved_steps = True, unmoved
+    found = loss_finding(run, loss_trend(run), is_vouched=False)
+    assert (found.level, found.text[: len(said)]) == ("amber", said)
+    assert found.advice.startswith("To train on, build the model anew, with a schedule as long as")
+
+
+def test_no_fit_is_advised_where_the_learning_rate_has_come_to_0(rng):
+    run = told_run()
+    tell([], np.linspace(1_000, 0, 2_000) + rng.normal(size=2_000), run, chunk=500)
+    run.has_spent_rate = True
+    found = loss_finding(run, loss_trend(run), is_vouched=False)
+    assert found.text.startswith("the loss still fell by ")
+    assert found.advice.startswith("To train on, build the model anew")
+    for has_settled in (False, True):
+        advice = better_draws(AutoNormal(of_mean), has_settled=has_settled, is_spent=True)
+        assert "train longer" not in advice
+        assert "lower the learning rate" not in advice
+
+
 def of_mean(X, y=None):
     mean = numpyro.sample("mean", dist.Normal(0, 5))
     with numpyro.plate("obs", X.shape[0]):

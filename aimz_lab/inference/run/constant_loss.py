@@ -12,6 +12,7 @@ from aimz_lab.inference.run.loss_words import loss_per_row
 from aimz_lab.inference.run.records import ConstantLoss
 from aimz_lab.inference.run.run import Run
 from aimz_lab.inference.run.smoothing import window_steps
+from aimz_lab.inference.run.spent_rate import REBUILD, is_spent
 from aimz_lab.number_text import number
 
 _NATS_PER_VALUE = 20.0
@@ -136,7 +137,14 @@ def note_of_end(run: Run) -> str:
     found = worse_than_constant(run)
     if not found:
         return ""
-    return (
-        f"{found[0].upper()}{found[1:]}. Train on: call fit again. If the loss does not fall, "
-        f"{START_ELSEWHERE}; im.diagnose says more."
-    )
+    return f"{found[0].upper()}{found[1:]}. {train_on_or_elsewhere(run)}; im.diagnose says more."
+
+
+def train_on_or_elsewhere(run: Run) -> str:
+    """Say what to do about it, as a sentence without its full stop.
+
+    Args:
+        run: The run.
+    """
+    lead = f"To train on, {REBUILD}" if is_spent(run) else "Train on: call fit again"
+    return f"{lead}. If the loss does not fall, {START_ELSEWHERE}"

@@ -49,6 +49,7 @@ class Control:
         why_not: Error message for a rate that cannot be changed.
 
     Attributes:
+        why_not: Error message for a rate that cannot be changed.
         can_checkpoint: Whether a callback writes checkpoints.
 
     Example:
@@ -61,7 +62,7 @@ class Control:
     def __init__(self, *, can_set_learning_rate: bool = False, why_not: str = "") -> None:
         self.can_set_learning_rate = can_set_learning_rate
         self.can_checkpoint = False
-        self._why_not = why_not
+        self.why_not = why_not
         self._lock = threading.Lock()
         self._unpaused = threading.Event()
         self._unpaused.set()
@@ -143,12 +144,12 @@ class Control:
                 optimizers that have one.
         """
         if not self.can_set_learning_rate:
-            raise ArgumentError(self._why_not or "The learning rate of this run cannot be set.")
+            raise ArgumentError(self.why_not or "The learning rate of this run cannot be set.")
 
     @property
     def why_fixed(self) -> str:
         """Why the learning rate cannot be set; empty if it can, or if the reason is not known."""
-        return "" if self.can_set_learning_rate else self._why_not
+        return "" if self.can_set_learning_rate else self.why_not
 
     @property
     def has_requests(self) -> bool:

@@ -15,6 +15,7 @@ from aimz_lab.inference.run.plateau import fall_at_end, rise_to_end
 from aimz_lab.inference.run.read_run import ReadRun
 from aimz_lab.inference.run.records import TRAINING, Best
 from aimz_lab.inference.run.smoothing import average_at
+from aimz_lab.inference.run.spent_rate import is_spent
 from aimz_lab.number_text import count, number
 
 
@@ -185,6 +186,8 @@ def trend_words(run: ReadRun) -> str:
     if run.status in ("completed", "stopped") and (end := fall_at_end(run)):
         fall, steps = end
         fell = f"by {number(fall)}{per} in the last {steps:,} steps"
+        if is_spent(run):
+            return f"still falling, {fell}, when the learning rate came to 0"
         return f"still falling at the end, {fell}; train on to see it level off"
     if not run.finished or not (rise := rise_to_end(run)):
         return ""

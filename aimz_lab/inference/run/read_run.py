@@ -33,6 +33,10 @@ class ReadRun(Protocol):
     rate_changes: Sequence[RateChange]
     first_learning_rate: float | None
     notes: list[str]
+    resumed_at: int
+    unmoved_steps: int
+    has_spent_rate: bool
+    step_of_model: int
     chains: ChainRecord | None
     finished: bool
     is_preparing: bool

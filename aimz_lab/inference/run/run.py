@@ -81,6 +81,9 @@ class Run:
         losses_after: Losses in nats of a few steps after the last one, computed at the end to judge
             the last state; these steps are not taken. ``None`` before the end.
         rate_changes: The latest changes of the learning rate on request; at most 1,000.
+        unmoved_steps: Steps up to the last one that moved no parameter, as far as reports tell.
+        has_spent_rate: Whether steps after the last one would move no parameter, as the learning
+            rate has come to 0, or next to it.
         ending: If the run was interrupted or diverged, how it ended and which state the model has,
             as a phrase for its ``repr``; otherwise empty.
         has_diverged: Whether the state after the last step is not to be used. The model then has
@@ -138,6 +141,8 @@ class Run:
         self.end_best: dict[str, Best] = {}
         self.losses_after: Float[np.ndarray, " step"] | None = None
         self.rate_changes: list[RateChange] = []
+        self.unmoved_steps = 0
+        self.has_spent_rate = False
         self.ending = ""
         self.has_diverged = False
         self.is_wrecked = False

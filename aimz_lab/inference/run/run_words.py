@@ -19,6 +19,7 @@ from aimz_lab.inference.run.loss_words import (
 from aimz_lab.inference.run.read_run import ReadRun
 from aimz_lab.inference.run.records import RateChange
 from aimz_lab.inference.run.smoothing import FEW_STEPS
+from aimz_lab.inference.run.spent_rate import spent_note
 from aimz_lab.number_text import SEEN_S, count, duration, number
 from aimz_lab.types import RunStatus
 
@@ -239,8 +240,18 @@ def run_facts(run: ReadRun) -> list[tuple[str, str]]:
         found += [("skipped", skipped(run))] if run.skipped else []
         found += [("learning rate", words)] if (words := rate_words(run)) else []
     found.append(("time", time_words(run)))
-    found += [("note", note) for note in run.notes[-3:]]
+    found += [("note", note) for note in notes(run, most=3)]
     return found
+
+
+def notes(run: ReadRun, most: int) -> list[str]:
+    """Return the latest notes of a run, and that its learning rate has come to 0.
+
+    Args:
+        run: The run.
+        most: How many of its own there may be.
+    """
+    return [*run.notes[-most:], *filter(None, [spent_note(run)])]
 
 
 def steps_words(run: ReadRun) -> str:

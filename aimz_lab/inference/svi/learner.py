@@ -195,7 +195,7 @@ class SviLearner:
         undo = restorer(*self._changeable)
         with self._rollback():
             names = callable_name(self._kernel.kernel), f"SVI/{callable_name(self._svi.guide)}"
-            run = Run(RunInfo(*names), control=Control(why_not=self._rate.why_fixed))
+            run = Run(RunInfo(*names), control=Control())
             run.guide = self._svi.guide
             callbacks = Callbacks(request.callbacks, run, leads=read.placement.team.leads)
             metrics = request.step.metrics | callbacks.metrics

@@ -103,13 +103,20 @@ class OptimizerRate:
         """Whether the rate can be set during a run."""
         return self._schedule is not None or learning_rate(state.svi.optim_state) is not None
 
-    @property
-    def why_fixed(self) -> str:
-        """Error message for a rate that cannot be set."""
+    def why_fixed(self, state: RatedState) -> str:
+        """Return the error message for a rate that cannot be set."""
         if isinstance(self._optimizer, Minimize):
             return f"Minimize has no learning rate: a step of it searches for the minimum. {_HOW}"
         if getattr(self._optimizer, "update_with_value", False):
-            return f"Optax has compiled the learning rate of this optimizer into its steps. {_HOW}"
+            if _has_optax_schedule(state.svi.optim_state):
+                return (
+                    "A schedule in the Optax optimizer sets the learning rate. It is compiled into "
+                    f"the steps: the rate is not known here, and cannot be set. {_HOW}"
+                )
+            return (
+                "Optax has compiled the learning rate of this optimizer into its steps: it is not "
+                f"known here, and cannot be set. {_HOW}"
+            )
         return f"The learning rate of this optimizer is not known, and cannot be set. {_HOW}"
 
     @property
@@ -194,8 +201,8 @@ class OptimizerRate:
             value = rate / self.of_next_step(state._replace(rate=None))
         return state._replace(rate=jnp.asarray(value, jnp.result_type(float)))
 
-    def optimizer(self, set_rate: jax.Array | None) -> _NumPyroOptim:
-        """Return the optimizer of a step.
+    def optimizer(self, set_rate: jax.Array | None) -> _NumPyroOptim | None:
+        """Return the optimizer of a step; ``None`` if there is none.
 
         Args:
             set_rate: ``rate`` of the trainer's state; ``None`` if nobody has set one.
@@ -208,6 +215,16 @@ class OptimizerRate:
             changed.update_fn, lambda i: set_rate if is_constant else schedule(i) * set_rate
         )
         return changed
+
+
+def _has_optax_schedule(optim_state: PyTree) -> bool:
+    """Return whether an update of Optax goes by a schedule: of its rate or, rarely, of another."""
+    if isinstance(optim_state, dict):
+        return any(map(_has_optax_schedule, optim_state.values()))
+    if not isinstance(optim_state, tuple | list):
+        return False
+    name = type(optim_state).__name__
+    return name == "ScaleByScheduleState" or any(map(_has_optax_schedule, optim_state))
 
 
 def _schedule_in(function: object) -> Schedule | None:

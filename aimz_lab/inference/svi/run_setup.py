@@ -143,6 +143,7 @@ def make_trainer(
     """
     request, data, placement = setup.request, setup.data, setup.plan.placement
     run.control.can_set_learning_rate = rate.is_settable(TrainState(state))
+    run.control.why_not = rate.why_fixed(TrainState(state))
     _warn_unscaled(setup)
     # The run keeps these functions; they must not keep the feed, which holds the batches.
     facts = cache(lambda: _checkpoint_facts(request.step, data, svi, run, state, signature.output))

@@ -35,6 +35,7 @@ from aimz_lab.inference.run.team import ALONE, Team, local
 from aimz_lab.inference.svi.accepted_steps import AcceptedSteps, describe_bad_step
 from aimz_lab.inference.svi.compiled_steps import ChunkResult, StepEngine
 from aimz_lab.inference.svi.divergence import FallBack
+from aimz_lab.inference.svi.motion import hardly_moved, have_moved, is_spent
 from aimz_lab.inference.svi.optimizer_rate import OptimizerRate
 from aimz_lab.inference.svi.step import TrainState
 from aimz_lab.kernel.scaling import DataSize
@@ -260,6 +261,10 @@ class Trainer(RunLoop):
         result = self._dispatch(self._put(self.state), chunk, few).result
         losses, tried = jax.device_get(self._team.wait((result.losses, result.tried)))
         self.run.judge_last(losses[: int(tried)])
+        if (optimizer := self._rate.optimizer(self.state.rate)) is not None:
+            now, after = (local(one).svi.optim_state for one in (self.state, result.state))
+            stands = hardly_moved(optimizer, now, after)
+            self.run.has_spent_rate = stands and is_spent(optimizer, now)
 
     def set_learning_rate(self, rate: float) -> str:
         """Train with ``rate`` from the next step on; the chunk ahead is dispatched anew.
@@ -387,12 +392,21 @@ class Trainer(RunLoop):
         )
         self.run.transferred_bytes += accepted.nbytes
         self.run.skipped += int(np.count_nonzero(~np.isfinite(steps.loss)))
+        self._see_motion(local(accepted.state), len(steps))
         self.state, self.position = local(accepted.state), accepted.position
         self.reported = self.state, steps.first + len(steps) - 1
         self._see(accepted.first_pass)
         self.report(steps, accepted.epoch_ends)
         self._validate(accepted.epoch_ends)
         self._fall_back.look()
+
+    def _see_motion(self, state: TrainState, steps: int) -> None:
+        """Count the steps that moved no parameter."""
+        if (optimizer := self._rate.optimizer(None)) is None:
+            return
+        before, after = (one.svi.optim_state for one in (self.state, state))
+        moved = have_moved(optimizer, before, after)
+        self.run.unmoved_steps = 0 if moved else self.run.unmoved_steps + steps
 
     def _see(self, seen: FirstPass | None) -> None:
         """Plan by the length of a stream's first pass, and say if it contradicts ``n_obs``."""

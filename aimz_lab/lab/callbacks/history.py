@@ -20,6 +20,7 @@ from aimz_lab.files import (
     sealed_text,
 )
 from aimz_lab.inference.run.events import Callback, Run
+from aimz_lab.inference.run.spent_rate import is_spent
 from aimz_lab.lab.callbacks.recorded import recorded_run
 from aimz_lab.lab.pictures.summary import summary_html, summary_text
 from aimz_lab.lab.record import run_of
@@ -30,7 +31,7 @@ from aimz_lab.types import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSION = 8
+_VERSION = 9
 _LIMITS = Limits(size=512 << 20, values=32_000_000)
 _FIRST = ("bucket_steps", "epoch", "loss", "rows", "n_pad", "seconds", "learning_rate")
 _INFO = (
@@ -155,6 +156,8 @@ class History(Callback):
             "waited_s": run.waited_s,
             "paused_s": run.paused_s,
             "skipped": run.skipped,
+            "unmoved_steps": run.unmoved_steps,
+            "has_spent_rate": is_spent(run),
             "notes": run.notes,
             "checkpoints": [[step, str(where)] for step, where in run.checkpoints],
             "validation": [[step, plain_number(loss)] for step, loss in run.validation],

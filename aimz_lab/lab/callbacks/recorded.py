@@ -36,6 +36,8 @@ def recorded_run(plain: Value) -> RecordedRun:
         "reason",
         *_TIMES,
         "skipped",
+        "unmoved_steps",
+        "has_spent_rate",
         "notes",
         "checkpoints",
         "validation",
@@ -54,6 +56,8 @@ def recorded_run(plain: Value) -> RecordedRun:
     )
     steps = run.step
     run.skipped = fields["skipped"].whole(most=steps)
+    run.unmoved_steps = fields["unmoved_steps"].whole(most=steps)
+    run.has_spent_rate = fields["has_spent_rate"].flag()
     pairs = [pair.listed(2) for pair in fields["validation"].listed()]
     run.validation = [(step.whole(most=steps), loss.number(finite=False)) for step, loss in pairs]
     best = fields["best"].optional(lambda plain: _best(plain, steps))

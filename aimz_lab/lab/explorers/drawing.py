@@ -24,6 +24,7 @@ from aimz_lab.lab.explorers.charts import (
     Steps,
     View,
 )
+from aimz_lab.lab.explorers.log_ticks import log_ticks
 from aimz_lab.lab.formatting import number
 from aimz_lab.lab.pictures import ink
 
@@ -51,6 +52,8 @@ _MOST_LETTERS = 100  # of a line of a title; a picture is as wide as about 115
 _DESCENT_PT = 4  # of the letters of a title, below its line
 _LETTERS_OF_NAMES = {"large": 90, "small": 24}  # of all names on an axis; more are slanted
 _BESIDE_HANDLE_PT = 6
+_LETTER_PT = 5.1  # of a number at 8 points
+_LINE_PT = 12
 _MOST_LINED = 40  # cells beside each other; lines around more would hide them
 
 
@@ -164,20 +167,19 @@ def _number_axes(axes: Axes, chart: Chart, *, whole: bool) -> None:
     from matplotlib.ticker import (
         FixedLocator,
         FuncFormatter,
-        LogLocator,
         MaxNLocator,
         NullFormatter,
     )
 
     kinds = chart.x_scale, chart.y_scale
-    for axis, kind, ends in zip((axes.xaxis, axes.yaxis), kinds, chart.limits(), strict=True):
+    # Axes that are not laid out yet are not longer than at the end.
+    room = np.array(axes.bbox.size) * 72 / axes.figure.dpi
+    sizes = (lambda label: _LETTER_PT * (len(label) + 2)), (lambda _: _LINE_PT)
+    every = zip((axes.xaxis, axes.yaxis), kinds, chart.limits(), room, sizes, strict=True)
+    for axis, kind, ends, length, size_of in every:
         if kind != "linear":
-            locator = LogLocator(subs=(1.0, 2.0, 5.0), numticks=8)
-            if kind == "log1p":
-                most = max(ends[1], 2.0)
-                ticks = locator.tick_values(1.0, most)
-                locator = FixedLocator([0.0, *ticks[(ticks >= 1.0) & (ticks <= most)]])
-            axis.set_major_locator(locator)
+            ticks = log_ticks(*ends, length, size_of, of_counts=kind == "log1p")
+            axis.set_major_locator(FixedLocator(ticks))
             axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
             axis.set_minor_formatter(NullFormatter())
         elif whole:

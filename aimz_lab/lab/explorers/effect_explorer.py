@@ -34,7 +34,12 @@ from aimz_lab.lab.explorers.effect_question import (
 )
 from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.moved_inputs import MovedInput, moved_inputs
-from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings, plain_copy
+from aimz_lab.lab.explorers.scenario_averages import (
+    ScenarioAverages,
+    Settings,
+    drops_rows,
+    plain_copy,
+)
 from aimz_lab.system.imports import late_import
 from aimz_lab.types import shown
 
@@ -185,7 +190,7 @@ def explore_effect(
         msg = f"prob must lie in (0, 1), got prob={shown(prob)}."
         raise ArgumentError(msg)
     inputs = _by_control(moved_inputs(im, given, vary, of))
-    groups, begun_by, own = _groups(given, by, parameter_names(im.kernel))
+    groups, begun_by, own = _groups(im, given, by)
     with im._line("explore_effect"):
         averages = ScenarioAverages(im, given, list(inputs.values()), key, weights, subset)
         switch = _switch(inputs) if vary is None else None
@@ -277,7 +282,7 @@ def _first_curve(inputs: Mapping[str, MovedInput], switch: str | None) -> str:
 
 
 def _groups(
-    given: Mapping[str, Any], by: GroupBy | None, known: Sequence[str]
+    im: Any, given: Mapping[str, Any], by: GroupBy | None
 ) -> tuple[dict[str, Any], str, str]:
     """Return groups by name: columns of a few levels, and what is given.
 
@@ -285,8 +290,10 @@ def _groups(
         ``by`` of ``estimate_effect`` by name; the name to begin with; and that of labels that are
         given and not named, or nothing.
     """
-    X = given["X"]
-    n_rows = np.shape(X)[0]
+    X, known = given["X"], parameter_names(im.kernel)
+    n_rows, used = np.shape(X)[0], slice(None)
+    if drops_rows(im) and (kept := im._table.compared_rows(X, are_trained=False)[1]) is not None:
+        used = kept
     values = {str(name): X[name] for name in X.columns} if is_table(X) else {}
     values |= {
         name: value
@@ -294,23 +301,25 @@ def _groups(
         if name in known and name != "X" and np.shape(value) == (n_rows,)
     }
     found: dict[str, Any] = {ALL_ROWS: None}
-    found |= {n: {n: each} for n, each in values.items() if 1 < _n_levels(each) <= _MOST_GROUPS}
+    found |= {
+        n: {n: each} for n, each in values.items() if 1 < _n_levels(each, used) <= _MOST_GROUPS
+    }
     if by is None:
         return found, ALL_ROWS, ""
     named = [by] if isinstance(by, str) else by
     is_list = isinstance(named, list | tuple) and all(isinstance(name, str) for name in named)
     is_named = is_list and set(named) <= set(values)
     groups = {name: values[name] for name in named} if is_named else named
-    row_groups(groups, None, None, [given])
+    row_groups(groups, None, None, [given], may_drop=drops_rows(im))
     begun = ", ".join(map(str, groups)) if isinstance(groups, Mapping) else "by"
     while not is_named and begun in found:
         begun += "_"
     return found | {begun: groups}, begun, "" if is_named else begun
 
 
-def _n_levels(values: Any) -> int:
-    """Return how many levels a column has; 0 if it cannot be one of groups."""
-    array = np.asarray(values)
+def _n_levels(values: Any, used: Any) -> int:
+    """Return how many levels a column has in the used rows; 0 if it cannot be one of groups."""
+    array = np.asarray(values)[used]
     if array.dtype.kind not in "biuOUS":
         return 0
     try:

@@ -178,7 +178,9 @@ class ScenarioAverages:
         self, settings: Settings, by: str, groups: Any, contrast: Any, anew: frozenset[str]
     ) -> tuple[xr.Dataset, tuple[str, ...]]:
         if by not in self._groups:
-            self._groups[by] = row_groups(groups, self._weights, self._subset, [self._given])
+            self._groups[by] = row_groups(
+                groups, self._weights, self._subset, [self._given], may_drop=drops_rows(self._im)
+            )
         given = {**self.arguments(settings), **self._together, "in_sample": True}
         reduce = averages_over(self._groups[by], contrast)
         with _told() as said:
@@ -189,6 +191,11 @@ class ScenarioAverages:
                 self._key, moment, [given], [reduce], expected=expected, anew=anew
             )
         return tree["posterior_predictive"].to_dataset(), tuple(said)
+
+
+def drops_rows(im: Any) -> bool:
+    """Whether a model leaves out the rows of a table with missing values."""
+    return im._table is not None and im._table.drops_rows
 
 
 @contextmanager

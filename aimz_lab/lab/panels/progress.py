@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from aimz_lab.inference.run.events import Run
-from aimz_lab.inference.run.run_words import skipped_words
+from aimz_lab.inference.run.run_words import notes, skipped_words
 from aimz_lab.lab import formatting
 from aimz_lab.lab.panels.base import Frame, Panel
 
@@ -62,7 +62,7 @@ class ProgressPanel(Panel):
             "best_state": _restorable(run),
             "can_checkpoint": run.control.can_checkpoint,
             "checkpoint": self._newest(run),
-            "notes": [*_switched_off(run), *_skipped(run), *run.notes[-MOST_NOTES:]],
+            "notes": [*_switched_off(run), *_skipped(run), *notes(run, MOST_NOTES)],
         }
 
     def _seconds_in(self, run: Run) -> dict[str, float]:

@@ -14,6 +14,7 @@ from aimz_lab.inference.run.loss_words import best_words, trend_words, with_tota
 from aimz_lab.inference.run.run_words import (
     ended_words,
     heading,
+    notes,
     rate_words,
     skipped,
     status_then,
@@ -84,11 +85,6 @@ def _rates(run: Run) -> str:
     return f"{steps}, {formatting.rate(rows_per_s)} rows/s" if rows_per_s else steps
 
 
-def notes(run: Run) -> list[str]:
-    """Return the latest notes of a run."""
-    return run.notes[-_MOST_NOTES:]
-
-
 class Summary:
     """Facts of a run, as text, HTML and a sentence.
 
@@ -104,7 +100,9 @@ class Summary:
         """Return a line with the name of the run, and a line for each fact."""
         lines = [heading(self._run)]
         lines += [f"  {name:<13} {text}" for name, text in self._facts.items()]
-        return "\n".join([*lines, *(f"  {'note':<13} {note}" for note in notes(self._run))])
+        return "\n".join(
+            [*lines, *(f"  {'note':<13} {note}" for note in notes(self._run, _MOST_NOTES))]
+        )
 
     def html(self, picture: str = "", alt: str = "") -> str:
         """Return a table as HTML, below an image or the run's name.
@@ -113,7 +111,7 @@ class Summary:
             picture: Source of the image.
             alt: What it shows; by default the loss of the run.
         """
-        rows = [*self._facts.items(), *(("note", note) for note in notes(self._run))]
+        rows = [*self._facts.items(), *(("note", note) for note in notes(self._run, _MOST_NOTES))]
         cells = "".join(
             f'<tr><th scope="row" style="text-align:left;font-weight:600">{escape(name)}</th>'
             f'<td style="text-align:left;overflow-wrap:anywhere">{escape(text)}</td></tr>'

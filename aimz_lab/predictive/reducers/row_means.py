@@ -51,9 +51,9 @@ class RowMeans(OverDraws):
             self._unit = float(np.abs(weights).max(initial=0.0)) or 1.0
             self.by_row = np.stack([codes, weights / self._unit], axis=1).astype(np.float32)
 
-    def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> RowMeans:
-        """Return the means over those of ``n_rows`` that were kept; ``None`` for all."""
-        groups = self._groups.among(kept, n_rows)
+    def among(self, kept: Int[np.ndarray, " kept"] | None, table: Any) -> RowMeans:
+        """Return the means over those rows of a table that were kept; ``None`` for all."""
+        groups = self._groups.among(kept, table)
         return RowMeans(groups, self._contrast, shares=self._shares, name=self.name)
 
     def without_rows(self) -> RowMeans:
@@ -107,10 +107,10 @@ class RowTotals(RowMeans):
         super().__init__(groups, name="total")
         self._factor = factor
 
-    def among(self, kept: Int[np.ndarray, " kept"] | None, n_rows: int) -> RowTotals:
-        """Return the sums over those of ``n_rows`` that were kept; ``None`` for all."""
+    def among(self, kept: Int[np.ndarray, " kept"] | None, table: Any) -> RowTotals:
+        """Return the sums over those rows of a table that were kept; ``None`` for all."""
         weights, labels = self._groups.weights, self._groups.labels
-        if kept is None or weights is None or len(weights) != n_rows:
+        if kept is None or weights is None or len(weights) != len(table):
             return self
         labels = None if labels is None else labels.in_order(kept)
         return RowTotals(replace(self._groups, weights=weights[kept], labels=labels), self._factor)

@@ -49,7 +49,8 @@ def test_the_table_is_the_reader_s_own(history):
 
 
 def test_json_gives_back_the_whole_run(history, tmp_path):
-    history.run.skipped = 2
+    history.run.skipped = history.run.unmoved_steps = 2
+    history.run.has_spent_rate = True
     history.run.clock.spend("waiting", 6.3)
     history.run.clock.spend("tracing", 1.2)
     history.to_json(tmp_path / "run.json")

@@ -103,7 +103,7 @@ class View {
       onblur: () => this.leaveRate(), onkeydown: (event) => this.enterRate(event) });
     this.rateBox = h("label", { for: `${this.id}-rate`, class: "aimz-rate-box" }, "learning rate", this.rate);
     this.whyFixed = h("button", { type: "button", class: "aimz-why", onclick: () => this.tellWhyFixed() },
-      "learning rate fixed: why?");
+      "learning rate cannot be set: why?");
     this.run = h("div", { class: "aimz-group", role: "group", "aria-label": "Run" },
       Object.values(this.buttons), this.rateBox, this.whyFixed);
     this.curves = choice("Curve", `${this.id}-curve`, (curve) => this.change({ curve }));
