@@ -9,6 +9,7 @@ import jax
 
 from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError, OutputWarning
+from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.environment import require_widgets
 from aimz_lab.lab.explorers.explorer import Explorer
 from aimz_lab.lab.explorers.given_names import given_line
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from ipywidgets import Widget
     from matplotlib.figure import Figure
-
-    from aimz_lab.impact_model import ImpactModel
 
 _READ_BY = {
     "statistic": ("test statistics",),
@@ -168,6 +167,8 @@ def explore_predictions(
         given |= {"statistics": statistics, "rng_key": rng_key, "kernel_kwargs": kernel_kwargs}
         _check_alone(given | kwargs)
     else:
+        if isinstance(source, ImpactModel):
+            source._moment().fitted("explore_predictions", source._running)
         checks = prediction_checks(
             source,
             X,
