@@ -368,7 +368,10 @@ class ImpactModel:
 
     @property
     def last_run(self) -> Run | None:
-        """The record of the last ``fit`` or ``fit_on_batch``, or ``None``."""
+        """The record of the last ``fit`` or ``fit_on_batch``, or ``None``.
+
+        A hand-written loop with :func:`aimz_lab.lab.monitor` has its own: ``watch.run``.
+        """
         return self._last_run
 
     @property

@@ -109,7 +109,8 @@ def run_of(source: RunSource) -> Run:
         return source.last_run
     if source is None or (isinstance(source, HasLastRun) and source.last_run is None):
         msg = (
-            "There is no run: the model was loaded, or was not trained yet. A saved model keeps "
+            "There is no run: the model was loaded, or no fit has trained it. Of a loop with "
+            "lab.monitor, pass its watch or watch.run in place of the model. A saved model keeps "
             "its draws (im.summary(), lab.plot_posterior(im)) and, of SVI, its losses "
             "(im.vi_result.losses), but not its run. Where it was trained, "
             "lab.History(im.last_run).to_json('run.json') keeps that too; then "

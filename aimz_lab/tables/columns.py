@@ -71,6 +71,11 @@ def read_columns(table: pd.DataFrame | pl.DataFrame, names: Sequence[str]) -> di
     if missing:
         known = f": {', '.join(have[:20])}{', ...' if len(have) > 20 else ''}" if have else " none"
         hint = did_you_mean(missing[0], have)
+        if missing[0].partition(".")[0] in have:  # day.dt.hour
+            hint = (
+                f" A formula reads no attributes of {missing[0].partition('.')[0]!r}: compute it "
+                "as a column of the table, and name that."
+            )
         msg = f"The table has no column {_quoted(missing)}.{hint} It has{known}."
         raise DataError(msg)
     doubled = sorted({name for name in names if have.count(name) > 1})

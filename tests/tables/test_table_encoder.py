@@ -103,6 +103,12 @@ def test_polars_gives_the_same(table, encoder):
         np.testing.assert_array_equal(value, encoder.encode(table).arguments[name])
 
 
+def test_an_attribute_of_a_column_is_computed_as_a_column():
+    frame = pd.DataFrame({"day": pd.date_range("2025-01-01", periods=3), "y": [1.0, 2.0, 3.0]})
+    with pytest.raises(DataError, match=r"no column 'day.dt.hour'.* compute it as a column of the"):
+        TableEncoder.learn(TableSpec(X="day.dt.hour", y="y"), frame)
+
+
 def test_nullable_and_arrow_like_columns(table, encoder):
     nullable = table.convert_dtypes()
     for name, value in encoder.encode(nullable).arguments.items():

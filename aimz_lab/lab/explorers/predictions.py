@@ -9,6 +9,7 @@ import jax
 
 from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
+from aimz_lab.impact_model import ImpactModel
 from aimz_lab.lab.environment import require_widgets
 from aimz_lab.lab.explorers.dated_explorer import DatedExplorer
 from aimz_lab.lab.explorers.explorer import Explorer
@@ -23,8 +24,6 @@ from aimz_lab.types import Arguments, OutputScale
 if TYPE_CHECKING:
     import xarray as xr
     from ipywidgets import Widget
-
-    from aimz_lab.impact_model import ImpactModel
 
 _OUTDATED = (
     "These predictions are of an earlier posterior: the model has been trained since, or its "
@@ -104,6 +103,8 @@ def explore_predictions(
         given |= {"statistics": statistics, "rng_key": rng_key, "kernel_kwargs": kernel_kwargs}
         _check_alone(given | kwargs)
     else:
+        if isinstance(source, ImpactModel):
+            source._moment().fitted("explore_predictions", source._running)
         checks = prediction_checks(
             source,
             X,

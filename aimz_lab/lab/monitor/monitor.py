@@ -217,7 +217,9 @@ class Watch:
         elif is_complete:
             self._lifecycle.finish("completed", f"all {self._lifecycle.n_steps:,} steps done")
         else:
-            self._lifecycle.finish("stopped", f"the loop was left {self._lifecycle.where}")
+            # Without a block around it, a loop that ends early does not say why.
+            how = "" if self._in_block else ", by break, return or an error"
+            self._lifecycle.finish("stopped", f"the loop was left {self._lifecycle.where}{how}")
 
     def __enter__(self) -> Self:
         self._in_block = True

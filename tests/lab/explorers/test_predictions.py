@@ -18,7 +18,13 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, ImpactModel, TableSpec, lab, open_results
-from aimz_lab.errors import ArgumentError, DataError, DataTypeError, OutputWarning
+from aimz_lab.errors import (
+    ArgumentError,
+    DataError,
+    DataTypeError,
+    NotFittedError,
+    OutputWarning,
+)
 from aimz_lab.lab.explorers.charts import Rule
 
 panels = pytest.mark.skipif(find_spec("ipywidgets") is None, reason="panels need ipywidgets")
@@ -72,6 +78,14 @@ def same(one, other, **options):
     for check in ("density", "ECDF", "test statistics", "PIT", "coverage", "calibration"):
         a, b = (each.table(check, **options).to_numpy(float) for each in (one, other))
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+@panels
+def test_a_model_without_a_posterior_is_told_of_the_call_that_was_made(data):
+    untrained = ImpactModel(kernel, jax.random.key(0), inference=learner(kernel))
+    for call in (lab.explore_predictions, lab.prediction_checks):
+        with pytest.raises(NotFittedError, match=f"^{call.__name__} needs a posterior; "):
+            call(untrained, *data[:2])
 
 
 @pytest.mark.slow

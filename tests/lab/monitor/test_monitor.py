@@ -243,7 +243,7 @@ class TestEarlyEnds:
                 break
             watch.step(batch)
         assert watch.run.status == "stopped"
-        assert watch.run.reason == "the loop was left after step 3"
+        assert watch.run.reason == "the loop was left after step 3, by break, return or an error"
         assert watch.run.notes == []
         assert spy.events[-1] == "fit_end stopped"
 
