@@ -15,9 +15,10 @@ from aimz_lab.effects.outcome_names import check_has_ratio
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.effects.sweep import average_sites, contrast_averages
 from aimz_lab.errors import AimzLabError
+from aimz_lab.lab.explorers.answered_effect import Answered, Curve, Effect
 from aimz_lab.lab.explorers.charts import View
 from aimz_lab.lab.explorers.effect_question import EffectOptions, EffectQuestion, curve_grid
-from aimz_lab.lab.explorers.effect_view import Answered, Curve, Effect, effect_view
+from aimz_lab.lab.explorers.effect_view import effect_view
 from aimz_lab.lab.explorers.moved_inputs import MovedInput
 from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
