@@ -142,19 +142,14 @@ from aimz_lab.system.lazy_modules import xr
 from aimz_lab.system.running_cell import check_cell_goes_on
 from aimz_lab.tables.table_call import TableCall, tables_module
 from aimz_lab.tracebacks import warn
-from aimz_lab.trust.before_fit import (
-    PRIOR_DRAWS,
-    CheckReport,
-    Preflight,
-    check,
-    check_readable_again,
-)
+from aimz_lab.trust.before_fit import PRIOR_DRAWS, CheckReport, check, check_readable_again
 from aimz_lab.trust.calibration import CalibrationOptions, CalibrationReport, calibrate
 from aimz_lab.trust.columns import column_notes
 from aimz_lab.trust.diagnosis import DiagnosisOptions, TrustReport, diagnose
 from aimz_lab.trust.examined_model import Examined
 from aimz_lab.trust.refinement import Refine
 from aimz_lab.trust.rows_to_examine import rows_of
+from aimz_lab.trust.trial_fit import Preflight
 from aimz_lab.types import (
     Arguments,
     Columns,

@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Iterator
+from dataclasses import replace
 
-import jax
 import numpy as np
 from jaxtyping import Float
-from numpyro.infer import MCMC, SVI
 
-from aimz_lab.data.html import format_bytes
-from aimz_lab.data.memory import memory_bytes
-from aimz_lab.errors import AimzLabError, AimzLabWarning, DataTypeError, PerformanceWarning
+from aimz_lab.errors import AimzLabError, AimzLabWarning, DataTypeError
 from aimz_lab.inference.feeds.kernel_structure import trace_data
 from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
-from aimz_lab.inference.run.events import Callback, Run, Steps
+from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.svi.rows_check import RowsCheck
 from aimz_lab.kernel.rows.kernel_statistics import COMPUTE_BEFORE, across_rows, statistics_in_sites
-from aimz_lab.kernel.scaling import Scale
-from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import observed_part
 from aimz_lab.number_text import number_beside
-from aimz_lab.predictive.call_labels import CallLabels
-from aimz_lab.predictive.predictor import Predictor
-from aimz_lab.predictive.request import Group, Request
 from aimz_lab.preparing import doing
 from aimz_lab.system.old_jax import cost_of_old_jax
 from aimz_lab.trust.columns import column_findings
 from aimz_lab.trust.loss_checks import end_of
 from aimz_lab.trust.report import Finding, Report, of_left_out
-from aimz_lab.types import Columns, RowDependence, Rows
-
-PROBE_S = 1.0
-"""Seconds that the trial of a fit goes on for, after it was compiled."""
-
-PROBE_ROWS = 2048
-"""Rows that the trial of a prediction has."""
+from aimz_lab.trust.trial_fit import (
+    ENOUGH,
+    PROBE_S,
+    Forecast,
+    Preflight,
+    Probe,
+    forecast_finding,
+    memory_finding,
+    with_prediction,
+)
+from aimz_lab.types import Columns, Rows
 
 PRIOR_ROWS, PRIOR_DRAWS = 200, 1000
 """Rows whose prior predictive draws are compared with the output, and draws of each."""
@@ -50,10 +44,6 @@ PRIOR_SHARE = 0.99
 extremes of a few draws."""
 
 _PARTS = 5  # of the draws, that tell how far their range is known
-_NOTICED_S = 1.0
-
-_ENOUGH = "the trial has seen enough"
-"""Why a trial's run ends: the check's own doing, and no news of the fit."""
 
 _START_ELSEWHERE = f"Train longer, {START_ELSEWHERE}."
 
@@ -62,98 +52,6 @@ _SENTENCES = {
     "amber": "This fit may go wrong",
     "red": "This fit would not work",
 }
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What a fit and a prediction would take on this machine.
-
-    Attributes:
-        fit_seconds: Time of the fit; ``None`` if it was not tried.
-        predict_seconds: Time of a prediction of these rows.
-        fit_bytes: Memory of the rows and the posterior draws of the fit.
-        predict_bytes: Memory of the predictive draws with ``store="memory"``; less with ``reduce=``
-            or a store on disk.
-        compile_seconds: Time that it took to trace and compile the programs of the fit. It is not
-            part of the others: this process has them now.
-    """
-
-    fit_seconds: float | None = None
-    predict_seconds: float | None = None
-    fit_bytes: int | None = None
-    predict_bytes: int | None = None
-    compile_seconds: float = 0.0
-
-
-class Trial(Protocol):
-    """A copy of the model to try things on."""
-
-    @property
-    def posterior(self) -> dict[str, jax.Array] | None:
-        """Its draws."""
-
-    @property
-    def last_run(self) -> Run | None:
-        """Its last run."""
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """The parts of a model and a call that a check reads.
-
-    Attributes:
-        trial: A copy of the model.
-        signature: Its kernel.
-        inference: Its inference object.
-        first_fit: Trains another copy, with these callbacks; what it compiles, ``fit`` has.
-        fit: Trains the copy, with these callbacks.
-        columns: After the fit, returns the column names of the tables among the arguments.
-        request: After that, makes the request of a call for a group.
-        predictor: Computes predictions.
-        scale: How a batch's rows are to weigh.
-        rows: ``"independent"`` if the user says that rows may be cut.
-        left_out: Which rows of a table are left out, as a phrase; empty for none.
-    """
-
-    trial: Trial
-    signature: KernelSignature
-    inference: SVI | MCMC
-    first_fit: Callable[[list[Callback]], object]
-    fit: Callable[[list[Callback]], object]
-    columns: Callable[[], Columns]
-    request: Callable[[Group], Request]
-    predictor: Predictor
-    scale: Scale
-    rows: RowDependence
-    left_out: str = ""
-
-    @property
-    def data(self) -> tuple[Rows, int | None]:
-        """The per-row arguments with the output, and their number; of a stream its first batch."""
-        request = self.request("log_likelihood")
-        rows = request.rows
-        if isinstance(rows, Mapping):
-            return rows, len(next(iter(rows.values())))
-        return next(iter(rows.epoch(0))), None
-
-    def first_rows(self, group: Group, count: int) -> np.ndarray | None:
-        """Return draws of the output for the first rows; ``None`` for a stream."""
-        request = self.request(group)
-        rows = request.rows
-        if not isinstance(rows, Mapping):
-            return None
-        cut = replace(
-            request,
-            rows={name: array[:count] for name, array in rows.items()},
-            fields=None,
-            observed=None,
-            constant={},
-            row_coord=None,
-            labels=CallLabels(),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PerformanceWarning)  # nobody chose how this call is cut
-            return self.predictor.predict_arrays(cut)[self.signature.output]
 
 
 class CheckReport(Report):
@@ -170,50 +68,6 @@ class CheckReport(Report):
     def __init__(self, findings: tuple[Finding, ...], forecast: Forecast) -> None:
         super().__init__("Preflight", findings, _SENTENCES)
         self.forecast = forecast
-
-
-class _Probe(Callback):
-    """Ends a run after a moment, and measures how fast its steps are.
-
-    Args:
-        lasts_s: Seconds that the run goes on for, after its first report.
-    """
-
-    every_epoch = False
-
-    def __init__(self, lasts_s: float) -> None:
-        self._lasts_s = lasts_s
-        self.began = time.monotonic()
-        self._first: tuple[float, int] | None = None
-        self._last: tuple[float, int] | None = None
-
-    def on_steps_end(self, run: Run, steps: Steps) -> None:  # noqa: ARG002
-        """Stop once there was enough to measure."""
-        now = time.monotonic(), run.step
-        self._first = self._first or now
-        self._last = now
-        if now[0] - self._first[0] >= self._lasts_s:
-            run.control.stop(_ENOUGH)
-
-    @property
-    def ended(self) -> float:
-        """When the last report came."""
-        return self._last[0]
-
-    @property
-    def set_up_s(self) -> float:
-        """Seconds up to the first report."""
-        return self._first[0] - self.began
-
-    def seconds(self, total: int | None) -> float | None:
-        """Seconds of ``total`` steps, set-up included."""
-        if self._first is None or total is None:
-            return None
-        (at, done), (end, steps) = self._first, self._last
-        start = self.set_up_s
-        if steps == done:
-            return start * max(total / done, 1)
-        return start + max(total - done, 0) * (end - at) / (steps - done)
 
 
 def check_readable_again(inputs: object) -> None:
@@ -239,13 +93,13 @@ def check(preflight: Preflight) -> CheckReport:
     findings, forecast = _try_fit(preflight)
     findings += of_left_out(preflight.left_out)
     if forecast.fit_bytes is not None:
-        findings.append(_memory_finding(forecast))
+        findings.append(memory_finding(forecast))
     return CheckReport(tuple(findings), forecast)
 
 
 def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     """Train for a moment, and predict some rows."""
-    first, probe, findings = _Probe(0), _Probe(PROBE_S), []
+    first, probe, findings = Probe(0), Probe(PROBE_S), []
     doing("trying a fit")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -271,7 +125,7 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
         findings[0] = Finding("fit", "red", f"the first steps fail: {what}", advice)
     for one in caught:
         text = str(one.message).rstrip(".")
-        if issubclass(one.category, AimzLabWarning) and not failed and _ENOUGH not in text:
+        if issubclass(one.category, AimzLabWarning) and not failed and ENOUGH not in text:
             findings.append(Finding("warning", "amber", text))
     if run.status == "completed" and (stuck := worse_than_constant(run)):
         findings.append(Finding("loss", "amber", stuck, _START_ELSEWHERE))
@@ -291,57 +145,15 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     if cost := cost_of_old_jax():
         findings.append(Finding("jax", "green", cost))
     forecast = replace(
-        _with_prediction(preflight, fit_seconds, rows, n_rows),
+        with_prediction(preflight, fit_seconds, rows, n_rows),
         compile_seconds=compile_seconds,
     )
-    findings.append(_forecast_finding(forecast))
+    findings.append(forecast_finding(forecast))
     return findings, forecast
 
 
 def _has_failed(run: Run) -> bool:
     return run.status in ("diverged", "failed")
-
-
-def _forecast_finding(forecast: Forecast) -> Finding:
-    text = f"the fit takes about {_duration(forecast.fit_seconds)}"
-    if forecast.predict_bytes is None:
-        text = f"{text}; a prediction was not tried"
-    else:
-        text = (
-            f"{text} and a prediction of its rows about {_duration(forecast.predict_seconds)}, "
-            f"with {format_bytes(forecast.predict_bytes)} of draws"
-        )
-    if forecast.compile_seconds >= _NOTICED_S:
-        text = f"{text}; compiling took {_duration(forecast.compile_seconds)} more, and is done"
-    return Finding("forecast", "green", text)
-
-
-def _with_prediction(
-    preflight: Preflight,
-    fit_seconds: float | None,
-    rows: Rows,
-    n_rows: int | None,
-) -> Forecast:
-    draws = preflight.trial.posterior
-    own = sum(np.asarray(one).nbytes for one in (draws or {}).values())
-    fit_bytes = sum(array.nbytes for array in rows.values()) + own
-    if draws is None or n_rows is None:
-        return Forecast(fit_seconds, None, fit_bytes, None)
-    doing("trying a prediction")
-    few = min(n_rows, PROBE_ROWS)
-    nbytes = preflight.first_rows("posterior_predictive", few).nbytes
-    began = time.monotonic()
-    preflight.first_rows("posterior_predictive", few)
-    predict_seconds = (time.monotonic() - began) * n_rows / few
-    return Forecast(fit_seconds, predict_seconds, fit_bytes, int(nbytes * n_rows / few))
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "an unknown time"
-    if seconds < 120:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _of_batches(preflight: Preflight, run: Run, rows: Rows) -> list[Finding]:
@@ -457,17 +269,3 @@ def _range_of(drawn: Float[np.ndarray, "draw ..."]) -> tuple[float, float, float
 
 
 _PRIOR = "Choose priors on the scale of the output, or standardise input and output."
-
-
-def _memory_finding(forecast: Forecast) -> Finding:
-    needed = forecast.fit_bytes
-    have = memory_bytes()
-    if needed > 0.8 * have:
-        text = f"rows and draws take {format_bytes(needed)}, and there are {format_bytes(have)}"
-        return Finding("memory", "red", text, "Stream the rows from disk: fit takes generators.")
-    drawn = forecast.predict_bytes or 0
-    if drawn > 0.5 * have:
-        text = f"predictive draws of all rows take {format_bytes(drawn)} in memory"
-        return Finding("memory", "amber", text, "predict with reduce=, or to a store on disk.")
-    text = f"rows and posterior draws take {format_bytes(needed)} of {format_bytes(have)}"
-    return Finding("memory", "green", text)

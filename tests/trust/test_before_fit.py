@@ -371,7 +371,7 @@ def test_an_interrupt_ends_the_check_and_not_a_fit_that_nobody_asked_for(monkeyp
         tried.append(run)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("aimz_lab.trust.before_fit._Probe.on_steps_end", interrupt)
+    monkeypatch.setattr("aimz_lab.trust.trial_fit.Probe.on_steps_end", interrupt)
     im = model()
     with pytest.raises(KeyboardInterrupt, match=r"^The check was interrupted; the model is as it"):
         im.check(X, Y)
