@@ -30,7 +30,7 @@ from aimz_lab.effects.contrasts import contrast_trees, warn_of_observed
 from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
-from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows
+from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows, tell_other_outcomes
 from aimz_lab.effects.measures import Contrast, expected_for
 from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
@@ -1771,7 +1771,11 @@ class ImpactModel:
             _tell_running(moment, *filter(None, args))
         with self._line("effect", *filter(None, args)):
             doing("computing both scenarios", (0, 1))
-            return self._effect(moment, outputs, args, reduce, kind, on_batch=on_batch)
+            effect = self._effect(moment, outputs, args, reduce, kind, on_batch=on_batch)
+        asked = any(each is None or each.get("return_sites") is not None for each in args)
+        if not asked and self.kernel_spec is not None:
+            tell_other_outcomes(effect, self.kernel_spec)
+        return effect
 
     def _effect(
         self,

@@ -8,6 +8,7 @@ import numpy as np
 
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.effect_summary import SUMMARY, EffectSummary
+from aimz_lab.effects.effect_tree import OTHER_OUTCOMES
 from aimz_lab.effects.measures import AVERAGE
 from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.printed_rows import LIKELIHOOD, RowTable, first_rows, is_in_memory
@@ -37,22 +38,24 @@ class _PrintedTree(xr.DataTree):
     def _why_none(self) -> str:
         return ""
 
+    def _note(self) -> str:
+        return ""
+
     def __str__(self) -> str:
         table = self._table()
         head = self._why_none() if table is None else str(table)
-        return "\n\n".join(filter(None, (head, super().__str__())))
+        return "\n\n".join(filter(None, (head, self._note(), super().__str__())))
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
         table = self._table()
-        # It is named by the class of its looks, which nobody has heard of.
-        whole = super()._repr_html_().replace(type(self).__name__, xr.DataTree.__name__, 1)
-        if table is not None:
-            return table._repr_html_() + whole
-        why = self._why_none()
-        return f"<p>{escape(why)}</p>" * bool(why) + whole
+        head = "" if table is None else table._repr_html_()
+        said = [self._why_none() if table is None else "", self._note()]
+        head += "".join(f"<p>{escape(text)}</p>" for text in said if text)
+        # The tree is named by the class of its looks, which nobody has heard of.
+        return head + super()._repr_html_().replace(type(self).__name__, xr.DataTree.__name__, 1)
 
 
 class EffectTree(_PrintedTree):
@@ -79,6 +82,17 @@ class EffectTree(_PrintedTree):
             f"An effect of {size:,} values, which are not read in order to print it. Pass "
             "average=True, or by=, to estimate_effect for averages; summarize_effect(effect) reads "
             "the rows."
+        )
+
+    def _note(self) -> str:
+        group = _predictive_group(self)
+        others = [] if group is None else list(self[group].attrs.get(OTHER_OUTCOMES, ()))
+        if not others:
+            return ""
+        sites = ", ".join(map(repr, [*self[group].data_vars, *others]))
+        return (
+            f"It is not on {', '.join(map(repr, others))}, which the kernel draws too: pass "
+            f"return_sites=[{sites}] in both scenarios for that as well."
         )
 
 

@@ -367,3 +367,28 @@ def test_what_hangs_on_values_drawn_by_row_says_so(is_given, key):
 
 def sweep_of(im):
     return im.sweep("X", [0.0, 1.0], np.zeros(5), reference=0.0)
+
+
+def two_outcomes(X, m=None, y=None):
+    slope = numpyro.sample("slope", dist.Normal())
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("m", dist.Normal(slope * X, 1.0), obs=m)
+        numpyro.sample("y", dist.Normal(slope * X, 1.0), obs=y)
+
+
+@pytest.mark.slow
+def test_an_effect_says_how_to_ask_for_the_other_outcome():
+    im = mean_field_model(two_outcomes)
+    im.fit_on_batch(X, X, m=X, num_steps=10, num_samples=20, progress=False)
+
+    def effect(**options):
+        calls = {"args_baseline": {"X": X, **options}, "args_intervention": {"X": X + 1, **options}}
+        return im.estimate_effect(average=True, **calls)
+
+    said = "It is not on 'm', which the kernel draws too: pass return_sites=['y', 'm'] in both"
+    found = effect()
+    assert said in str(found)
+    assert "pass return_sites=" in found._repr_html_()
+    assert "It is not on" not in str(effect(return_sites=["y", "m"]))
+    assert "It is not on" not in str(effect(return_sites=["y"]))
+    assert "It is not on" not in str(effect(m=X))  # held at its data

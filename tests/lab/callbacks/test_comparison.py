@@ -199,7 +199,11 @@ def test_a_fall_in_the_midst_is_no_start_that_may_be_cut_off(rng):
         (({1: RUN},), ArgumentError, "name of a run"),
         (([],), ArgumentError, "at least one"),
         ((3,), DataTypeError, "int holds no run yet"),
-        ((SimpleNamespace(last_run=None),), DataTypeError, "no run: the model was loaded, or no fit"),
+        (
+            (SimpleNamespace(last_run=None),),
+            DataTypeError,
+            "no run: the model was loaded, or no fit",
+        ),
         ((None,), DataTypeError, r"lab\.show\(lab\.History\.from_json\('run\.json'\)\) shows it"),
     ],
 )
