@@ -15,7 +15,6 @@ from jaxtyping import Shaped
 from aimz_lab.errors import OutputWarning
 from aimz_lab.kernel.arguments import check_given_once
 from aimz_lab.kernel.failures import explained
-from aimz_lab.kernel.rows.statistics import Statistics
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import BLOCK_ROWS, Rows, check_same_length
@@ -278,7 +277,7 @@ class Predictor:
                 warn(f"Site {text}. {ROWS_AS_ARGUMENTS}", OutputWarning)
         return [*requests]
 
-    def _statistics(self, scenario: Scenario) -> Mapping[str, Statistics]:
+    def _statistics(self, scenario: Scenario) -> Mapping[str, frozenset[str]]:
         """The statistics over rows that enter the sites to return; none of rows that are apart."""
         request, plan, rows = scenario.request, scenario.plan, scenario.rows
         if rows.streams:
@@ -288,7 +287,7 @@ class Predictor:
             or are_proven_apart(self._programs, scenario, rows.n_rows)
         ):
             return {}
-        return statistics_in_call(request, rows, plan, self._programs.remembered)
+        return statistics_in_call(scenario, self._programs.remembered)
 
     def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
         if requests[-1].reduce is not None:
