@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from aimz_lab.errors import ArgumentError, OutputWarning
+from aimz_lab.inference.posterior_sites import as_values_of
 from aimz_lab.kernel.cache_keys import shapes_of
 from aimz_lab.kernel.rows.kernel_influence import exchanged_in_sites
 from aimz_lab.kernel.rows.kernel_statistics import (
@@ -48,14 +49,18 @@ def statistics_in_call(
         for name in plan.row_sites
         if name not in {*plan.latents, *set_here} and not sites[name].joins_rows
     )
+    if not asked:
+        return {}
     given = tuple(sorted(set_here))
-    fixed = tuple(name for name in plan.latents if name not in set_here)
+    # What has no rows and is drawn anew follows the rows of the call on word.
+    anew = {name for name in plan.spec.latent_sites if not sites[name].row_axes}
+    fixed = tuple(sorted({*plan.latents, *anew.intersection(request.draws)} - set_here))
     constants = {
         "shared": request.shared,
         "static": request.static,
         "params": request.params,
     }
-    key = structure_key(plan.kernel, request, rows), asked, plan.latents, given
+    key = structure_key(plan.kernel, request, rows), asked, fixed, given
     shown = remembered(
         ("statistics", key),
         lambda: statistics_in_sites(
@@ -70,11 +75,13 @@ def statistics_in_call(
     )
     names = {*rows.template, *plan.row_wise} - {request.output}
     names -= frozenset.intersection(*(shown.get(site, frozenset()) for site in asked))
+    if not names:
+        return shown
     one = {name: array[:1] for name, array in rows.template.items()}
     shapes = shapes_of((one, dict(request.shared), dict(request.params)))
     named = plan.kernel, request.static_key, request.output
     found = remembered(
-        ("exchanged", *named, shapes, asked, plan.latents, given, frozenset(names)),
+        ("exchanged", *named, shapes, asked, fixed, given, frozenset(names)),
         lambda: exchanged_in_sites(
             request.kernel,
             plan.spec,
@@ -82,7 +89,7 @@ def statistics_in_call(
             asked=names,
             rows=rows.template,
             draws=[
-                {name: scenario.sites({})[name][number] for name in fixed}
+                {name: as_values_of(sites[name], request.draws[name][number]) for name in fixed}
                 for number in (0, request.n_draws // 2)
             ],
             given={**request.condition, **request.intervention},

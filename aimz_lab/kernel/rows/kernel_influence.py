@@ -68,7 +68,7 @@ def exchanged_in_sites(
     counts = [size for size in SIZES if size not in sizes][:1]
     if _LEAST <= n_rows <= MOST_ROWS and n_rows not in sizes:
         counts.append(n_rows)
-    run = made_by(kernel, sites, static)
+    run = made_by(kernel, sites, static, all_rows=True)
     for count in dict.fromkeys(counts):
         try:
             set_here = {name: _spread(value, spec, name, n_rows) for name, value in given.items()}

@@ -86,7 +86,7 @@ def statistics_in_sites(
 
 
 def made_by(
-    kernel: Callable, sites: Collection[str], static: Static
+    kernel: Callable, sites: Collection[str], static: Static, *, all_rows: bool = False
 ) -> Callable[..., dict[str, list[jax.Array]]]:
     """Return a function that computes what sites are made of.
 
@@ -94,6 +94,8 @@ def made_by(
         kernel: The kernel.
         sites: Names of sample sites and computed sites.
         static: Arguments without arrays.
+        all_rows: Whether each row must have its entry in a plate that subsamples; else the function
+            raises.
 
     Returns:
         A function of arguments by row, shared ones, the values of set sites, of fixed sites and
@@ -105,7 +107,7 @@ def made_by(
     ) -> dict[str, list[jax.Array]]:
         n_rows = next(iter(rows.values())).shape[0]
         substituted = handlers.substitute(kernel, data={**params, **fixed, **given})
-        drawn = seeded(pin_plates(substituted, n_rows), key)
+        drawn = seeded(pin_plates(substituted, n_rows, all_rows=all_rows), key)
         trace = handlers.trace(drawn).get_trace(**rows, **shared, **static)
         return {name: _made_of(trace[name]) for name in sites if name in trace}
 
