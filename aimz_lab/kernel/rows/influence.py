@@ -89,7 +89,7 @@ def sampled_rows(rows: Named, size: int, codes: Collection[str]) -> dict[str, np
     Args:
         rows: Values by name, with rows leading.
         size: Number of rows to return.
-        codes: Names of those that number groups, perhaps.
+        codes: Names of those that number groups or rows, perhaps.
     """
     n_rows = len(next(iter(rows.values())))
     places = np.linspace(0, n_rows - 1, size)
@@ -104,9 +104,16 @@ def sampled_rows(rows: Named, size: int, codes: Collection[str]) -> dict[str, np
             share = (places - lower).reshape(-1, *[1] * (values.ndim - 1))
             taken = ((1 - share) * values[lower] + share * values[upper]).astype(values.dtype)
         elif name in codes and len(np.unique(taken)) > _FEW_LEVELS:
-            taken = values[few]
+            taken = taken * size // n_rows if _may_be_places(values) else values[few]
         found[name] = _unlike(taken)
     return found
+
+
+def _may_be_places(values: np.ndarray) -> bool:
+    """Whether whole numbers may be those of rows; few rows have others."""
+    n_rows = len(values)
+    is_within = values.min() >= 0 and values.max() < n_rows
+    return bool(is_within and len(np.unique(values)) > n_rows / 2)
 
 
 def _unlike(values: np.ndarray) -> np.ndarray:
@@ -184,13 +191,17 @@ def influence_of(
 
 
 def _change(one: jax.Array, first: jax.Array, order: jax.Array) -> Float[jax.Array, " row"]:
-    """By how much each row of an array is another; one without rows is the same for all."""
+    """By how much each row of an array is another; one without rows is the same for all.
+
+    What was not finite tells nothing. What is no longer finite is another by any measure.
+    """
     axis = next((axis for axis, size in enumerate(one.shape) if size == len(order)), None)
     expected = first if axis is None else jnp.take(first, order, axis=axis)
-    change = jnp.abs(one.astype(jnp.float32) - expected.astype(jnp.float32))
-    same = (one == expected) | (change <= allowed_rounding(expected, first))
-    same |= jnp.isnan(one) & jnp.isnan(expected)
-    change = jnp.where(same, 0.0, jnp.where(jnp.isfinite(change), change, jnp.inf))
+    one, expected, first = (each.astype(jnp.float32) for each in (one, expected, first))
+    change = jnp.abs(one - expected)
+    change = jnp.where(jnp.isfinite(change), change, jnp.inf)
+    is_other = jnp.isfinite(expected) & (change > allowed_rounding(expected, first))
+    change = jnp.where(is_other, change, 0.0)
     if axis is None:
         return jnp.full(len(order), change.max(initial=0.0))
     return jnp.moveaxis(change, axis, 0).reshape(len(order), -1).max(1, initial=0.0)
@@ -218,7 +229,7 @@ def _names_in(changes: Float[np.ndarray, "run row"], exchanges: Exchanges) -> fr
     found, goes_in_order = set(), False
     for name, runs in exchanges.at.items():
         mine = changes[runs]
-        greatest = min(mine.max(initial=0.0), _LARGE)
+        greatest = mine[np.isfinite(mine)].max(initial=0.0)
         beside = (mine > _LEAST * greatest) & ~np.eye(len(mine), dtype=bool)
         if not beside.any():
             continue

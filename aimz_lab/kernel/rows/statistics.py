@@ -2,7 +2,8 @@
 
 A mean, a maximum, sorted rows or a matrix product over rows belongs to the rows of one call: among
 other rows, a row gets other results. What goes along rows, as a scan, a cumulative sum or a
-convolution, or from row to row, as attention, is no statistic.
+convolution, is no statistic. Other ways to compute one, as the end of a scan, a fixed row, or
+attention from row to row, do not show in single operations: see the module ``influence``.
 """
 
 from __future__ import annotations

@@ -11,9 +11,11 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from jax.experimental.ode import odeint
+from numpyro.contrib.control_flow import scan
 
-from aimz_lab.kernel.rows.kernel_influence import exchanged_in_sites
+from aimz_lab.kernel.rows import kernel_influence
 from aimz_lab.kernel.tracing import trace_spec
+from tests import kernels
 
 pytestmark = pytest.mark.allow_rank_promotion
 N = 160
@@ -115,6 +117,8 @@ ALONG = {
         jnp.eye(n(X)) - 0.2 * neighbours(jnp.eye(n(X))), X
     ),
     "Gaussian process": lambda X, g: process(X),
+    "a step at one row": lambda X, g: X + (jnp.arange(n(X)) > 30),
+    "cumulative product": lambda X, g: jnp.cumprod(4 * X),
     "adaptive solver": lambda X, g: solved(X),
     "not a number": lambda X, g: jnp.where(X > 2, jnp.nan, X),
 }
@@ -122,16 +126,15 @@ ALONG = {
 
 def run(kernel, rows=ROWS, sites=("y",), **options):
     spec = trace_spec(kernel, rows=rows, shared={}, static={}, output="y", values={})
-    return exchanged_in_sites(
+    return kernel_influence.exchanged_in_sites(
         kernel,
         spec,
         sites,
-        asked=rows,
         rows=rows,
         shared={},
         static={},
         params={},
-        **{"draws": [{}], "given": {}, **options},
+        **{"asked": rows, "draws": [{}], "given": {}, **options},
     )
 
 
@@ -164,6 +167,22 @@ def of_first(X, y=None):
     numpyro.sample("y", dist.Normal(slope * X / X[0] + z, 1), obs=y)
 
 
+@pytest.mark.parametrize("partner", [np.arange(N) - 1, RNG.permutation(N)], ids=["last", "any"])
+def test_rows_that_others_point_to_raise_no_alarm(partner):
+    def kernel(X, partner, y=None):
+        numpyro.sample("y", dist.Normal(X + X[partner], 1), obs=y)
+
+    assert not run(kernel, {"X": ROWS["X"], "partner": partner.clip(0).astype(np.int32)})
+
+
+@pytest.mark.parametrize("kernel_of", [scanned, lambda X, decay: X / X[0]])
+def test_first_rows_that_are_not_finite_raise_no_alarm(kernel_of):
+    def kernel(X, y=None):
+        numpyro.sample("y", dist.Normal(kernel_of(X, 0.99), 1, validate_args=False), obs=y)
+
+    assert not run(kernel, {"X": np.where(np.arange(N) > 0, ROWS["X"], np.nan)})
+
+
 @pytest.mark.parametrize(
     "values",
     [np.float32([3.0]), np.full(5, 9, np.float32), np.zeros(9, np.float32), np.arange(1, 7)],
@@ -171,3 +190,115 @@ def of_first(X, y=None):
 )
 def test_few_rows_or_rows_that_are_alike_are_enough(values):
     assert run(of_first, {"X": values + (values == 0)}) == {"y": {"X"}}
+
+
+def autoregression(X, g, y=None):
+    spread = numpyro.sample("spread", dist.HalfNormal(1))
+
+    def step(level, x):
+        level = numpyro.sample("level", dist.Normal(0.9 * level + x, spread))
+        return level, level
+
+    levels = scan(step, 0.0, X)[1]
+    with numpyro.plate("row", len(X)):
+        numpyro.sample("y", dist.Normal(levels, 1), obs=y)
+
+
+def walk(X, g, y=None):
+    steps = numpyro.sample("steps", dist.Normal(0, 1).expand([len(X)]).to_event(1))
+    with numpyro.plate("row", len(X)):
+        numpyro.sample("y", dist.Normal(jnp.cumsum(steps) + X, 1), obs=y)
+
+
+def process_of_latents(X, g, y=None):
+    z = numpyro.sample("z", dist.Normal(0, 1).expand([len(X)]).to_event(1))
+    root = jnp.linalg.cholesky(jnp.exp(-((X[:, None] - X) ** 2)) + 1e-3 * jnp.eye(len(X)))
+    numpyro.sample("y", dist.Normal(root @ z, 1), obs=y)
+
+
+def levels_of_groups(X, g, y=None):
+    with numpyro.plate("groups", 30):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("row", len(X)):
+        numpyro.sample("y", dist.Poisson(jnp.exp(level[g])), obs=y)
+
+
+def media(X, g, y=None):
+    decay = numpyro.sample("decay", dist.Beta(2, 2))
+    stock = scanned(X, decay)
+    part = numpyro.deterministic("part", stock / (1 + stock))
+    with numpyro.plate("row", len(X)):
+        numpyro.sample("y", dist.Normal(part + jnp.sin(jnp.arange(len(X))), 1), obs=y)
+
+
+def subsampled(X, g, y=None):
+    with numpyro.plate("row", 2 * N, subsample_size=len(X)):
+        numpyro.sample("y", dist.Normal(jnp.cumsum(X), 1), obs=y)
+
+
+def of_few(X, g, y=None):
+    with numpyro.plate("row", N, subsample_size=N // 2) as rows:
+        numpyro.sample("y", dist.Normal(X[rows], 1), obs=y)
+
+
+def with_penalty(X, g, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    numpyro.factor("penalty", -((slope * X.mean()) ** 2))
+    numpyro.sample("y", dist.Normal(slope * X + jnp.asarray(ROWS["X"]), 1), obs=y)
+
+
+SOUND = [
+    autoregression,
+    walk,
+    process_of_latents,
+    levels_of_groups,
+    media,
+    subsampled,
+    of_few,
+    with_penalty,
+]
+
+
+@pytest.mark.parametrize("kernel", SOUND)
+def test_sound_kernels_raise_no_alarm(kernel):
+    assert not run(kernel, sites=("y", "part"), draws=[{}, {}])
+
+
+OF_TESTS = [
+    kernels.regression,
+    kernels.regression_without_plate,
+    kernels.regression_by_event,
+    kernels.normal_mean,
+    kernels.local_latents,
+    kernels.poisoned,
+    kernels.mixture,
+]
+
+
+@pytest.mark.parametrize("kernel", OF_TESTS)
+def test_rows_apart_raise_no_alarm_without_a_proof_either(kernel, monkeypatch):
+    monkeypatch.setattr(kernel_influence, "rows_are_independent", lambda *_: False)
+    rows = {"X": RNG.normal(size=(N, 3)).astype(np.float32)}
+    assert not run(kernel, rows, sites=("y", "mean"))
+
+
+def test_a_kernel_with_side_effects_is_not_run(capsys):
+    def kernel(X, g, y=None):
+        jax.debug.print("seen")
+        numpyro.sample("y", dist.Normal(X / X[0], 1), obs=y)
+
+    assert not run(kernel)
+    assert "seen" not in capsys.readouterr().out
+
+
+def test_latent_sites_by_row_and_set_sites_keep_the_values_of_their_rows():
+    def kernel(X, g, y=None):
+        z = numpyro.sample("z", dist.Normal(0, 1).expand([len(X)]).to_event(1))
+        index = numpyro.deterministic("index", 2 * X)
+        numpyro.sample("y", dist.Normal(same(g) @ index + z, 1), obs=y)
+
+    draw = {"z": RNG.normal(size=N).astype(np.float32)}
+    assert run(kernel, draws=[draw]) == {"y": {"X", "g"}}
+    given = {"index": ROWS["X"]}
+    found = run(kernel, draws=[draw], given=given, asked=["index", "g"])
+    assert found == {"y": {"index", "g"}}
