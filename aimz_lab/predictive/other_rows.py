@@ -19,7 +19,8 @@ from aimz_lab.kernel.rows.kernel_statistics import (
     statistics_in_sites,
 )
 from aimz_lab.kernel.spec import KernelSpec
-from aimz_lab.predictive.programs.scenario import Scenario
+from aimz_lab.predictive.blocks import Rows
+from aimz_lab.predictive.plan import Plan
 from aimz_lab.predictive.request import Request
 from aimz_lab.predictive.structure import structure_key
 from aimz_lab.tracebacks import warn
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 
 def statistics_in_call(
-    scenario: Scenario, remembered: Callable[..., T]
+    request: Request, rows: Rows, plan: Plan, remembered: Callable[..., T]
 ) -> dict[str, frozenset[str]]:
     """Return the statistics over rows that enter the sites to return, by site.
 
@@ -38,10 +39,11 @@ def statistics_in_call(
     rows of the first call.
 
     Args:
-        scenario: The call.
+        request: The call.
+        rows: Its rows.
+        plan: Its plan.
         remembered: Returns the value kept under a key; calls a function for a new key.
     """
-    request, rows, plan = scenario.request, scenario.rows, scenario.plan
     set_here = {*request.intervention, *request.condition}
     sites = plan.spec.sites
     asked = tuple(
@@ -52,9 +54,9 @@ def statistics_in_call(
     if not asked:
         return {}
     given = tuple(sorted(set_here))
-    # What has no rows and is drawn anew follows the rows of the call on word.
-    anew = {name for name in plan.spec.latent_sites if not sites[name].row_axes}
-    fixed = tuple(sorted({*plan.latents, *anew.intersection(request.draws)} - set_here))
+    # A level that scenarios draw anew follows the rows of each on word.
+    anew = {name for name in request.anew.intersection(request.draws) if not sites[name].row_axes}
+    fixed = tuple(sorted({*plan.latents, *anew} - set_here))
     constants = {
         "shared": request.shared,
         "static": request.static,

@@ -287,7 +287,7 @@ class Predictor:
             or are_proven_apart(self._programs, scenario, rows.n_rows)
         ):
             return {}
-        return statistics_in_call(scenario, self._programs.remembered)
+        return statistics_in_call(request, rows, plan, self._programs.remembered)
 
     def _tree(self, quantity: Quantity, *requests: Request) -> xr.DataTree:
         if requests[-1].reduce is not None:
