@@ -988,11 +988,12 @@ class ImpactModel:
     ) -> xr.DataTree:
         """Predict the output; the noise of a row depends only on the key and the row's position.
 
-        What a kernel computes across rows, such as ``X.mean()``, it computes of the rows of this
-        call; effects, sweeps and decisions refuse scenarios that differ in such an ``X``. An output
-        that is one draw over all rows, as of a Gaussian process or a random walk, is drawn given
-        the other sites, and not the training outcomes; to predict other rows from these, give the
-        kernel arguments for them, which are ``None`` in training, and
+        What a kernel computes across rows, such as ``X.mean()`` or ``X / X[0]``, it computes of the
+        rows of this call; effects, sweeps and decisions refuse scenarios that differ in such an
+        ``X``. What goes along rows, such as a lag or a scan, begins with them. An output that is
+        one draw over all rows, as of a Gaussian process or a random walk, is drawn given the other
+        sites, and not the training outcomes; to predict other rows from these, give the kernel
+        arguments for them, which are ``None`` in training, and
         ``numpyro.sample("y", given(X, X_trained, y_trained))`` where they are not.
 
         Args:
@@ -1079,7 +1080,7 @@ class ImpactModel:
                 then drawn from its prior; or if the model has one value per row of a site, and
                 these are neither the rows of the training nor such with other inputs; or if these
                 are not known to be all rows of the training, and the output is one draw over rows,
-                or follows from statistics of them.
+                or follows from statistics of them or from the value of one.
 
         Example:
             >>> tree = im.predict(X, intervention={"slope": 3.0}, reduce="mean", progress=False)

@@ -13,7 +13,6 @@ from jaxtyping import Shaped
 from aimz_lab.errors import OutputWarning
 from aimz_lab.kernel.arguments import check_given_once
 from aimz_lab.kernel.failures import explained
-from aimz_lab.kernel.rows.statistics import Statistics
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.blocks import Rows, check_same_length
@@ -222,7 +221,7 @@ class Predictor:
                 warn(f"Site {text}. {ROWS_AS_ARGUMENTS}", OutputWarning)
         return [*requests]
 
-    def _statistics(self, scenario: Scenario) -> Mapping[str, Statistics]:
+    def _statistics(self, scenario: Scenario) -> Mapping[str, frozenset[str]]:
         """The statistics over rows that enter the sites to return; none of rows that are apart."""
         request, plan, rows = scenario.request, scenario.plan, scenario.rows
         if rows.streams:

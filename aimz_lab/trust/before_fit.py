@@ -16,7 +16,12 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.svi.rows_check import RowsCheck
-from aimz_lab.kernel.rows.kernel_statistics import COMPUTE_BEFORE, across_rows, statistics_in_sites
+from aimz_lab.kernel.rows.kernel_influence import exchanged_in_sites
+from aimz_lab.kernel.rows.kernel_statistics import (
+    COMPUTE_BEFORE,
+    across_rows,
+    statistics_in_sites,
+)
 from aimz_lab.kernel.spec import observed_part
 from aimz_lab.number_text import number_beside
 from aimz_lab.preparing import doing
@@ -197,19 +202,20 @@ def _of_statistics(preflight: Preflight, run: Run, rows: Rows) -> list[Finding]:
     site = spec.sites.get(signature.output)
     if site is None or site.joins_rows:  # these rows are one unit
         return []
-    found = statistics_in_sites(
-        signature.kernel,
-        spec,
-        (site.name, observed_part(site.name)),
+    asked = signature.kernel, spec, (site.name, observed_part(site.name))
+    constants = {"shared": request.shared, "static": request.static, "params": request.params}
+    found = statistics_in_sites(*asked, rows=rows, fixed=spec.latent_sites, **constants)
+    found = found or exchanged_in_sites(
+        *asked,
+        asked=rows.keys() - {signature.output},
         rows=rows,
-        shared=request.shared,
-        static=request.static,
-        params=request.params,
-        fixed=spec.latent_sites,
+        draws=[{}],
+        given={},
+        **constants,
     )
     return [
-        Finding("rows", "amber", across_rows(site.name, each.names), COMPUTE_BEFORE)
-        for each in found.values()
+        Finding("rows", "amber", across_rows(site.name, names), COMPUTE_BEFORE)
+        for names in found.values()
     ]
 
 

@@ -26,6 +26,7 @@ X = RNG.normal(5, 2, N).astype(np.float32)
 T = RNG.normal(size=N).astype(np.float32)
 GROUP = np.arange(N) % 5
 Y = (2 * X + T).astype(np.float32)
+OWN = RNG.normal(size=N).astype(np.float32)
 OTHERS = slice(0, N - 3)
 ACROSS = r"The kernel computes across rows at 'y', such as a mean of 'X' over the rows of the call"
 ONE_DRAW = r"'y' is one draw over all rows of a call, .* the outcomes of the training are not used"
@@ -42,7 +43,30 @@ def centred(X, t, group, y=None):
 
 
 def by_group(X, t, group, y=None):
-    line(jax.ops.segment_max(X, group, 5)[group] + t, y)
+    counts = jax.ops.segment_sum(jnp.ones_like(X), group, 5)
+    line(X - (jax.ops.segment_sum(X, group, 5) / counts)[group] + t, y)
+
+
+def to_first(X, t, group, y=None):
+    line(X / X[0] + t, y)
+
+
+def to_first_rows(X, t, group, y=None):
+    numpyro.deterministic("index", X - X[:20].mean())
+    line(X - X[:20].mean() + t, y)
+
+
+def by_matrix(X, t, group, y=None):
+    line((jnp.eye(X.shape[0]) - 1 / X.shape[0]) @ X + t, y)
+
+
+def by_rank(X, t, group, y=None):
+    line((X[:, None] > X).mean(1) + t, y)
+
+
+def with_own_rows(X, t, group, y=None):
+    """A kernel that runs with the rows of the training alone."""
+    line(X / X[0] + t + jnp.asarray(OWN), y)
 
 
 def adstock(X, t, group, y=None):
@@ -129,7 +153,10 @@ def standardised():
 )
 def test_a_mean_over_other_rows_is_told_of(standardised, rows):
     [text] = told(lambda: predict(standardised, rows))
-    assert "such as a mean of 'X' over the rows of the call: other rows, and each minib" in text
+    assert (
+        "such as a mean of 'X' over the rows of the call, or the value of one row: other rows"
+        in text
+    )
     assert text.endswith("Compute it before, and pass it as an argument.")
 
 
@@ -174,7 +201,7 @@ def test_a_mean_that_scenarios_share_is_right(standardised):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", [adstock, apart, attention])
+@pytest.mark.parametrize("kernel", [adstock, apart])
 def test_what_goes_along_rows_is_answered(kernel):
     im = fitted(kernel, t=T, group=GROUP)
     assert not told(lambda: predict(im, OTHERS))
@@ -182,12 +209,48 @@ def test_what_goes_along_rows_is_answered(kernel):
 
 
 @pytest.mark.slow
-def test_means_of_groups_are_answered_with_a_warning():
-    im = fitted(by_group, t=T, group=GROUP)
-    with pytest.warns(OutputWarning, match=ACROSS):
-        np.testing.assert_allclose(
-            effect(im, "X").ravel(), im.posterior["slope"].ravel(), rtol=1e-4
-        )
+@pytest.mark.parametrize("kernel", [by_group, to_first, to_first_rows, by_matrix, by_rank])
+def test_what_follows_from_other_rows_is_refused_and_told(kernel):
+    im = fitted(kernel, t=T, group=GROUP)
+    assert not told(lambda: predict(im, slice(None)))
+    [text] = told(lambda: predict(im, OTHERS))
+    assert "across rows at 'y'" in text or "across rows at 'index'" in text
+    refused = pytest.raises(ArgumentError, match=r"differ in 'X', and the kernel takes a stati")
+    with refused:
+        effect(im, "X")
+    with refused:
+        im.sweep("X", [0.0, 1.0], X, t=T, group=GROUP)
+    found = []
+    assert not told(lambda: found.append(effect(im, "t")))
+    np.testing.assert_allclose(found[0].ravel(), im.posterior["slope"].ravel(), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_attention_to_the_rows_of_a_call_is_told_and_refused():
+    im = fitted(attention, t=T, group=GROUP)
+    with pytest.warns(OutputWarning, match="across rows at 'y', such as a mean of 'X' or 't'"):
+        predict(im, OTHERS)
+    with pytest.raises(ArgumentError, match="pass the rows that it is of as shared arguments"):
+        effect(im, "X")
+
+
+@pytest.mark.slow
+def test_a_kernel_that_runs_with_its_own_rows_alone_is_asked_with_them():
+    im = fitted(with_own_rows, t=T, group=GROUP, by_row=["t", "group"])
+    with pytest.raises(ArgumentError, match="differ in 'X'"):
+        effect(im, "X")
+    assert not told(lambda: effect(im, "t"))
+
+
+def test_a_value_that_is_set_by_row_is_asked_about_too():
+    def kernel(X, y=None):
+        index = numpyro.deterministic("index", 2 * X)
+        line(index / index[0], y)
+
+    im = fitted(kernel)
+    assert not told(lambda: im.predict_on_batch(X))
+    with pytest.warns(OutputWarning, match="across rows at 'y', such as a mean of 'index'"):
+        im.predict_on_batch(X, intervention={"index": 3 * X})
 
 
 @pytest.mark.slow

@@ -386,11 +386,18 @@ def standardised(X, y=None):
         numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
 
 
+def to_first(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("obs", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * (X[:, 0] - X[0, 0]), 1.0), obs=y)
+
+
 @pytest.mark.slow
 def test_a_statistic_of_rows_is_amber_and_a_lag_is_not():
     options = {"num_steps": 5, "progress": False}
-    report = model(standardised).check(X, Y, **options)
-    assert report["rows"].level == "amber"
-    assert "such as a mean of 'X' over the rows" in report["rows"].text
-    assert "Compute it before" in report["rows"].advice
+    for kernel in (standardised, to_first):
+        report = model(kernel).check(X, Y, **options)
+        assert report["rows"].level == "amber"
+        assert "such as a mean of 'X' over the rows" in report["rows"].text
+        assert "Compute it before" in report["rows"].advice
     assert "amber" not in {one.level for one in model(lagged).check(X, Y, **options).findings}

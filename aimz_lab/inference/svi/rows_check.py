@@ -181,8 +181,8 @@ class RowsCheck:
             params={},
             fixed=spec.latent_sites,
         )
-        for site, each in found.items():
-            text = across_rows(site, each.names)
+        for site, names in found.items():
+            text = across_rows(site, names)
             warn(f"{text[0].upper()}{text[1:]}. {COMPUTE_BEFORE}", FitWarning)
             return
 

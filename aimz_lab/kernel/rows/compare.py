@@ -47,21 +47,27 @@ def differ(
         cut = jax.lax.slice_in_dim(cut, 0, expected.shape[axes[0]], axis=axes[0])
     same = cut == expected
     if jnp.issubdtype(cut.dtype, jnp.inexact):
-        allowed = _rounding(expected, whole, is_density=is_density)
+        allowed = 1e-2 + 1e-3 * _size(expected)
+        if not is_density:
+            allowed = allowed_rounding(expected, whole)
         same |= (jnp.abs(cut - expected) <= allowed) | (jnp.isnan(cut) & jnp.isnan(expected))
     return ~same.all()
 
 
-def _rounding(expected: jax.Array, whole: jax.Array, *, is_density: bool) -> jax.Array:
-    """The difference that rounding may make: relative to the entry, and to what is usual.
+def allowed_rounding(expected: Array, whole: Array) -> Array:
+    """Return the difference that rounding may make: relative to the entry, and to what is usual.
 
     The tolerance is tight: if rounding exceeds it, rows are kept together for nothing, but a wide
     tolerance would miss an effect that is small beside its baseline.
+
+    Args:
+        expected: Entries.
+        whole: All entries of the same array.
     """
-    size = jnp.where(jnp.isfinite(expected), jnp.abs(expected), 0.0)
-    if is_density:
-        return 1e-2 + 1e-3 * size
     # With a mean of square roots, a few large entries do not widen the tolerance of all others.
-    roots = jnp.sqrt(jnp.where(jnp.isfinite(whole), jnp.abs(whole), 0.0))
-    usual = roots.mean() ** 2 if whole.size else 0.0
-    return 2e-6 * (size + usual)
+    usual = jnp.sqrt(_size(whole)).mean() ** 2 if whole.size else 0.0
+    return 2e-6 * (_size(expected) + usual)
+
+
+def _size(values: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(values), jnp.abs(values), 0.0)

@@ -14,7 +14,7 @@ from numpyro import handlers
 
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
-from aimz_lab.kernel.rows.statistics import LAGS, Statistics, statistics_of
+from aimz_lab.kernel.rows.statistics import LAGS, statistics_of
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import Message, tracing_lock
 from aimz_lab.types import HasShape, Static
@@ -36,7 +36,7 @@ def across_rows(site: str, names: Iterable[str]) -> str:
     listed = " or ".join(map(repr, sorted(names)))
     return (
         f"the kernel computes across rows at {site!r}, such as a mean of {listed} over the rows of "
-        "the call: other rows, and each minibatch, get other values"
+        "the call, or the value of one row: other rows, and each minibatch, get other values"
     )
 
 
@@ -51,7 +51,7 @@ def statistics_in_sites(
     params: Mapping[str, PyTree[HasShape]],
     fixed: Collection[str],
     given: Collection[str] = (),
-) -> dict[str, Statistics]:
+) -> dict[str, frozenset[str]]:
     """Return the statistics over rows that enter what sites are made of.
 
     Args:
@@ -72,7 +72,7 @@ def statistics_in_sites(
     """
     n_rows = next(iter(rows.values())).shape[0]
     leaves = jax.tree.leaves((dict(rows), dict(shared), dict(params)))
-    sizes = {size for leaf in leaves for size in np.shape(leaf)[:]} - {n_rows}
+    sizes = {size for leaf in leaves for size in np.shape(leaf)} - {n_rows}
     sizes |= {size for site in spec.sites.values() for size in site.shape} - {spec.n_rows}
     for count in dict.fromkeys((_unlike(sizes, n_rows), n_rows)):
         if count < 4:
@@ -81,8 +81,37 @@ def statistics_in_sites(
             found = _traced(kernel, spec, sites, count, rows, shared, static, params, fixed, given)
         except Exception:  # noqa: BLE001  the kernel may run with these rows alone
             continue
-        return {name: one for name, one in found.items() if one.names}
+        return {name: names for name, names in found.items() if names}
     return {}
+
+
+def made_by(
+    kernel: Callable, sites: Collection[str], static: Static, *, all_rows: bool = False
+) -> Callable[..., dict[str, list[jax.Array]]]:
+    """Return a function that computes what sites are made of.
+
+    Args:
+        kernel: The kernel.
+        sites: Names of sample sites and computed sites.
+        static: Arguments without arrays.
+        all_rows: Whether each row must have its entry in a plate that subsamples; else the function
+            raises.
+
+    Returns:
+        A function of arguments by row, shared ones, the values of set sites, of fixed sites and
+        of params, and a key. It returns the parameters of distributions, and computed values.
+    """
+
+    def run(
+        rows: PyTree, shared: PyTree, given: PyTree, fixed: PyTree, params: PyTree, key: jax.Array
+    ) -> dict[str, list[jax.Array]]:
+        n_rows = next(iter(rows.values())).shape[0]
+        substituted = handlers.substitute(kernel, data={**params, **fixed, **given})
+        drawn = seeded(pin_plates(substituted, n_rows, all_rows=all_rows), key)
+        trace = handlers.trace(drawn).get_trace(**rows, **shared, **static)
+        return {name: _made_of(trace[name]) for name in sites if name in trace}
+
+    return run
 
 
 def _unlike(sizes: Collection[int], n_rows: int) -> int:
@@ -105,15 +134,8 @@ def _traced(
     params: Mapping[str, PyTree[HasShape]],
     fixed: Collection[str],
     given: Collection[str],
-) -> dict[str, Statistics]:
-    def run(
-        rows: PyTree, shared: PyTree, given: PyTree, fixed: PyTree, params: PyTree, key: jax.Array
-    ) -> dict[str, list[jax.Array]]:
-        substituted = handlers.substitute(kernel, data={**params, **fixed, **given})
-        drawn = seeded(pin_plates(substituted, n_rows), key)
-        trace = handlers.trace(drawn).get_trace(**rows, **shared, **static)
-        return {name: _made_of(trace[name]) for name in sites if name in trace}
-
+) -> dict[str, frozenset[str]]:
+    run = made_by(kernel, sites, static)
     by_row = {name: _abstract(each, (n_rows, *each.shape[1:])) for name, each in rows.items()}
     blank = [
         {n: jax.ShapeDtypeStruct(spec.shape_at(n, n_rows), spec.sites[n].dtype) for n in names}
@@ -125,10 +147,9 @@ def _traced(
         program, shapes = jax.make_jaxpr(run, return_shape=True)(*arguments)
     paths, _ = jax.tree_util.tree_flatten_with_path(arguments)
     inputs = [path[1].key if path[0].idx < _ASKED_ABOUT else None for path, _ in paths]
-    codes = {name for name, each in by_row.items() if jnp.issubdtype(each.dtype, jnp.integer)}
-    found = statistics_of(program.jaxpr, inputs, n_rows, frozenset(codes))
+    found = statistics_of(program.jaxpr, inputs, n_rows)
     by_site = jax.tree.unflatten(jax.tree.structure(shapes), found)
-    return {name: Statistics().joined(*each) for name, each in by_site.items()}
+    return {name: frozenset().union(*each) for name, each in by_site.items()}
 
 
 _ASKED_ABOUT = 3

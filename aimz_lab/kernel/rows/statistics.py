@@ -2,7 +2,8 @@
 
 A mean, a maximum, sorted rows or a matrix product over rows belongs to the rows of one call: among
 other rows, a row gets other results. What goes along rows, as a scan, a cumulative sum or a
-convolution, or from row to row, as attention, is no statistic.
+convolution, is no statistic. Other ways to compute one, as the end of a scan, a fixed row, or
+attention from row to row, do not show in single operations: see the module ``influence``.
 """
 
 from __future__ import annotations
@@ -26,40 +27,17 @@ _REDUCTIONS = frozenset(
 _DECOMPOSITIONS = frozenset({"cholesky", "eigh", "geqrf", "householder_product", "lu", "qr", "svd"})
 
 
-class Statistics(NamedTuple):
-    """The inputs of a program whose statistics over rows enter one of its results.
-
-    Attributes:
-        of_all: Those with a statistic of all rows.
-        of_groups: Those with one of groups of rows, as ``segment_sum`` computes it.
-    """
-
-    of_all: frozenset[str] = frozenset()
-    of_groups: frozenset[str] = frozenset()
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Both."""
-        return self.of_all | self.of_groups
-
-    def joined(self, *others: Statistics) -> Statistics:
-        """Return those of several results."""
-        return Statistics(*(frozenset().union(*each) for each in zip(self, *others, strict=True)))
-
-
 class _Flow(NamedTuple):
     """What a value is computed from.
 
     Attributes:
         names: Inputs.
-        of_all: Those with a statistic of all rows.
-        of_groups: Those with one of groups.
+        statistics: Those with a statistic of rows.
         order: If it is an order of the rows, that of these inputs.
     """
 
     names: frozenset[str] = frozenset()
-    of_all: frozenset[str] = frozenset()
-    of_groups: frozenset[str] = frozenset()
+    statistics: frozenset[str] = frozenset()
     order: frozenset[str] = frozenset()
 
     @classmethod
@@ -71,20 +49,17 @@ _NONE = _Flow()
 
 
 def statistics_of(
-    program: Jaxpr, inputs: Sequence[str | None], n_rows: int, codes: frozenset[str]
-) -> list[Statistics]:
-    """Return the statistics over rows that enter each result of a program.
+    program: Jaxpr, inputs: Sequence[str | None], n_rows: int
+) -> list[frozenset[str]]:
+    """Return the inputs whose statistics over rows enter each result of a program.
 
     Args:
         program: The program, traced at a number of rows that no other axis has.
         inputs: Names of its inputs, ``None`` for one that is not asked about.
         n_rows: That number.
-        codes: Names of inputs that number groups: products with an indicator of them are sums of
-            groups.
     """
     flows = [_NONE if name is None else _Flow(frozenset({name})) for name in inputs]
-    found = _Reader(n_rows, codes).results(program, flows)
-    return [Statistics(flow.of_all, flow.of_groups) for flow in found]
+    return [flow.statistics for flow in _Reader(n_rows).results(program, flows)]
 
 
 class _Reader:
@@ -92,11 +67,10 @@ class _Reader:
 
     Args:
         n_rows: Number of rows.
-        codes: Names of inputs that number groups.
     """
 
-    def __init__(self, n_rows: int, codes: frozenset[str]) -> None:
-        self._n_rows, self._codes = n_rows, codes
+    def __init__(self, n_rows: int) -> None:
+        self._n_rows = n_rows
 
     def results(self, program: Jaxpr, inputs: Sequence[_Flow]) -> list[_Flow]:
         found: dict[Any, _Flow] = dict(zip(program.invars, inputs, strict=True))
@@ -141,10 +115,10 @@ class _Reader:
         given, n_fixed = into[equation.params["cond_nconsts"] :], equation.params["body_nconsts"]
         for at in range(n_fixed, len(given)):
             if not self._row_axes(body.invars[at]):
-                given[at] = given[at]._replace(of_all=frozenset())
+                given[at] = given[at]._replace(statistics=frozenset())
         known = _Flow.joined(given)
         return [
-            flow._replace(of_all=flow.of_all & known.of_all)
+            flow._replace(statistics=flow.statistics & known.statistics)
             for flow in self._repeated(body, given, n_fixed, len(given) - n_fixed)
         ]
 
@@ -166,17 +140,17 @@ class _Reader:
         if name == "gather" and rows[0]:  # rows in another order, which are the same rows
             table, index = into[:2]
             if index.order:
-                return table._replace(of_all=table.of_all | (table.names & index.order))
-            return _Flow.joined([table, index._replace(of_all=frozenset())])
-        if name in _REDUCTIONS and not keeps_rows:
-            return result._replace(of_all=result.of_all | result.names)
+                return table._replace(statistics=table.statistics | (table.names & index.order))
+            return _Flow.joined([table, index._replace(statistics=frozenset())])
+        if (name in _REDUCTIONS or name == "dot_general") and not keeps_rows:
+            return result._replace(statistics=result.statistics | result.names)
         if name.startswith("scatter-") and not keeps_rows:
-            return result._replace(of_groups=result.of_groups | into[2].names)
-        if name == "dot_general" and not keeps_rows:
-            return self._of_product(result, into)
+            return result._replace(statistics=result.statistics | into[2].names)
         if name in _DECOMPOSITIONS and len(rows[0]) == 1:
             is_of_rows = rows[0][0] >= equation.invars[0].aval.ndim - 2
-            return result._replace(of_all=result.of_all | (result.names if is_of_rows else set()))
+            return result._replace(
+                statistics=result.statistics | (result.names if is_of_rows else set())
+            )
         return result
 
     def _of_sorted(self, equation: JaxprEqn, into: list[_Flow]) -> list[_Flow]:
@@ -187,16 +161,9 @@ class _Reader:
             return [result] * len(equation.outvars)
         n_keys = equation.params.get("num_keys", 1)
         keys = _Flow.joined(into[:n_keys])
-        values = result._replace(of_all=result.of_all | keys.names)
-        order = result._replace(of_all=result.of_all | keys.order, order=keys.names)
+        values = result._replace(statistics=result.statistics | keys.names)
+        order = result._replace(statistics=result.statistics | keys.order, order=keys.names)
         return [values if i < n_keys else order for i in range(len(equation.outvars))]
-
-    def _of_product(self, result: _Flow, into: list[_Flow]) -> _Flow:
-        left, right = into
-        for one, other in ((left, right), (right, left)):
-            if one.names and one.names <= self._codes and not other.names <= self._codes:
-                return result._replace(of_groups=result.of_groups | other.names)
-        return result._replace(of_all=result.of_all | result.names)
 
     def _row_axes(self, atom: Any) -> list[int]:
         shape = np.shape(atom.val) if isinstance(atom, Literal) else getattr(atom.aval, "shape", ())

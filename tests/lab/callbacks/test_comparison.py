@@ -202,7 +202,7 @@ def test_a_fall_in_the_midst_is_no_start_that_may_be_cut_off(rng):
         (
             (SimpleNamespace(last_run=None),),
             DataTypeError,
-            "no run: the model was loaded, or no fit",
+            "no run: the model was loaded",
         ),
         ((None,), DataTypeError, r"lab\.show\(lab\.History\.from_json\('run\.json'\)\) shows it"),
     ],
