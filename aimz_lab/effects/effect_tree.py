@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
+from aimz_lab.effects.outcome_names import OTHER_OUTCOMES
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.scenario_sites import OBSERVED
 from aimz_lab.system.lazy_modules import xr
 
 if TYPE_CHECKING:
     from aimz_lab.effects.printed_tree import EffectTree, GroupTree, RowTree
-
-OTHER_OUTCOMES = "other_outcomes"
-"""Attribute of an effect: outcomes of the kernel that it is not on."""
 
 _SET_VALUES = ("intervention", "intervention_baseline", "condition", "condition_baseline")
 

@@ -16,6 +16,9 @@ from aimz_lab.number_text import number
 from aimz_lab.predictive.level_sites import level_numbers, why_no_mean
 from aimz_lab.system.lazy_modules import xr
 
+OTHER_OUTCOMES = "other_outcomes"
+"""Attribute of an effect: outcomes of the kernel that it is not on."""
+
 _SUFFIXES = ("_mean", "_ate")  # of averages that reducers made
 
 
