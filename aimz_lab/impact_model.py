@@ -110,6 +110,7 @@ from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
 from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.output_transform import TRANSFORM
 from aimz_lab.kernel.own_keywords import OwnKeywords
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
@@ -2937,6 +2938,8 @@ class ImpactModel:
                 inputs, kwargs, kernel_kwargs, options, scale, trained, group
             )
             attrs |= options.pop("output_attrs")
+        if trained.spec is not None and trained.spec.output_transform:
+            attrs[TRANSFORM] = trained.spec.output_transform
         if by is not None:
             options["reduce"] = means_of_groups(by, given, kept)
         request = predict_request(
@@ -2962,7 +2965,7 @@ class ImpactModel:
             fitted.fingerprint if fitted else None,
             resolve_placement(self._device).local_devices,
             self._indices,
-            tuple(trained.spec.sites) if trained.spec else (),
+            trained.spec,
             row_labels=fitted.row_labels if fitted else None,
         )
 

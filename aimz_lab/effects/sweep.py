@@ -15,6 +15,7 @@ from jaxtyping import Int
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.measures import AVERAGE, Contrast, Measure, check_contrast, name_of
+from aimz_lab.effects.outcome_names import check_measured
 from aimz_lab.effects.row_groups import RowGroups
 from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError
@@ -110,12 +111,16 @@ class Sweep:
 
         Args:
             parts: Averages for each of :meth:`values`.
+
+        Raises:
+            ArgumentError: If the contrast is one of a function of the output; or no site is left.
         """
         found = [average_sites(part, self.name) for part in parts]
         if self.reference is not None:
             at = self._reference_at
             base = found[len(self.grid) if at is None else at]
             measure = Measure(self.contrast)
+            check_measured(parts[0].attrs, base, self.contrast)
             found = [contrast_averages(base, each, measure) for each in found]
         found = found[: len(self.grid)]
         grid = xr.DataArray(self.grid, dims=self.name, name=self.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -136,6 +136,7 @@ def save_model(
         "result_since": state.result_since,
         "schema": state.schema.as_plain() if state.schema else None,
         "sites": describe_sites(state.spec) if state.spec and state.schema else None,
+        "output_transform": state.spec.output_transform if state.spec else "",
         "posterior": None,
         "state": None,
         "params": None,
@@ -274,6 +275,7 @@ class SavedModel:
             spec = self._run("kernel", partial(_spec_of, signature, schema))
             check_fits("sites", spec.sites.values())
             self._refuse(differences(_named(fields["sites"]), describe_sites(spec)), "site ")
+            spec = replace(spec, output_transform=fields["output_transform"].text())
         elif fields["sites"].value is not None:
             raise fields["sites"].refuse("null, as there is no schema")
         there, here = ModelCode.of_plain(fields["code"]), ModelCode.of(signature, inference)
@@ -377,6 +379,7 @@ _FIELDS = (
     "result_since",
     "schema",
     "sites",
+    "output_transform",
     "posterior",
     "state",
     "params",

@@ -250,7 +250,8 @@ def diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         options: Options of the report.
 
     Raises:
-        DataError: If the rows are not those of the training.
+        DataError: If the rows are not those of the training; or what the kernel observes of them
+            depends on what it draws.
         OptionalDependencyError: If arviz-stats is missing.
     """
     array_stats()
@@ -265,6 +266,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     request = model.request(posterior, "log_likelihood", None)
     rows = examined_rows(request, options.batch_size, model.signature.output)
     _check_rows(model, rows)
+    rows = rows.as_observed(model.signature.kernel, model.trained.spec, model.fitted.params)
     output = model.signature.output
     counted = counted_entries(model.signature.kernel, output, model.fitted.params, rows)
     model = replace(model, labelled=lambda one: without_uncounted(labelled(one), counted))

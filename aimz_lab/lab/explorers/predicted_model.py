@@ -54,7 +54,8 @@ class PredictedModel:
     Raises:
         NotFittedError: If the model has no posterior that may be used.
         ArgumentError: If ``y`` names the output of no model.
-        DataError: If the data does not fit together, or comes in another order each time.
+        DataError: If the data does not fit together, or comes in another order each time; or what
+            the kernel observes depends on what it draws.
     """
 
     def __init__(
@@ -89,6 +90,9 @@ class PredictedModel:
         if self.rows.source is not None:
             again = examined_rows(request, None, self.output)
             _check_same_order(self.rows.outputs, again.outputs)
+        trained = model._moment().trained.spec
+        self.transform = "" if trained is None else trained.output_transform
+        self.rows = self.rows.as_observed(request.kernel, trained, request.params)
         given = request.kernel, self.output, request.params, self.rows
         counted = counted_entries(*given)
         self._sides = censored_entries(*given)
@@ -245,6 +249,9 @@ def checked_model(
         notes += _notes(tree, site)
     notes += [*call.of_censored, *([why_not] if why_not else [])]
     told = tuple(dict.fromkeys(notes))
+    if call.transform:
+        name = {call.output: call.transform}
+        return CheckedPredictions(outcomes, table, told, name, name)
     if model._table is None or call.output not in outcomes:
         return CheckedPredictions(outcomes, table, told)
     labels = {call.output: model._table.output_label(output_scale)}
