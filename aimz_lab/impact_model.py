@@ -54,6 +54,7 @@ from aimz_lab.effects.scenarios import (
     warn_of_unused_columns,
 )
 from aimz_lab.effects.sweep import Swept, among_kept, averages_over, check_sweep
+from aimz_lab.effects.unmixed_chains import warn_of_unmixed
 from aimz_lab.errors import (
     AimzLabError,
     AimzLabWarning,
@@ -1779,13 +1780,16 @@ class ImpactModel:
             )
             raise ArgumentError(msg)
         predict = partial(self.predict, progress=False)
-        if not computed and any(one.anew for one in self._comparable(args, moment)):
+        requests = [] if computed else self._comparable(args, moment)
+        if any(one.anew for one in requests):
             msg = (
                 "held='redraw' works in sweep, decide, explore_effect, and in "
                 "estimate_effect(args_baseline=, args_intervention=) with the same options and "
                 "without on_batch. Elsewhere, scenarios take held='keep'."
             )
             raise ArgumentError(msg)
+        for one in requests:
+            self._warn_of_chains(moment, one)
         if on_batch:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
@@ -2119,9 +2123,8 @@ class ImpactModel:
         """
         moment = self._moment()
         posterior = moment.fitted("summary", self._running).posterior
-        are_chains = bool(posterior.stats) or posterior.num_chains > 1
         tree = self._labelled(posterior, posterior.draws, moment)
-        table = summary_table(tree, sites, prob, are_chains=are_chains)
+        table = summary_table(tree, sites, prob, are_chains=posterior.are_chains)
         table.attrs |= moment.attrs
         _tell_running(moment)
         return table
@@ -3090,6 +3093,7 @@ class ImpactModel:
                 kind = kind.among(requests[1].kept_rows, len(intervention["X"]))
             requests[1] = kind.in_one_pass(requests[1])
             requests[0] = replace(requests[0], expected=requests[1].expected)
+            self._warn_of_chains(moment, requests[1])
             return kind.named(self._predictor.effect(*requests), requests[1].group)
 
     def _line(self, stage: str, *calls: CallArguments) -> contextlib.AbstractContextManager[None]:
@@ -3157,6 +3161,7 @@ class ImpactModel:
             for call, reduce in zip(calls, reduces, strict=True)
         ]
         requests = self._predictor.comparable(requests)
+        self._warn_of_chains(moment, requests[0])
         requests = [replace(one, anew=one.anew | anew) for one in requests]
         check_same_kept([request.kept_rows for request in requests])
         reduces = [
@@ -3179,6 +3184,12 @@ class ImpactModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they come when each is computed
             return self._predictor.comparable([self._scenario(call, moment) for call in calls])
+
+    def _warn_of_chains(self, moment: Moment, request: Request) -> None:
+        """Warn of chains that disagree about what a scenario reads."""
+        posterior = moment.trained.posterior
+        if posterior is not None and request.draws is not None and posterior.unmixed:
+            warn_of_unmixed(posterior.unmixed, self._predictor.sites_read(request))
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""

@@ -31,6 +31,7 @@ from aimz_lab.predictive.predictor import Predictor
 from aimz_lab.predictive.reducers.scores import ROWS_APART, density_of_all
 from aimz_lab.predictive.request import Group, Request
 from aimz_lab.predictive.scored_density import AS_A_DISTRIBUTION, ScoredDensity
+from aimz_lab.predictive.unknown_training import NOTHING_KNOWN
 from aimz_lab.preparing import doing
 from aimz_lab.system.lazy_modules import pd, xr
 from aimz_lab.system.random_streams import own_rng
@@ -90,6 +91,9 @@ _OF_INFERENCE = frozenset(
 
 NONE = np.zeros(0, np.int64)
 """Numbers of no rows."""
+
+NONE_COUNTS = "a mask leaves out all rows, or what the kernel observes depends on what it draws"
+"""Why no row can be judged."""
 
 _USE_CHAINS = (
     "Use its draws: im.set_posterior_sample(report.refined, num_chains=report.refined_chains)."
@@ -250,14 +254,15 @@ def diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
         options: Options of the report.
 
     Raises:
-        DataError: If the rows are not those of the training; or what the kernel observes of them
-            depends on what it draws.
+        DataError: If the rows are not those of the training.
         OptionalDependencyError: If arviz-stats is missing.
     """
     array_stats()
     with warnings.catch_warnings():
         # How a prediction is cut is no concern of its report.
         warnings.simplefilter("ignore", PerformanceWarning)
+        # The rows of a report are those of the draws.
+        warnings.filterwarnings("ignore", message=NOTHING_KNOWN)
         return _diagnose(model, options)
 
 
@@ -286,7 +291,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     chosen = _kept_rows(scored_rows(outputs))
     likelihood, why_not = likelihood_or_why_not(model, drawn, rows.n_rows, chosen)
     _judge_guide(evidence, likelihood, drawn, model, rows.n_rows, options.refine)
-    if posterior.stats or posterior.num_chains > 1:
+    if posterior.are_chains:
         evidence.table = chain_table(evidence.table, model.labelled(posterior))
         evidence.findings += chain_findings(evidence.table, posterior, _of_chains(model, rows))
         evidence.mixed = worst_mixed(evidence.table, model.labelled(posterior), posterior)
@@ -384,7 +389,7 @@ def _judge_guide(
 ) -> None:
     guide = evidence.guide
     if guide is None:
-        if not (drawn.stats or drawn.num_chains > 1):
+        if not drawn.are_chains:
             evidence.findings.append(_unknown_origin())
         return
     if guide.findings:
@@ -479,7 +484,7 @@ def _judge_predictions(
     elif likelihood is not None and weights is not None and not guide.has_all_of(drawn):
         why_not = "the guide has no draws of some sites of the posterior"
     elif of_rows is not None and not len(scored):
-        why_not = "a mask leaves out all of the rows"
+        why_not = NONE_COUNTS
     elif of_rows is not None:
         kept = of_rows.kept.astype(np.float64)
         kept = kept.reshape(*kept.shape[:2], -1).sum(-1)
@@ -494,7 +499,7 @@ def _judge_predictions(
     advice = ROWS_APART if is_one_event else advice
     evidence.findings.append(loo_finding(evidence.loo, len(outputs), why_not, advice))
     if not len(scored):
-        text = "predictions were not judged: a mask leaves out all of the rows"
+        text = f"predictions were not judged: {NONE_COUNTS}"
         evidence.findings.append(Finding("predictions", "amber", text))
         return
     if sides is not None and (sides.shape != outputs.shape or (sides == INTERVAL).any()):

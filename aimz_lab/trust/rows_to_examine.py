@@ -52,33 +52,28 @@ class ExaminedRows:
     ) -> ExaminedRows:
         """Return the same with the outputs as the kernel observes them: such as their logs.
 
+        They are NaN if they depend on what the kernel draws, and stay as they are if it observes
+        more or fewer of them, of which none belongs to a row.
+
         Args:
             kernel: The kernel.
             spec: Its structure in training, or ``None``.
             params: Values of its ``param`` sites.
-
-        Raises:
-            DataError: If they depend on what the kernel draws, or are not one for each row.
         """
         if spec is None or not spec.output_transform:
             return self
-        blocks = (
-            [self.data.rows] if self.source is None else [r for r, _ in self.blocks(padded=False)]
-        )
+        blocks = [self.data.rows]
+        if self.source is not None:
+            blocks = [rows for rows, _ in self.blocks(padded=False)]
         shared, static = self.data.shared, self.data.static
         found = [
             observed_values(kernel, spec, params, KernelArguments(rows, shared, static))
             for rows in blocks
         ]
-        output, known = spec.output, [values for values in found if values is not None]
-        if len(known) < len(found) or sum(map(len, known)) != self.n_rows:
-            msg = (
-                f"What site {output!r} observes depends on what the kernel draws, or is not one "
-                f"value for each row, so that predictions cannot be held against it. Have the "
-                f"kernel observe {output} itself, obs={output}."
-            )
-            raise DataError(msg)
-        return replace(self, outputs=np.concatenate(known))
+        if any(values is None for values in found):
+            return replace(self, outputs=np.full(self.outputs.shape, np.nan))
+        outputs = np.concatenate(found)
+        return replace(self, outputs=outputs) if len(outputs) == self.n_rows else self
 
     def blocks(self, *, padded: bool) -> Iterator[tuple[Rows, int]]:
         """Yield the rows of each block, and how many of them are no padding.

@@ -263,6 +263,12 @@ class Interrupting(Callback):
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_container_is_no_treatment(im):
+    steps = {"on_batch": True, "fit": {"num_steps": 1}}
+    with pytest.raises(ArgumentError, match="is dict here, and a placebo shuffles one value for"):
+        im.placebo(AGE, TREATED, treatment="treated", n=2, treated={"t": TREATED}, **steps)
+
+
 @pytest.mark.slow
 def test_an_interrupt_ends_the_placebo_test_with_its_first_copy():
     im, rows = trained(mean_field_model(kernel, numpyro.optim.Adam(0.05)), epochs=2)

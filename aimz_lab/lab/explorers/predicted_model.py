@@ -54,8 +54,7 @@ class PredictedModel:
     Raises:
         NotFittedError: If the model has no posterior that may be used.
         ArgumentError: If ``y`` names the output of no model.
-        DataError: If the data does not fit together, or comes in another order each time; or what
-            the kernel observes depends on what it draws.
+        DataError: If the data does not fit together, or comes in another order each time.
     """
 
     def __init__(

@@ -1,0 +1,75 @@
+"""Draws that were set by hand, of a model without a training: of which arguments is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from aimz_lab.errors import OutputWarning
+from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.site_graph import SiteGraph
+from aimz_lab.predictive.request import Quantity
+from aimz_lab.predictive.site_links import Compared, site_links
+from aimz_lab.predictive.structure import structure_key
+from aimz_lab.tracebacks import warn
+
+NOTHING_KNOWN = "Nothing is known of a training"
+"""How its warning begins."""
+
+
+def sites_of_unknown(
+    call: Compared,
+    quantity: Quantity,
+    wanted: Collection[str],
+    latents: Sequence[str],
+    graph_of: Callable[[], SiteGraph],
+    remembered: Callable,
+) -> set[str]:
+    """Return the latent sites to draw anew, as their draws may be of other arguments.
+
+    Args:
+        call: A call of a model without a training.
+        quantity: Values of sites, or their log likelihood.
+        wanted: The sites that it returns.
+        latents: The latent sites whose draws the posterior holds.
+        graph_of: Returns which sites are computed from which.
+        remembered: As in :func:`aimz_lab.predictive.plan.make_plan`.
+
+    Returns:
+        Under ``held="redraw"``, the sites that depend on an argument; otherwise none.
+
+    Warns:
+        OutputWarning: If there is such a site, and it changes a wanted one.
+    """
+    request = call.request
+    set_here = {*request.intervention, *request.condition}
+    others = [name for name in latents if name not in {*set_here, *request.anew}]
+    if quantity != "values" or not others:
+        return set()
+    kind = structure_key(CodeKey(request.kernel), request, call.rows)
+    links = remembered(
+        ("links", kind, frozenset(set_here)), lambda: site_links(call, graph_of(), set_here)
+    )
+    by_row, found = {*call.rows.template}, {}
+    for name in others:
+        # A site without rows is known from those of its training, and holds for others.
+        asked = {*by_row, *request.shared} if call.spec.sites[name].row_axes else request.shared
+        causes = links.causes(name, asked, ())
+        if causes and not links.reached(name, ()).isdisjoint(wanted):
+            found[name] = causes
+    if found:
+        _warn(found, is_redrawn=request.held == "redraw")
+    return {*found} if request.held == "redraw" else set()
+
+
+def _warn(causes: dict[str, list[str]], *, is_redrawn: bool) -> None:
+    arguments = " and ".join(map(repr, sorted({one for its in causes.values() for one in its})))
+    sites = f"site{'s' * (len(causes) > 1)} {', '.join(map(repr, causes))}"
+    start = f"{NOTHING_KNOWN}, and {sites} depend{'s' * (len(causes) == 1)} on {arguments}. "
+    if is_redrawn:
+        rest = "held='redraw' draws anew from the kernel, and the draws that were set are not used."
+    else:
+        rest = (
+            f"The draws are taken to be of {arguments} as passed here. If they are, pass "
+            "held='keep'; if not, held='redraw' draws anew from the kernel."
+        )
+    warn(start + rest, OutputWarning)
