@@ -13,7 +13,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from numpyro.optim import Adam
 
-from aimz_lab import ImpactModel, TableSpec, effects, summarize_effect
+from aimz_lab import ImpactModel, TableSpec, effects, lab, summarize_effect
 from aimz_lab.errors import ArgumentError, KernelError, OutputWarning
 
 pytestmark = pytest.mark.slow
@@ -85,6 +85,13 @@ def test_draws_are_held_against_what_was_observed(fitted):
     assert {report[name].level for name in ("calibration", "p-values")} == {"green"}
     tree = fitted.predict(T, in_sample=True, store="memory", progress=False)
     np.testing.assert_allclose(tree.observed_data["y"], np.log(SALES), rtol=1e-5)
+
+
+def test_checks_of_predictions_compare_with_it_too(fitted):
+    checks = lab.prediction_checks(fitted, T, SALES, progress=False)
+    assert checks.checked.called("y") == "log(y)"
+    (covered,) = checks.table("coverage", level=0.9)["coverage"]
+    assert covered == pytest.approx(0.9, abs=0.08)
 
 
 def test_a_check_says_so_and_compares_the_prior_with_it(fitted):
