@@ -38,7 +38,8 @@ def sites_of_unknown(
         Under ``held="redraw"``, the sites that depend on an argument; otherwise none.
 
     Warns:
-        OutputWarning: If there is such a site, and it changes a wanted one.
+        OutputWarning: If there is such a site, and it changes a wanted one; under
+            ``held="redraw"`` if sites are set, too.
     """
     request = call.request
     set_here = {*request.intervention, *request.condition}
@@ -56,20 +57,22 @@ def sites_of_unknown(
         causes = links.causes(name, asked, ())
         if causes and not links.reached(name, ()).isdisjoint(wanted):
             found[name] = causes
-    if found:
-        _warn(found, is_redrawn=request.held == "redraw")
-    return {*found} if request.held == "redraw" else set()
+    if request.held != "redraw":
+        _warn(
+            found,
+            "The draws are taken to be of these as passed here. If they are, pass "
+            "held='keep'; if not, held='redraw' draws anew from the kernel.",
+        )
+        return set()
+    if set_here:  # what was asked may have been the sites below these alone
+        _warn(found, "held='redraw' draws anew, and the draws that were set are not used.")
+    return {*found}
 
 
-def _warn(causes: dict[str, list[str]], *, is_redrawn: bool) -> None:
+def _warn(causes: dict[str, list[str]], what: str) -> None:
+    if not causes:
+        return
     arguments = " and ".join(map(repr, sorted({one for its in causes.values() for one in its})))
     sites = f"site{'s' * (len(causes) > 1)} {', '.join(map(repr, causes))}"
-    start = f"{NOTHING_KNOWN}, and {sites} depend{'s' * (len(causes) == 1)} on {arguments}. "
-    if is_redrawn:
-        rest = "held='redraw' draws anew from the kernel, and the draws that were set are not used."
-    else:
-        rest = (
-            f"The draws are taken to be of {arguments} as passed here. If they are, pass "
-            "held='keep'; if not, held='redraw' draws anew from the kernel."
-        )
-    warn(start + rest, OutputWarning)
+    verb = f"depend{'s' * (len(causes) == 1)}"
+    warn(f"{NOTHING_KNOWN}, and {sites} {verb} on {arguments}. {what}", OutputWarning)

@@ -133,5 +133,6 @@ def test_values_of_rows_that_the_output_does_not_depend_on_are_no_hindrance():
     draws = {"slope": DRAWS["level"], "level": np.zeros((100, N_ROWS), np.float32)}
     svi = mean_field(of_unread_levels)
     im = ImpactModel(of_unread_levels, jax.random.key(0), svi=svi).set_posterior_sample(draws)
-    found = im.log_likelihood(ROWS["X"], ROWS["y"], reduce="loo", store="memory", progress=False)
+    options = {"shard_axis": "draw", "store": "memory", "progress": False}
+    found = im.log_likelihood(ROWS["X"], ROWS["y"], reduce="loo", **options)
     assert np.isfinite(found.log_likelihood["y_loo"]).all()

@@ -22,19 +22,19 @@ LEVEL = (SLOPE[:, None] * SIZE).astype(np.float32)
 OPTIONS = {"rng_key": jax.random.key(1), "store": "memory", "progress": False}
 
 
-def of_sizes(X, size, y=None):
+def of_sizes(X, group, size, y=None):
     slope = numpyro.sample("slope", dist.Normal())
     with numpyro.plate("groups", 3):
         level = numpyro.sample("level", dist.Normal(slope * size, 1e-3))
     with numpyro.plate("row", X.shape[0]):
-        numpyro.sample("y", dist.Normal(level[GROUP], 1e-3), obs=y)
+        numpyro.sample("y", dist.Normal(level[group], 1e-3), obs=y)
 
 
-def of_groups(X, size, y=None):
+def of_groups(X, group, size, y=None):
     with numpyro.plate("groups", 3):
         level = numpyro.sample("level", dist.Normal())
     with numpyro.plate("row", X.shape[0]):
-        numpyro.sample("y", dist.Normal(level[GROUP] + X, 1e-3), obs=y)
+        numpyro.sample("y", dist.Normal(level[group] + X, 1e-3), obs=y)
 
 
 def model(kernel, **draws):
@@ -44,7 +44,12 @@ def model(kernel, **draws):
 
 
 def mean(im, size, **options):
-    return im.predict(X, size=size, **OPTIONS, **options).posterior_predictive["y"].mean().item()
+    return (
+        im.predict(X, group=GROUP, size=size, **OPTIONS, **options)
+        .posterior_predictive["y"]
+        .mean()
+        .item()
+    )
 
 
 def test_draws_are_said_to_be_of_the_arguments_that_are_passed():
@@ -60,9 +65,10 @@ def test_draws_are_said_to_be_of_the_arguments_that_are_passed():
 
 def test_redraw_draws_anew_what_may_be_of_other_arguments():
     im = model(of_sizes, slope=SLOPE, level=LEVEL)
-    with pytest.warns(OutputWarning, match="the draws that were set are not used"):
-        found = mean(im, SIZE + 1, held="redraw")
+    found = mean(im, SIZE + 1, held="redraw")
     assert found == pytest.approx(2 * (SIZE + 1).mean(), abs=0.01)
+    with pytest.warns(OutputWarning, match="the draws that were set are not used"):
+        mean(im, SIZE, held="redraw", intervention={"slope": 0.0})
 
 
 def test_nothing_is_said_of_sites_that_depend_on_no_argument():

@@ -525,4 +525,4 @@ def test_the_output_is_compared_as_the_kernel_observes_it():
             numpyro.sample("y", dist.Normal(X, 1.0), obs=None if y is None else jnp.log(y))
 
     explorer = explore_prior(model(of_logs), X, Y)
-    assert explorer.table.loc["data", "mean"] == pytest.approx(np.log(Y).mean(), rel=1e-3)
+    assert explorer.table().loc["data", "mean"] == pytest.approx(np.log(Y).mean(), rel=1e-3)
