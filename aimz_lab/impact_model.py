@@ -991,7 +991,8 @@ class ImpactModel:
                 or ``condition``, as these draws were made without its value: ``"refuse"`` the call,
                 ``"redraw"`` these sites from the kernel under the value, or ``"keep"`` the draws.
                 Also of sites, by row or of a group, that depend on an argument that is not as in
-                training, or in which the scenarios of an effect, a sweep or a decision differ.
+                training, or in which the scenarios of an effect, a sweep or a decision differ; and
+                of draws set by hand without a training, on any argument.
                 Under ``"redraw"``, rows that are not those of the training get values of their own
                 of each site with one value per row.
             rng_key: Key of this call; split from the model's by default.
@@ -1712,7 +1713,8 @@ class ImpactModel:
             ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
                 no tree; if the scenarios differ in ``reduce``, or in the scale of the output; or if
                 a column does not exist, or differs between them; or if they hold an observed site
-                that they change, so that part of the effect would be missing.
+                that they change, so that part of the effect would be missing; or if a ratio would
+                be one of a function of the output, which the kernel observes.
             SiteError: If the posterior holds draws of a latent site that they change, or a handler
                 of the kernel sets it.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
@@ -1722,8 +1724,8 @@ class ImpactModel:
 
         Warns:
             OutputWarning: If the scenarios are not paired, or a contrast of rows is not defined for
-                some of them; or if only one of the tables has a column, which the model does not
-                use.
+                some of them; if only one of the tables has a column, which the model does not use;
+                or if chains disagree about a site that the outcome is computed from.
 
         Example:
             >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -1843,13 +1845,15 @@ class ImpactModel:
         Raises:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If the name is not known or not clear, or a value is not allowed; or if
-                an observed site that it changes is held at its data.
+                an observed site that it changes is held at its data; or if a ratio would be one of
+                a function of the output, which the kernel observes.
             SiteError: If the posterior holds draws of a latent site that it changes.
             CallError: If arguments do not fit :meth:`predict`.
             DataError: If the data, groups or weights do not fit together.
 
         Warns:
-            OutputWarning: If a value is far outside of the training data.
+            OutputWarning: If a value is far outside of the training data; or if chains disagree
+                about a site that the outcome is computed from.
 
         Example:
             >>> doses = im.sweep("X", [0.0, 0.5, 1.0], X)
@@ -1924,14 +1928,16 @@ class ImpactModel:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or a name is not known; or if an observed site
                 that the actions change is held at its data; or if the outcome is the number of one
-                of several levels, and ``benefits`` is no function that values them.
+                of several levels, or the kernel observes a function of it, and ``benefits`` is no
+                function.
             SiteError: If the posterior holds draws of a latent site that they change.
             CallError: If there are fewer than two actions, or their arguments do not fit.
             DataError: If costs or benefits do not fit the rows, or the budget is less than the
                 cheapest actions cost.
 
         Warns:
-            OutputWarning: If only one action has a column, which the model does not use.
+            OutputWarning: If only one action has a column, which the model does not use; or if
+                chains disagree about a site that the outcome is computed from.
 
         Example:
             >>> actions = {"none": {"X": X}, "all": {"X": X + 1}}
