@@ -43,18 +43,22 @@ def sites_of_unknown(
     """
     request = call.request
     set_here = {*request.intervention, *request.condition}
-    others = [name for name in latents if name not in {*set_here, *request.anew}]
-    if quantity != "values" or not others:
+    # A site without rows is known from those of its training, and holds for others.
+    by_row = {*call.rows.template}
+    asked = {
+        name: {*request.shared, *(by_row if call.spec.sites[name].row_axes else ())}
+        for name in latents
+        if name not in {*set_here, *request.anew}
+    }
+    if quantity != "values" or not any(asked.values()):
         return set()
     kind = structure_key(CodeKey(request.kernel), request, call.rows)
     links = remembered(
         ("links", kind, frozenset(set_here)), lambda: site_links(call, graph_of(), set_here)
     )
-    by_row, found = {*call.rows.template}, {}
-    for name in others:
-        # A site without rows is known from those of its training, and holds for others.
-        asked = {*by_row, *request.shared} if call.spec.sites[name].row_axes else request.shared
-        causes = links.causes(name, asked, ())
+    found = {}
+    for name, arguments in asked.items():
+        causes = links.causes(name, arguments, ())
         if causes and not links.reached(name, ()).isdisjoint(wanted):
             found[name] = causes
     if request.held != "redraw":
