@@ -57,6 +57,7 @@ from aimz_lab.effects.scenarios import (
     warn_of_unused_columns,
 )
 from aimz_lab.effects.sweep import Swept, averages_over, check_sweep
+from aimz_lab.effects.unmixed_chains import warn_of_unmixed
 from aimz_lab.errors import (
     AimzLabError,
     AimzLabWarning,
@@ -114,6 +115,7 @@ from aimz_lab.inference.training_call import TrainingCall
 from aimz_lab.kernel.arguments import ArgumentRoles
 from aimz_lab.kernel.checks.preflight import check_signature
 from aimz_lab.kernel.failures import explained
+from aimz_lab.kernel.output_transform import TRANSFORM
 from aimz_lab.kernel.own_keywords import OwnKeywords
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.scaling import Scale
@@ -1006,7 +1008,8 @@ class ImpactModel:
                 or ``condition``, as these draws were made without its value: ``"refuse"`` the call,
                 ``"redraw"`` these sites from the kernel under the value, or ``"keep"`` the draws.
                 Also of sites, by row or of a group, that depend on an argument that is not as in
-                training, or in which the scenarios of an effect, a sweep or a decision differ.
+                training, or in which the scenarios of an effect, a sweep or a decision differ; and
+                of draws set by hand without a training, on any argument.
                 Under ``"redraw"``, rows that are not those of the training get values of their own
                 of each site with one value per row.
             rng_key: Key of this call; split from the model's by default.
@@ -1727,7 +1730,8 @@ class ImpactModel:
             ArgumentError: If a scenario has neither output nor arguments, or both; if an output is
                 no tree; if the scenarios differ in ``reduce``, or in the scale of the output; or if
                 a column does not exist, or differs between them; or if they hold an observed site
-                that they change, so that part of the effect would be missing.
+                that they change, so that part of the effect would be missing; or if a ratio would
+                be one of a function of the output, which the kernel observes.
             SiteError: If the posterior holds draws of a latent site that they change, or a handler
                 of the kernel sets it.
             CallError: If arguments are no mapping, lack ``X``, or do not fit :meth:`predict`.
@@ -1737,8 +1741,8 @@ class ImpactModel:
 
         Warns:
             OutputWarning: If the scenarios are not paired, or a contrast of rows is not defined for
-                some of them; or if only one of the tables has a column, which the model does not
-                use.
+                some of them; if only one of the tables has a column, which the model does not use;
+                or if chains disagree about a site that the outcome is computed from.
 
         Example:
             >>> effect = im.estimate_effect(args_baseline={"X": X}, args_intervention={"X": X + 1})
@@ -1801,13 +1805,16 @@ class ImpactModel:
             raise ArgumentError(msg)
         kind = kind.among(None, None)  # no rows are left out of results at hand
         predict = partial(self.predict, progress=False)
-        if not computed and any(one.anew for one in self._comparable(args, moment)):
+        requests = [] if computed else self._comparable(args, moment)
+        if any(one.anew for one in requests):
             msg = (
                 "held='redraw' works in sweep, decide, explore_effect, and in "
                 "estimate_effect(args_baseline=, args_intervention=) with the same options and "
                 "without on_batch. Elsewhere, scenarios take held='keep'."
             )
             raise ArgumentError(msg)
+        for one in requests:
+            self._warn_of_chains(moment, one)
         if on_batch:
             args = tuple(each and {**each, "return_datatree": True} for each in args)
             predict = self.predict_on_batch
@@ -1861,13 +1868,15 @@ class ImpactModel:
         Raises:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If the name is not known or not clear, or a value is not allowed; or if
-                an observed site that it changes is held at its data.
+                an observed site that it changes is held at its data; or if a ratio would be one of
+                a function of the output, which the kernel observes.
             SiteError: If the posterior holds draws of a latent site that it changes.
             CallError: If arguments do not fit :meth:`predict`.
             DataError: If the data, groups or weights do not fit together.
 
         Warns:
-            OutputWarning: If a value is far outside of the training data.
+            OutputWarning: If a value is far outside of the training data; or if chains disagree
+                about a site that the outcome is computed from.
 
         Example:
             >>> doses = im.sweep("X", [0.0, 0.5, 1.0], X)
@@ -1944,14 +1953,16 @@ class ImpactModel:
             NotFittedError: If there is no posterior that may be used.
             ArgumentError: If a value is not allowed, or a name is not known; or if an observed site
                 that the actions change is held at its data; or if the outcome is the number of one
-                of several levels in no order, and ``benefits`` is no function that values them.
+                of several levels in no order, or the kernel observes a function of it, and
+                ``benefits`` is no function that values them.
             SiteError: If the posterior holds draws of a latent site that they change.
             CallError: If there are fewer than two actions, or their arguments do not fit.
             DataError: If costs or benefits do not fit the rows, or the budget is less than the
                 cheapest actions cost.
 
         Warns:
-            OutputWarning: If only one action has a column, which the model does not use.
+            OutputWarning: If only one action has a column, which the model does not use; or if
+                chains disagree about a site that the outcome is computed from.
 
         Example:
             >>> actions = {"none": {"X": X}, "all": {"X": X + 1}}
@@ -2156,9 +2167,8 @@ class ImpactModel:
         """
         moment = self._moment()
         posterior = moment.fitted("summary", self._running).posterior
-        are_chains = bool(posterior.stats) or posterior.num_chains > 1
         tree = self._labelled(posterior, posterior.draws, moment)
-        table = summary_table(tree, sites, prob, are_chains=are_chains)
+        table = summary_table(tree, sites, prob, are_chains=posterior.are_chains)
         table.attrs |= moment.attrs
         _tell_running(moment)
         return table
@@ -2946,6 +2956,8 @@ class ImpactModel:
             attrs |= options.pop("output_attrs")
         else:
             options = self._frame_columns.names(trained).in_options(options)
+        if trained.spec is not None and trained.spec.output_transform:
+            attrs[TRANSFORM] = trained.spec.output_transform
         if by is not None:
             options["reduce"] = means_of_groups(by, given, kept)
         request = predict_request(
@@ -2971,7 +2983,7 @@ class ImpactModel:
             fitted.fingerprint if fitted else None,
             resolve_placement(self._device).local_devices,
             self._indices,
-            tuple(trained.spec.sites) if trained.spec else (),
+            trained.spec,
             row_labels=fitted.row_labels if fitted else None,
         )
 
@@ -3088,6 +3100,7 @@ class ImpactModel:
             requests = [
                 self._scenario({**args, **shared}, moment) for args in (baseline, intervention)
             ]
+            self._warn_of_chains(moment, requests[1])
             return effect_in_one_pass(self._predictor, requests, kind, intervention["X"])
 
     def _line(self, stage: str, *calls: CallArguments) -> contextlib.AbstractContextManager[None]:
@@ -3163,6 +3176,8 @@ class ImpactModel:
             self._scenario({**call, "rng_key": key, "reduce": reduce}, moment)
             for call, reduce in zip(calls, reduces, strict=True)
         ]
+        requests = self._predictor.comparable(requests)
+        self._warn_of_chains(moment, requests[0])
         tables = [call["X"] for call in calls]
         return in_turn(
             self._predictor, requests, reduces, tables, combine, expected=expected, anew=anew
@@ -3175,6 +3190,12 @@ class ImpactModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they come when each is computed
             return self._predictor.comparable([self._scenario(call, moment) for call in calls])
+
+    def _warn_of_chains(self, moment: Moment, request: Request) -> None:
+        """Warn of chains that disagree about what a scenario reads."""
+        posterior = moment.trained.posterior
+        if posterior is not None and request.draws is not None and posterior.unmixed:
+            warn_of_unmixed(posterior.unmixed, self._predictor.sites_read(request))
 
     def _scenario(self, args: CallArguments, moment: Moment) -> Request:
         """Return the request of :meth:`predict` with these arguments."""

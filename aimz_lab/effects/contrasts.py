@@ -12,7 +12,7 @@ from aimz_lab.data.groups import GroupBy
 from aimz_lab.effects.averages import average_contrast, by_draw, row_dim
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
 from aimz_lab.effects.measures import Contrast
-from aimz_lab.effects.outcome_names import check_has_mean, check_has_ratio
+from aimz_lab.effects.outcome_names import check_has_mean, check_has_ratio, check_measured
 from aimz_lab.effects.row_groups import agreeing_labels
 from aimz_lab.errors import ArgumentError, DataError, OutputWarning
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
@@ -112,7 +112,8 @@ def contrast_trees(
         kind: What the effect is.
 
     Raises:
-        ArgumentError: If they do not belong together, or the numbers of levels would be averaged.
+        ArgumentError: If they do not belong together, the numbers of levels would be averaged, or
+            a ratio would be one of a function of the output.
         DataError: If they have other rows or labels.
     """
     group = shared_group(baseline, intervention)
@@ -131,6 +132,7 @@ def contrast_trees(
         _check_same_labels(name, before[name], after[name])
     _warn_unpaired(baseline, intervention, group)
     kind.check_drawn(after.attrs.get("output"), sites)
+    check_measured(after.attrs, sites, kind.contrast)
     for name in sites if kind.groups is not None else ():
         check_has_mean(after, str(name))
         check_has_ratio(after, str(name), kind.contrast)

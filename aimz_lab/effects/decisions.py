@@ -32,6 +32,7 @@ from aimz_lab.effects.row_groups import Inputs, RowGroups, agreeing_labels, numb
 from aimz_lab.effects.sentences import FIT_STEP
 from aimz_lab.errors import ArgumentError, CallError, DataError
 from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.output_transform import TRANSFORM, why_not_itself
 from aimz_lab.predictive.drawn_sites import named_as_drawn
 from aimz_lab.predictive.level_sites import level_numbers, levels_of, why_no_mean
 from aimz_lab.predictive.reducers import Mean
@@ -70,7 +71,8 @@ def decide(
         prob: Share of the draws in the intervals.
 
     Raises:
-        ArgumentError: If a value is not allowed.
+        ArgumentError: If a value is not allowed, or the kernel observes a function of the outcome
+            and benefits are no function.
         DataError: If costs or benefits do not fit the rows, or the budget is less than the cheapest
             actions cost.
     """
@@ -95,6 +97,8 @@ def decide(
     groups = [_predictive(tree) for tree in trees]
     _check_outcome(site, names, groups)
     column, about = column_of(groups[0], site), groups[0].attrs
+    if own is None and site == about.get("output"):
+        _refuse_transform(site, about.get(TRANSFORM))
     if own is None and (why := why_no_mean(about, site, column)):
         raise ArgumentError(f"{why} {_of_worth(levels_of(about, site))}")
     rows = groups[0][f"{site}_mean"]
@@ -153,6 +157,17 @@ def _check_outcome(site: str, names: Sequence[str], groups: Sequence[xr.Dataset]
             f"{site!r} is in the kernel's units, while {output!r} comes back in those of the "
             f"{scale}, which benefits and costs are in. Decide on {output!r}. For the kernel's "
             "units, pass output_scale='model' with each action: {'X': df, 'output_scale': 'model'}."
+        )
+        raise ArgumentError(msg)
+
+
+def _refuse_transform(output: str, transform: str | None) -> None:
+    """Refuse what a unit of the outcome is worth where the draws are of a function of it."""
+    if transform:
+        msg = (
+            f"Utilities would be of {transform}, and not of {output}. "
+            f"{why_not_itself(output, transform)} Or pass benefits= as a function that takes draws "
+            "back, such as jax.numpy.exp for a log."
         )
         raise ArgumentError(msg)
 

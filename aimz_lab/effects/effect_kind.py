@@ -22,7 +22,7 @@ from aimz_lab.effects.measures import (
     expected_for,
     name_of,
 )
-from aimz_lab.effects.outcome_names import check_has_ratio
+from aimz_lab.effects.outcome_names import check_has_ratio, check_measured
 from aimz_lab.effects.row_groups import Inputs, RowGroups, row_groups
 from aimz_lab.errors import ArgumentError, OutputWarning
 from aimz_lab.predictive.drawn_sites import DRAWN, named_as_drawn
@@ -94,9 +94,12 @@ class EffectKind:
         """Return the request of the intervention, with this effect as its result.
 
         Raises:
-            ArgumentError: If the request has another summary, or keeps what is averaged.
+            ArgumentError: If the request has another summary, or keeps what is averaged; or if
+                this is a ratio of the output, of which the kernel observes a function.
         """
         self.check_drawn(request.output, request.return_sites)
+        sites = request.return_sites or (request.output,)
+        check_measured({"output": request.output, **request.attrs}, sites, self.contrast)
         if self.is_plain:
             return request
         if self.groups is None:

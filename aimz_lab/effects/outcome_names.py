@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from aimz_lab.errors import ArgumentError
+from aimz_lab.effects.measures import Contrast
+from aimz_lab.errors import ArgumentError, OutputWarning
+from aimz_lab.kernel.output_transform import TRANSFORM, why_not_itself
 from aimz_lab.number_text import number
 from aimz_lab.predictive.level_sites import level_numbers, why_no_mean
 from aimz_lab.system.lazy_modules import xr
+from aimz_lab.tracebacks import warn
 
 OTHER_OUTCOMES = "other_outcomes"
 """Attribute of an effect: outcomes of the kernel that it is not on."""
@@ -25,6 +28,8 @@ _SUFFIXES = ("_mean", "_ate")  # of averages that reducers made
 def column_of(draws: xr.Dataset, site: str) -> str:
     """Return the column that a site stands for, if it is the output of a table; else its name.
 
+    An output of which the kernel observes a function is called by that.
+
     Args:
         draws: The group of an effect or a prediction.
         site: The site, or an average of it that a reducer made.
@@ -32,10 +37,10 @@ def column_of(draws: xr.Dataset, site: str) -> str:
     kind, _, column = str(draws.attrs.get("output_scale", "")).partition(" ")
     if kind != "column":
         column = str(draws.attrs.get("output_column", ""))
-    output = draws.attrs.get("output")
-    if not column or not isinstance(output, str):
+    output, transform = draws.attrs.get("output"), str(draws.attrs.get(TRANSFORM, ""))
+    if not (transform or column) or not isinstance(output, str):
         return site
-    return _named(site, output, column)
+    return _named(site, output, transform or column)
 
 
 def called(draws: xr.Dataset, site: str, *, has_odds: bool = False) -> str:
@@ -119,6 +124,47 @@ def check_has_ratio(draws: xr.Dataset, site: str, contrast: object) -> None:
             "were numbered from 1. Use contrast='difference'."
         )
         raise ArgumentError(msg)
+
+
+def check_measured(attrs: Mapping[str, Any], sites: Iterable[object], contrast: Contrast) -> None:
+    """Refuse a ratio, or the like, of values that are not those of the output itself.
+
+    Args:
+        attrs: Attributes of the draws.
+        sites: The sites that are contrasted.
+        contrast: The measure.
+
+    Raises:
+        ArgumentError: If the kernel observes a function of the output, which is among the sites.
+    """
+    output, transform = attrs.get("output"), attrs.get(TRANSFORM)
+    if not transform or output not in list(sites) or callable(contrast) or contrast == "difference":
+        return
+    msg = (
+        f"contrast={contrast!r} would be that of {transform}, and not of {output}. "
+        f"{why_not_itself(str(output), str(transform))} contrast='difference' is in units of "
+        f"{transform}."
+    )
+    raise ArgumentError(msg)
+
+
+def warn_of_transform(attrs: Mapping[str, Any], site: object, argument: str) -> None:
+    """Warn that an argument has to be in units of what the kernel observes.
+
+    Args:
+        attrs: Attributes of the draws.
+        site: Their site.
+        argument: The argument, for the message.
+
+    Warns:
+        OutputWarning: If the site is the output, of which the kernel observes a function.
+    """
+    if site == attrs.get("output") and (transform := attrs.get(TRANSFORM)):
+        msg = (
+            f"The effect is one on {transform}, as the kernel observes it, and not on {site}: "
+            f"{argument} has to be that of {transform}."
+        )
+        warn(msg, OutputWarning)
 
 
 def reference_of(attrs: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ def placebo(
         left_out: Which rows of a table were left out, as a phrase; empty for none.
 
     Raises:
-        ArgumentError: If the treatment is not known.
+        ArgumentError: If the treatment is not known, or has not one value for each row.
         DataError: If an outcome has other rows.
     """
     n, prob = check_int_from(1, "n", n), checked_prob(prob)
@@ -65,13 +65,13 @@ def placebo(
             f"treatment={treatment!r} is the outcome; name the column or argument that acts on it."
         )
         raise ArgumentError(msg)
+    _check_by_row(treatment, _value_of(given, treatment))
     names = {"real": dict(given)}
     if outcomes is None:
         seed = np.asarray(key_data(fold_in_key(key))).ravel().tolist()
         rng = np.random.default_rng(seed)
         names |= {f"placebo {i + 1}": _shuffled(given, treatment, rng) for i in range(n)}
     else:
-        _value_of(given, treatment)
         names |= {name: _replaced(given, output, name, values) for name, values in outcomes.items()}
     rows, chances, outcome = {}, {}, ""
     for number, (name, arguments) in enumerate(names.items(), start=1):
@@ -260,6 +260,15 @@ def check_levels(levels: object) -> tuple[object, object]:
 def fold_in_key(key: jax.Array) -> jax.Array:
     """Return a key of its own for the shuffles."""
     return jax.random.fold_in(key, 0x91ACEB0)
+
+
+def _check_by_row(treatment: str, values: object) -> None:
+    if isinstance(values, Mapping | tuple) or np.ndim(values) == 0:
+        msg = (
+            f"treatment={treatment!r} is {type(values).__name__} here, and a placebo shuffles one "
+            "value for each row. Pass the treatment as an argument of its own, or as a column."
+        )
+        raise ArgumentError(msg)
 
 
 def _shuffled(given: Mapping[str, Any], treatment: str, rng: np.random.Generator) -> dict[str, Any]:

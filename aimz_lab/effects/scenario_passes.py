@@ -62,17 +62,17 @@ def in_turn(
 
     Args:
         predictor: Computes them.
-        requests: The scenarios.
+        requests: The scenarios, from :meth:`Predictor.comparable`.
         reduces: Reducers of each.
         tables: The rows of each, before any were left out.
         combine: Changes the draws of a block.
         expected: As in :class:`Request`.
-        anew: Sites that each draws from the kernel, beside those that all of them together ask for.
+        anew: Further sites that each draws from the kernel.
 
     Raises:
         DataError: If a row is left out of one scenario and not of another.
     """
-    requests = [replace(one, anew=one.anew | anew) for one in predictor.comparable(requests)]
+    requests = [replace(one, anew=one.anew | anew) for one in requests]
     _check_same_kept([request.kept_rows for request in requests])
     trees = []
     for number, (one, reduce, table) in enumerate(zip(requests, reduces, tables, strict=True)):

@@ -12,6 +12,7 @@ import numpy as np
 from aimz_lab.calls import public
 from aimz_lab.data.html import html_paragraph
 from aimz_lab.data.options import real_number
+from aimz_lab.effects.outcome_names import warn_of_transform
 from aimz_lab.effects.risk_ratios import (
     NONE,
     Measured,
@@ -24,7 +25,7 @@ from aimz_lab.effects.risk_ratios import (
     measure_of,
     measure_with_article,
 )
-from aimz_lab.effects.summaries import hdi
+from aimz_lab.effects.summaries import draws_of, hdi, site_of
 from aimz_lab.errors import ArgumentError
 from aimz_lab.number_text import number
 from aimz_lab.system.imports import late_import
@@ -136,7 +137,8 @@ def e_value(
         DataError: If a draw is no such ratio, or not finite.
 
     Warns:
-        OutputWarning: If the effect's draws hold the noise of drawn outcomes.
+        OutputWarning: If the effect's draws hold the noise of drawn outcomes; or ``sd`` has to be
+            that of a function of the outcome, which the kernel observes.
 
     Example:
         >>> found = e_value(3.9, 1.8, 8.7)
@@ -148,6 +150,8 @@ def e_value(
         kind, draws = average_draws(effect, site)
         measure = measure_of(kind, measure, _OF_CONTRAST, "An E-value", Measured)
         check_draws(draws, measure)
+        if sd is not None:
+            warn_of_transform(draws_of(effect).attrs, site_of(draws_of(effect), site).name, "sd=")
         convert = conversion(measure, rare, sd)
         with np.errstate(over="ignore"):
             limits = tuple(map(float, hdi(convert(draws), prob)))

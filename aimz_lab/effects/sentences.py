@@ -27,6 +27,8 @@ _MOST_NAMED = 4
 _FEW_VALUES = 10
 """An average over rows takes more values than these; that of a few flags or counts fewer."""
 
+_ROUNDED = 1e-3
+
 _INSTEAD = (
     "estimate_effect(..., by=...) of two scenarios averages what is expected of the rows of each "
     "group, or with by=np.arange(n) of each row."
@@ -172,6 +174,7 @@ def of_single_outcomes(draws: Float[np.ndarray, "sample ..."]) -> Bool[np.ndarra
     """Return which entries have draws of single outcomes: few or whole values, more than one.
 
     An average over many rows may have whole values, so that of one entry alone few ones count.
+    Values that differ by a thousandth of their size or less are one value, with rounding.
 
     Args:
         draws: Draws of each entry.
@@ -180,7 +183,7 @@ def of_single_outcomes(draws: Float[np.ndarray, "sample ..."]) -> Bool[np.ndarra
     entries = draws.reshape(len(draws), -1)
     with np.errstate(invalid="ignore"):
         is_whole = (np.isfinite(entries) & (entries == np.rint(entries))).all(0)
-        varies = (entries != entries[0]).any(0)
+        varies = np.ptp(entries, axis=0) > _ROUNDED * np.abs(entries).max(0)
     found = varies & is_whole & (draws.ndim > 1)
     # Of entries with many values, the first draws tell.
     few = varies & ~found & (_n_distinct(entries[: 4 * _FEW_VALUES + 4]) <= most)

@@ -141,7 +141,7 @@ def summarize_effect(
         frame.
 
     Raises:
-        ArgumentError: If this is no tree and no dataset, a tree of predictions, there is no
+        ArgumentError: If this is no tree and no dataset, or holds predictions; if there is no
             predictive group, a site has no draws, or draws that are no real numbers, ``prob`` is
             not in (0, 1), or another value is not allowed.
 
@@ -202,11 +202,32 @@ def summarize_effect(
     return summary.assign_coords(verdicts)
 
 
+def check_is_effect(attrs: Mapping[str, Any]) -> None:
+    """Refuse predictions, whose averages would be called effects.
+
+    Args:
+        attrs: Attributes of draws; those of a difference by hand may be an effect.
+
+    Raises:
+        ArgumentError: If they are of predictions.
+    """
+    # xarray drops or mixes attributes in a difference by hand: times of two predictions differ.
+    are_of_one_call = {"output", "created_at"} <= attrs.keys()
+    if are_of_one_call and "contrast" not in attrs:
+        msg = (
+            "effect= holds predictions, which compare nothing. "
+            "im.estimate_effect(args_baseline=..., args_intervention=...) returns an effect, and "
+            "so does im.estimate_effect(output_baseline=..., output_intervention=...) of two "
+            "trees; for averages of predictions, im.predict(..., by=...) prints a table."
+        )
+        raise ArgumentError(msg)
+
+
 def draws_of(effect: object) -> xr.Dataset:
     """Return the dataset of an effect.
 
     Raises:
-        ArgumentError: If there is none.
+        ArgumentError: If there is none, or one of predictions.
     """
     if isinstance(effect, xr.DataTree):
         group = next((name for name in PREDICTIVE_GROUPS if name in effect), None)
@@ -218,16 +239,9 @@ def draws_of(effect: object) -> xr.Dataset:
                 "by .to_dataset()."
             )
             raise ArgumentError(msg)
-        attrs = effect[group].attrs
-        if "contrast" not in attrs and attrs.get("creation_library") == "aimz_lab":
-            msg = (
-                "effect= is a tree of predictions, which compare nothing. "
-                "im.estimate_effect(args_baseline=..., args_intervention=...) returns an effect; "
-                "for averages of predictions, im.predict(..., by=...) prints a table."
-            )
-            raise ArgumentError(msg)
-        return effect[group].to_dataset()
+        effect = effect[group].to_dataset()
     if isinstance(effect, xr.Dataset):
+        check_is_effect(effect.attrs)
         return effect
     msg = (
         f"effect={shown(effect)} is not allowed; use the tree that im.estimate_effect(...) "

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from aimz_lab.data.tables import is_table
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.measures import AVERAGE, Contrast, Measure, check_contrast, name_of
-from aimz_lab.effects.outcome_names import check_has_ratio
+from aimz_lab.effects.outcome_names import check_has_ratio, check_measured
 from aimz_lab.effects.row_groups import RowGroups
 from aimz_lab.effects.swept_values import filled, with_column
 from aimz_lab.errors import ArgumentError
@@ -111,7 +111,8 @@ class Sweep:
             parts: Averages for each of :meth:`values`.
 
         Raises:
-            ArgumentError: If ratios of numbers of levels are asked for.
+            ArgumentError: If the contrast is a ratio of numbers of levels, or one of a function of
+                the output; or no site is left.
         """
         found = [average_sites(part, self.name) for part in parts]
         if self.reference is not None:
@@ -120,6 +121,7 @@ class Sweep:
             measure = Measure(self.contrast)
             for name in map(str, base):
                 check_has_ratio(parts[0], name, self.contrast)
+            check_measured(parts[0].attrs, base, self.contrast)
             found = [contrast_averages(base, each, measure) for each in found]
         found = found[: len(self.grid)]
         grid = xr.DataArray(self.grid, dims=self.name, name=self.name)

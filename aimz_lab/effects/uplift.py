@@ -15,6 +15,7 @@ from aimz_lab.data import labels_of_index
 from aimz_lab.data.checks import check_int_from
 from aimz_lab.data.html import html_report
 from aimz_lab.effects.averages import PIECE_VALUES, row_dim
+from aimz_lab.effects.outcome_names import warn_of_transform
 from aimz_lab.effects.row_groups import agreeing_labels, numbers_by_row
 from aimz_lab.effects.sentences import DRAWN_HERE, WITHOUT_NOISE
 from aimz_lab.effects.summaries import draws_of, hdi, site_of
@@ -150,6 +151,10 @@ def uplift(
             allowed.
         DataError: If values are not one per row or not finite, or there are no treated or no
             untreated rows.
+
+    Warns:
+        OutputWarning: If the kernel observes a function of the outcome, which ``outcome`` has to
+            hold then.
     """
     draws, rows, of_drawn = _by_row(effect, site)
     n_rows = draws.sizes[rows]
@@ -207,6 +212,7 @@ def _by_row(effect: xr.DataTree | xr.Dataset, site: str | None) -> tuple[xr.Data
             "treated and untreated rows is a difference; pass an effect without contrast=."
         )
         raise ArgumentError(msg)
+    warn_of_transform(found.attrs, draws.name, "outcome=")
     return draws, rows, draws.name in named_as_drawn(found.attrs)
 
 

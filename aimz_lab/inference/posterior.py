@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from aimz_lab.data.tables import is_a
 from aimz_lab.errors import DataTypeError, SiteError
 from aimz_lab.inference.compiling import QUICK, QUICKEST, compiler_options
 from aimz_lab.inference.finite_draws import OF_A_GUIDE, refuse_bad_draws
+from aimz_lab.inference.mixing import unmixed_sites
 from aimz_lab.inference.shared_programs import SharedJit
 from aimz_lab.kernel.checks.names import check_name
 from aimz_lab.kernel.tracing import tracing_lock
@@ -83,6 +84,16 @@ class Posterior:
     def num_draws(self) -> int:
         """Draws in all chains together."""
         return next(iter(self.draws.values())).shape[0] if self.draws else self.count
+
+    @property
+    def are_chains(self) -> bool:
+        """Whether these are draws of chains, also of one whose sampler reports no statistics."""
+        return self.num_chains > 1 or bool(self.stats) or self.transitions is not None
+
+    @cached_property
+    def unmixed(self) -> dict[str, float]:
+        """R-hat of the sites whose chains disagree; none of draws that are not of chains."""
+        return unmixed_sites(self.draws, self.num_chains) if self.are_chains else {}
 
     @property
     def num_divergent(self) -> int:

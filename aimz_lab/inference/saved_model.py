@@ -113,6 +113,7 @@ def save_model(
         "result_since": fitted is not None and fitted.result_since,
         "schema": trained.schema.as_plain() if trained.schema else None,
         "sites": describe_sites(trained.spec) if trained.spec and trained.schema else None,
+        "output_transform": trained.spec.output_transform if trained.spec else "",
         "posterior": None,
         "state": None,
         "params": None,
@@ -251,6 +252,7 @@ class SavedModel:
             spec = self._run("kernel", partial(_spec_of, signature, schema))
             check_fits("sites", spec.sites.values())
             self._refuse(differences(_named(fields["sites"]), describe_sites(spec)), "site ")
+            spec = replace(spec, output_transform=fields["output_transform"].text())
         elif fields["sites"].value is not None:
             raise fields["sites"].refuse("null, as there is no schema")
         there, here = ModelCode.of_plain(fields["code"]), ModelCode.of(signature, inference)
@@ -360,6 +362,7 @@ _FIELDS = (
     "result_since",
     "schema",
     "sites",
+    "output_transform",
     "posterior",
     "state",
     "params",

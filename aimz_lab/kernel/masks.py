@@ -1,6 +1,9 @@
-"""Take the masks off a distribution, or list them."""
+"""Take the masks off a distribution, list them, or join those of a site."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,3 +25,15 @@ def masks_of(distribution: Distribution) -> list[jax.Array]:
             found.append(jnp.asarray(distribution._mask))
         distribution = distribution.base_dist
     return found
+
+
+def mask_of(site: Mapping[str, Any]) -> jax.Array | None:
+    """Return the mask of a site, in the shape of its value; ``None`` without one."""
+    fn, found = site["fn"], None
+    while fn is not None:
+        if isinstance(fn, MaskedDistribution):
+            mask = jnp.asarray(fn._mask)
+            mask = jnp.expand_dims(mask, tuple(range(mask.ndim, mask.ndim + fn.event_dim)))
+            found = mask if found is None else found & mask
+        fn = getattr(fn, "base_dist", None)
+    return None if found is None else jnp.broadcast_to(found, jnp.shape(site["value"]))

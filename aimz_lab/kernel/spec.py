@@ -156,6 +156,8 @@ class KernelSpec:
         traced: Whether a trace has run; always true.
         unnamed: Sites whose ``event_dims`` cannot name their dimensions, and are left out.
         takes_keys: Whether the kernel calls ``numpyro.prng_key``.
+        output_transform: What the output site observes in place of its argument, such as
+            ``"log(y)"``; empty for the argument itself, and where it is not known.
     """
 
     sites: Mapping[str, Site]
@@ -164,6 +166,7 @@ class KernelSpec:
     traced: bool = True
     unnamed: tuple[str, ...] = ()
     takes_keys: bool = False
+    output_transform: str = ""
 
     def shape_at(self, name: str, n_rows: int | None) -> tuple[int | None, ...]:
         """Shape of a site at ``n_rows`` rows; an axis of n - 1 entries keeps this offset."""

@@ -27,7 +27,8 @@ from aimz_lab.inference.feeds.inputs import table_columns
 from aimz_lab.inference.feeds.ranges import ColumnScales, WatchedSource, ranges_of, warn_if_far
 from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior, Sites, site_names
-from aimz_lab.kernel.arguments import ArgumentRoles
+from aimz_lab.kernel.arguments import ArgumentRoles, KernelArguments
+from aimz_lab.kernel.output_transform import observed_values
 from aimz_lab.kernel.signature import merge_arguments
 from aimz_lab.predictive.call_labels import (
     DRAWS,
@@ -165,7 +166,7 @@ def predict_request(
     # Nothing was observed under an intervention or out of sample.
     in_sample = group in ("posterior_predictive", "log_likelihood")
     factual = in_sample and not intervention and not condition
-    shown_output = known.observed if factual else None
+    shown_output = _observed_output(fitted, data, known) if factual else None
     if shown_output is not None and output_scale is not None and group != "log_likelihood":
         shown_output = np.asarray(output_scale(np.asarray(shown_output)))
     return Request(
@@ -183,7 +184,7 @@ def predict_request(
         other_rows=other_rows(fitted, data, known),
         labels=labels,
         trained=fitted.schema,
-        trained_sites=fitted.trained_sites,
+        trained_sites=tuple(fitted.spec.sites) if fitted.spec else (),
         return_sites=return_sites,
         group=group,
         group_note=note,
@@ -267,6 +268,20 @@ def _posterior_rows(
     labels = fitted.row_labels
     is_same = known.are_in_order and labels is not None and labels.same_as(data.row_labels)
     return posterior_rows(labels) if is_same else None
+
+
+def _observed_output(
+    fitted: FittedKernel, data: PredictiveData, known: ObservedData
+) -> ArrayLike | None:
+    """Return what the output site observes of a call's rows; ``None`` where that is not known."""
+    spec, outputs = fitted.spec, known.observed
+    if outputs is None or spec is None or not spec.output_transform:
+        return outputs
+    if not isinstance(data.rows, Mapping):
+        return None
+    rows = {**data.rows, spec.output: outputs}
+    arguments = KernelArguments(rows, data.shared, data.static)
+    return observed_values(fitted.signature.kernel, spec, fitted.params, arguments)
 
 
 def _labels(

@@ -20,6 +20,7 @@ from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.predictive.request import Quantity
 from aimz_lab.predictive.site_links import Compared, SiteLinks, site_links
 from aimz_lab.predictive.structure import structure_key
+from aimz_lab.predictive.unknown_training import sites_of_unknown
 from aimz_lab.tracebacks import warn
 
 
@@ -43,18 +44,22 @@ def sites_of_changed(
 
     Returns:
         Under ``held="redraw"``, the sites that depend on an argument unlike that of the training,
-        and all with one value per row if the rows are others; otherwise none.
+        or on any where nothing is known of a training, and all with one value per row if the rows
+        are others; otherwise none.
 
     Raises:
         SiteError: Under ``held="refuse"``, if there is one that changes a wanted site.
 
     Warns:
-        OutputWarning: If it cannot be told whether there is one; or under ``held="refuse"``, if a
+        OutputWarning: If it cannot be told whether there is one, also as nothing is known of a
+            training; or under ``held="refuse"``, if a
             site without rows is computed from rows, and these are not those of the training.
     """
     request = call.request
     if request.draws is None or request.held == "keep":
         return set()
+    if request.trained is None:
+        return sites_of_unknown(call, quantity, wanted, latents, graph_of, remembered)
     found = set()
     if request.held == "redraw":
         found = {name for name in latents if _is_of_other_rows(name, call)}

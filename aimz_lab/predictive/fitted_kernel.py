@@ -13,6 +13,7 @@ from aimz_lab.inference.feeds.schema import InputSchema
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.types import Params
 
 
@@ -28,7 +29,7 @@ class FittedKernel:
         fingerprint: Recognises the training rows, or ``None``.
         devices: The devices to use; ``None`` for all local ones.
         indices: Checks the indices among the arguments.
-        trained_sites: Sites of the kernel in training.
+        spec: The kernel's structure in training, or ``None``.
         column_scales: The way back from each column of an argument to the call's table, by
             argument; ``None`` if it has no table.
         row_labels: Labels of the rows of the draws, if they are known.
@@ -41,6 +42,6 @@ class FittedKernel:
     fingerprint: TrainingFingerprint | None
     devices: tuple[jax.Device, ...] | None
     indices: IndexCheck
-    trained_sites: tuple[str, ...] = ()
+    spec: KernelSpec | None = None
     column_scales: ColumnScales | None = None
     row_labels: AxisLabels | None = None

@@ -22,6 +22,7 @@ from aimz_lab.predictive.changed_arguments import sites_of_changed
 from aimz_lab.predictive.drawn_sites import drawn_by_row, expected_sites, noisy_sites
 from aimz_lab.predictive.held_sites import check_reach, sites_to_redraw
 from aimz_lab.predictive.latents_without_draws import find_summed_sites
+from aimz_lab.predictive.mixed_latents import check_mixed
 from aimz_lab.predictive.named_sites import check_draws, check_named, row_wise_values, wanted_sites
 from aimz_lab.predictive.request import Quantity, Request
 from aimz_lab.predictive.site_links import Compared
@@ -146,6 +147,7 @@ def make_plan(
         )
     # The draws of a site that is intervened on come back, and nothing is computed from them.
     read = [name for name in latents if name not in request.intervention or name in wanted]
+    check_mixed(Compared(request, rows, spec), wanted, read, remembered)
     can_redraw = quantity == "values"
     check_value_labels(request.labels, spec, row_wise, read, can_redraw=can_redraw)
     expected, noisy = frozenset[str](), frozenset[str]()

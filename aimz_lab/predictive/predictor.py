@@ -177,6 +177,26 @@ class Predictor:
             requests = self._among_rows(requests, rows, plans, "values")
         return [replace(one, anew=frozenset(names)) for one in requests]
 
+    def sites_read(self, request: Request) -> set[str]:
+        """Return the sites with posterior draws that change what a call returns.
+
+        Args:
+            request: The call.
+        """
+        if not _can_be_read_again(request):
+            return {*(request.draws or ())}
+        rows = Rows(request.rows, request.fields)
+        with explained(request.kernel, output=request.output), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when it is computed
+            plan = self._plans([request], [rows], "values")[0]
+            graph = site_graph(request, rows, plan.spec, self._programs.remembered)
+        wanted = plan.row_axes.keys()
+        return {
+            name
+            for name in plan.latents
+            if name in wanted or not wanted.isdisjoint(graph.reached_from(name))
+        }
+
     def _to_draw_anew(
         self, requests: Sequence[Request], rows: Sequence[Rows], plans: Sequence[Plan]
     ) -> set[str]:

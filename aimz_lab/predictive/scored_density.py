@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aimz_lab.errors import ArgumentError, OutputWarning
 from aimz_lab.kernel.site_graph import SiteGraph
-from aimz_lab.kernel.spec import KernelSpec
+from aimz_lab.kernel.spec import KernelSpec, observed_part
 from aimz_lab.predictive.reducers.contract import OverDraws, Reducer
 from aimz_lab.predictive.reducers.scores import OfLogLikelihood
 from aimz_lab.tracebacks import warn
@@ -31,7 +31,8 @@ class ScoredDensity(NamedTuple):
         factors: Factors that are computed from the data of rows, which that density lacks.
         is_weighted: Whether the kernel weighs the rows of the output, other than for the size of a
             batch.
-        own_values: Latent sites and parameters of which each row has a value of its own.
+        own_values: Latent sites and parameters of which each row has a value of its own, and that
+            the output may depend on.
     """
 
     output: str
@@ -108,12 +109,22 @@ def scored_density(
     """
     known = {*draws, *spec.of_kind("param")}
     own_values = tuple(name for name in spec.learned_by_row if name in known)
+    if own_values:
+        graph = graph_of()
+        own_values = tuple(name for name in own_values if _may_reach_output(name, spec, graph))
     # A factor in the place of the output is its density.
     factors = tuple(name for name in spec.of_kind("factor") if name != spec.output)
     if factors:
         graph = graph_of()
         factors = tuple(one for one in factors if _has_data(one, spec, graph, by_row))
     return ScoredDensity(spec.output, factors, weighs_rows(spec), own_values)
+
+
+def _may_reach_output(name: str, spec: KernelSpec, graph: SiteGraph) -> bool:
+    """Whether the density of the output may depend on a latent site or a parameter."""
+    if not graph.is_proven or spec.sites[name].kind == "param":
+        return True
+    return not graph.reached_from(name).isdisjoint({spec.output, observed_part(spec.output)})
 
 
 def _has_data(factor: str, spec: KernelSpec, graph: SiteGraph, by_row: Collection[str]) -> bool:

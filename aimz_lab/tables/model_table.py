@@ -21,6 +21,7 @@ from aimz_lab.errors import (
     FitWarning,
 )
 from aimz_lab.kernel.checks.preflight import parameter_names
+from aimz_lab.kernel.output_transform import why_not_itself
 from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.spelling import did_you_mean
@@ -460,7 +461,9 @@ class ModelTable:
         options = self.names(trained).in_options(options)
         if call.encoder is not None and scale == "outcome" and group != "log_likelihood":
             options["output_scale"] = self._way_back(call.encoder, options, trained.spec)
-        options["output_attrs"] = self.learned(call.encoder or self.encoder).output_attrs()
+        of_column = trained.spec is None or not trained.spec.output_transform
+        table = self.learned(call.encoder or self.encoder)
+        options["output_attrs"] = table.output_attrs() if of_column else {}
         return call.inputs, call.kernel_kwargs or {}, call.kept, options
 
     def _drawn_arguments(self, spec: KernelSpec | None) -> set[str]:
@@ -550,7 +553,8 @@ class ModelTable:
         """Return what takes the output to the scale of its column; ``None`` if it is there.
 
         Raises:
-            ArgumentError: If the formula has no inverse, or a value is set for the output.
+            ArgumentError: If the formula has no inverse, the kernel observes something else, or a
+                value is set for the output.
         """
         output = self.signature.output
         part = self.spec.parts.get(output)
@@ -566,6 +570,12 @@ class ModelTable:
             raise ArgumentError(msg)
         if back.is_identity:
             return None
+        if spec is not None and spec.output_transform:
+            msg = (
+                f"{why_not_itself(output, spec.output_transform)} Pass output_scale='model' for "
+                f"predictions of {spec.output_transform}."
+            )
+            raise ArgumentError(msg)
         _check_way_back(back, output, spec)
         for role in ("intervention", "condition"):
             if output in (options.get(role) or {}):

@@ -16,13 +16,15 @@ from aimz_lab.inference.feeds.training_data import TrainingData
 from aimz_lab.inference.run.constant_loss import START_ELSEWHERE, worse_than_constant
 from aimz_lab.inference.run.events import Run
 from aimz_lab.inference.svi.rows_check import RowsCheck
+from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.kernel.output_transform import observed_values, why_not_itself
 from aimz_lab.kernel.rows.kernel_influence import exchanged_in_sites
 from aimz_lab.kernel.rows.kernel_statistics import (
     COMPUTE_BEFORE,
     across_rows,
     statistics_in_sites,
 )
-from aimz_lab.kernel.spec import observed_part
+from aimz_lab.kernel.spec import KernelSpec, observed_part
 from aimz_lab.number_text import number_beside
 from aimz_lab.preparing import doing
 from aimz_lab.system.old_jax import cost_of_old_jax
@@ -138,8 +140,10 @@ def _try_fit(preflight: Preflight) -> tuple[list[Finding], Forecast]:
     findings += _of_batches(preflight, run, rows)
     findings += _of_columns(rows, columns, preflight.signature.output)
     findings += _of_statistics(preflight, run, rows)
+    spec = _structure(preflight, run, rows)
+    findings += _of_transform(spec)
     doing("drawing from the prior")
-    findings.append(_prior_finding(preflight, rows))
+    findings.append(_prior_finding(preflight, spec, rows))
     if failed:
         return findings, Forecast()  # no use in its time
     fit_seconds, compile_seconds = probe.seconds(run.info.total_steps), 0.0
@@ -226,7 +230,22 @@ def _of_columns(rows: Rows, columns: Columns, output: str) -> list[Finding]:
     return [Finding("columns", "green", "no column is constant, collinear or of another scale")]
 
 
-def _prior_finding(preflight: Preflight, rows: Rows) -> Finding:
+def _of_transform(spec: KernelSpec) -> list[Finding]:
+    """Say that results are of a function of the output, where the kernel observes one."""
+    if not (transform := spec.output_transform):
+        return []
+    text = f"the kernel observes {transform}: predictions and effects are of that"
+    return [Finding("output", "green", text, why_not_itself(spec.output, transform))]
+
+
+def _structure(preflight: Preflight, run: Run, rows: Rows) -> KernelSpec:
+    request = preflight.request("log_likelihood")
+    size = run.info.batch_size or len(next(iter(rows.values())))
+    data = TrainingData(rows, request.shared, request.static, run.info.n_obs, size)
+    return trace_data(preflight.signature, data)
+
+
+def _prior_finding(preflight: Preflight, spec: KernelSpec, rows: Rows) -> Finding:
     """Compare the prior predictive range with the observed output; Gelman et al. (2017)."""
     try:
         found = preflight.first_rows("prior_predictive", PRIOR_ROWS)
@@ -235,7 +254,10 @@ def _prior_finding(preflight: Preflight, rows: Rows) -> Finding:
     if found is None:
         return Finding("prior", "unjudged", "the prior is not compared with a stream")
     drawn = np.asarray(found, np.float64)
-    seen = np.asarray(rows[preflight.signature.output], np.float64)
+    seen = _observed(preflight, spec, rows)
+    if seen is None:
+        text = "the prior is not compared with values that depend on what the kernel draws"
+        return Finding("prior", "unjudged", text)
     seen = seen[np.isfinite(seen)]
     if not len(seen) or not np.isfinite(drawn).any():
         return Finding("prior", "amber", "prior predictive draws are not finite", _PRIOR)
@@ -255,6 +277,16 @@ def _prior_finding(preflight: Preflight, rows: Rows) -> Finding:
         text = f"{text}, {wide:,.0f} times the range of the output"
         return Finding("prior", "amber", text, _PRIOR)
     return Finding("prior", "green", f"{text}, and so is the output")
+
+
+def _observed(preflight: Preflight, spec: KernelSpec, rows: Rows) -> np.ndarray | None:
+    """Return the output as the kernel observes it; ``None`` if that depends on what it draws."""
+    if not spec.output_transform:
+        return np.asarray(rows[spec.output], np.float64)
+    request = preflight.request("log_likelihood")
+    arguments = KernelArguments(rows, request.shared, request.static)
+    found = observed_values(preflight.signature.kernel, spec, request.params, arguments)
+    return None if found is None else np.asarray(found, np.float64)
 
 
 def _range_of(drawn: Float[np.ndarray, "draw ..."]) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from jaxtyping import Int
+from numpyro import handlers
 from numpyro.infer import MCMC, SVI
 from numpyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
 
@@ -17,6 +18,8 @@ from aimz_lab.errors import ArgumentError, DataTypeError, KernelError
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.censoring import is_censored
+from aimz_lab.kernel.output_transform import output_transform, why_not_itself
+from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.site_graph import trace_site_graph
 from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.kernel.tracing import trace_spec, tracing_lock
@@ -146,7 +149,7 @@ def calibrate(
         DataTypeError: If the rows come as a stream.
         KernelError: If the kernel has no latent site that all rows share; or if it observes another
             site than the output, or has a factor, that depends on latent sites; or if the
-            distribution of the output is censored.
+            distribution of the output is censored, or it observes a function of the output.
         GuideError: If the guide keeps the data of its set-up.
     """
     experiment = _experiment(request, options)
@@ -196,6 +199,7 @@ def _experiment(request: Request, options: CalibrationOptions) -> Experiment:
     _refuse_given(request, rows, spec)
     if is_censored(request.kernel, request.output, {**rows, **request.shared}, **request.static):
         raise KernelError(_of_censored(request.output))
+    _refuse_transform(request, rows)
     return Experiment(
         kernel=request.kernel,
         output=request.output,
@@ -236,6 +240,27 @@ def _refuse_given(request: Request, rows: Rows, spec: KernelSpec) -> None:
                 raise KernelError(_of_factor(name))
         elif name in below:
             raise KernelError(_of_observed(name, request.output, site.argument))
+
+
+def _refuse_transform(request: Request, rows: Rows) -> None:
+    """Refuse a kernel that observes a function of the output: what it draws is no output.
+
+    Raises:
+        KernelError: If it does.
+    """
+    kernel, output = request.kernel, request.output
+    shared, static = dict(request.shared), request.static
+    drawn = seeded(handlers.substitute(kernel, data=dict(request.params)), jax.random.key(0))
+    with tracing_lock:
+        site = handlers.trace(drawn).get_trace(**rows, **shared, **static)[output]
+        batch = KernelArguments({**rows, output: np.asarray(site["value"])}, shared, static)
+        spec = trace_spec(kernel, rows=batch.rows, shared=shared, static=static, output=output)
+    if transform := output_transform(kernel, spec, batch):
+        msg = (
+            f"calibrate simulates {output!r} and trains on it, and what this kernel draws as site "
+            f"{output!r} would be passed as {output}. {why_not_itself(output, transform)}"
+        )
+        raise KernelError(msg)
 
 
 def _of_factor(name: str) -> str:

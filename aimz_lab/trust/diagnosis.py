@@ -13,6 +13,7 @@ from aimz_lab.data.checks import check_positive_int
 from aimz_lab.errors import ArgumentError, DataError, PerformanceWarning
 from aimz_lab.inference.posterior import Posterior
 from aimz_lab.kernel.signature import default_arguments
+from aimz_lab.predictive.unknown_training import NOTHING_KNOWN
 from aimz_lab.preparing import doing
 from aimz_lab.trust.evidence import Evidence
 from aimz_lab.trust.examined_model import Examined, likelihood_or_why_not
@@ -133,6 +134,8 @@ def diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     with warnings.catch_warnings():
         # How a prediction is cut is no concern of its report.
         warnings.simplefilter("ignore", PerformanceWarning)
+        # The rows of a report are those of the draws.
+        warnings.filterwarnings("ignore", message=NOTHING_KNOWN)
         return _diagnose(model, options)
 
 
@@ -141,6 +144,7 @@ def _diagnose(model: Examined, options: DiagnosisOptions) -> TrustReport:
     request = model.request(posterior, "log_likelihood", None)
     rows = examined_rows(request, options.batch_size, model.signature.output)
     _check_rows(model, rows)
+    rows = rows.as_observed(model.signature.kernel, model.trained.spec, model.fitted.params)
     output = model.signature.output
     entries = output_entries(model.signature.kernel, output, model.fitted.params, rows)
     counted, sides = entries.counted, entries.censored

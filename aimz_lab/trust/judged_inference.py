@@ -62,7 +62,7 @@ def judge_guide(
     """
     guide = evidence.guide
     if guide is None:
-        if not _is_of_chains(drawn):
+        if not drawn.are_chains:
             text = (
                 "nothing is known of where the draws come from, so that only predictions are judged"
             )
@@ -132,16 +132,12 @@ def judge_chains(evidence: Evidence, model: Examined, rows: ExaminedRows) -> Non
         rows: Its rows.
     """
     posterior = model.fitted.posterior
-    if not _is_of_chains(posterior):
+    if not posterior.are_chains:
         return
     draws = model.labelled(posterior)
     evidence.table = chain_table(evidence.table, draws)
     evidence.findings += chain_findings(evidence.table, posterior, _chain_advice(model, rows))
     evidence.mixed = worst_mixed(evidence.table, draws, posterior)
-
-
-def _is_of_chains(posterior: Posterior) -> bool:
-    return bool(posterior.stats) or posterior.num_chains > 1
 
 
 def _chain_advice(model: Examined, rows: ExaminedRows) -> ChainAdvice:

@@ -16,7 +16,7 @@ from aimz_lab.system.lazy_modules import pd
 from aimz_lab.system.random_streams import own_rng
 from aimz_lab.trust.evidence import Evidence
 from aimz_lab.trust.examined_model import Examined, Likelihood, learned_by_row, scored_density_of
-from aimz_lab.trust.output_entries import CENSORED, NO_INTERVALS, scored_rows
+from aimz_lab.trust.output_entries import CENSORED, NO_INTERVALS, NONE_COUNTS, scored_rows
 from aimz_lab.trust.predictive_checks import (
     MOST_ROWS,
     calibration,
@@ -103,7 +103,7 @@ def _why_no_loo(
         return "k-hat says that the draws are not those of the posterior"
     if weights is not None and not guide.has_all_of(drawn):
         return "the guide has no draws of some sites of the posterior"
-    return "" if n_scored else "a mask leaves out all of the rows"
+    return "" if n_scored else NONE_COUNTS
 
 
 def _is_one_event(likelihood: Likelihood | None) -> bool:
@@ -162,7 +162,7 @@ def _why_no_predictions(
 ) -> Finding | None:
     """Predict the rows; return why the predictions cannot be held against them, if so."""
     if not reader.observed.any():
-        return _unjudged("a mask leaves out all of the rows")
+        return _unjudged(NONE_COUNTS)
     if sides is not None and (sides.shape != outputs.shape or (sides == INTERVAL).any()):
         return _unjudged(NO_INTERVALS)
     # A row's own latent values are drawn anew: with those of its posterior it would predict itself

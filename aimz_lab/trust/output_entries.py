@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 from numpyro import handlers
-from numpyro.distributions import MaskedDistribution
 
 from aimz_lab.kernel.argument_reach import depends_on
 from aimz_lab.kernel.censoring import sides_of
+from aimz_lab.kernel.masks import mask_of
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.spec import imputed_part, observed_part
 from aimz_lab.kernel.tracing import Message, tracing_lock
@@ -26,6 +25,9 @@ Counted = Mapping[str, Bool[np.ndarray, "..."]]
 
 CENSORED = "some of its values are bounds of what was not seen, and predictions are not censored"
 """Why values of the output cannot be held against predictions."""
+
+NONE_COUNTS = "a mask leaves out all rows, or what the kernel observes depends on what it draws"
+"""Why no row can be judged."""
 
 NO_INTERVALS = "values of the output are intervals, and predictions are single values"
 """Why intervals cannot be."""
@@ -93,7 +95,7 @@ def output_entries(
 
 def _masks(trace: Mapping[str, Message], output: str) -> dict[str, jax.Array]:
     names = {output, observed_part(output), *map(imputed_part, trace)}.intersection(trace)
-    found = {n: _mask(trace[n]) for n in sorted(names) if trace[n]["type"] == "sample"}
+    found = {n: mask_of(trace[n]) for n in sorted(names) if trace[n]["type"] == "sample"}
     return {name: mask for name, mask in found.items() if mask is not None}
 
 
@@ -123,18 +125,6 @@ def scored_rows(outputs: Shaped[np.ndarray, "row ..."]) -> Int[np.ndarray, " row
     """Return the numbers of the rows with an observed value, by :func:`observed_output`."""
     is_scored = np.isfinite(np.asarray(outputs, np.float64)).reshape(len(outputs), -1).any(1)
     return np.flatnonzero(is_scored)
-
-
-def _mask(site: Message) -> jax.Array | None:
-    """Return the mask of a site, in the shape of its value; ``None`` without one."""
-    fn, found = site["fn"], None
-    while fn is not None:
-        if isinstance(fn, MaskedDistribution):
-            mask = jnp.asarray(fn._mask)
-            mask = jnp.expand_dims(mask, tuple(range(mask.ndim, mask.ndim + fn.event_dim)))
-            found = mask if found is None else found & mask
-        fn = getattr(fn, "base_dist", None)
-    return None if found is None else jnp.broadcast_to(found, jnp.shape(site["value"]))
 
 
 def without_uncounted(tree: xr.DataTree, counted: Counted) -> xr.DataTree:

@@ -11,6 +11,7 @@ import numpy as np
 from aimz_lab.data.labels import AxisLabels
 from aimz_lab.data.tables import native_table, read_table
 from aimz_lab.errors import ArgumentError, DataError
+from aimz_lab.kernel.output_transform import TRANSFORM
 from aimz_lab.predictive.level_sites import level_numbers, levels_of
 from aimz_lab.predictive.reducers.contract import OverDraws
 from aimz_lab.predictive.reducers.scores import density_of_all
@@ -152,6 +153,9 @@ def notes_of(tree: xr.DataTree, draws: xr.Dataset, dim: str, group: str) -> list
     notes = []
     if group == "prior_predictive":
         notes.append("These are predictions of the prior.")
+    if transform := draws.attrs.get(TRANSFORM):
+        output = draws.attrs.get("output")
+        notes.append(f"The kernel observes {transform}: predictions of {output} are of that.")
     changed = [*np.atleast_1d(draws.attrs.get("intervention", []))]
     changed += [*np.atleast_1d(draws.attrs.get("condition", []))]
     if changed:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Shaped
@@ -11,8 +11,11 @@ from jaxtyping import Shaped
 from aimz_lab.data import ArrayLoader, BatchSource, canonical, pad_rows
 from aimz_lab.errors import DataError, DataTypeError
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.kernel.output_transform import observed_values
+from aimz_lab.kernel.spec import KernelSpec
 from aimz_lab.predictive.request import Request
-from aimz_lab.types import Rows
+from aimz_lab.types import Params, Rows
 
 WHOLE = 4096
 """Without a batch size, data with at most this many rows is one block; else a block has as many."""
@@ -43,6 +46,34 @@ class ExaminedRows:
     def is_whole(self) -> bool:
         """Whether one block has all rows."""
         return self.data.batch_size >= self.n_rows
+
+    def as_observed(
+        self, kernel: Callable, spec: KernelSpec | None, params: Params
+    ) -> ExaminedRows:
+        """Return the same with the outputs as the kernel observes them: such as their logs.
+
+        They are NaN if they depend on what the kernel draws, and stay as they are if it observes
+        more or fewer of them, of which none belongs to a row.
+
+        Args:
+            kernel: The kernel.
+            spec: Its structure in training, or ``None``.
+            params: Values of its ``param`` sites.
+        """
+        if spec is None or not spec.output_transform:
+            return self
+        blocks = [self.data.rows]
+        if self.source is not None:
+            blocks = [rows for rows, _ in self.blocks(padded=False)]
+        shared, static = self.data.shared, self.data.static
+        found = [
+            observed_values(kernel, spec, params, KernelArguments(rows, shared, static))
+            for rows in blocks
+        ]
+        if any(values is None for values in found):
+            return replace(self, outputs=np.full(self.outputs.shape, np.nan))
+        outputs = np.concatenate(found)
+        return replace(self, outputs=outputs) if len(outputs) == self.n_rows else self
 
     def blocks(self, *, padded: bool) -> Iterator[tuple[Rows, int]]:
         """Yield the rows of each block, and how many of them are no padding.

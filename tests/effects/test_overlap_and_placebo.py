@@ -265,6 +265,12 @@ class Interrupting(Callback):
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_container_is_no_treatment(im):
+    steps = {"on_batch": True, "fit": {"num_steps": 1}}
+    with pytest.raises(ArgumentError, match="is dict here, and a placebo shuffles one value for"):
+        im.placebo(AGE, TREATED, treatment="treated", n=2, treated={"t": TREATED}, **steps)
+
+
 @pytest.mark.slow
 def branded(X, t, y=None):
     lift = numpyro.sample("lift", dist.Normal(0, 1))

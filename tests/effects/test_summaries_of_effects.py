@@ -10,6 +10,7 @@ from scipy import stats
 from aimz_lab import summarize_effect
 from aimz_lab.effects import e_value
 from aimz_lab.errors import ArgumentError
+from aimz_lab.lab import plot_effect
 
 # Draws at the quantiles of a normal distribution: what is computed of them is known.
 Z = stats.norm.ppf((np.arange(4000) + 0.5) / 4000)
@@ -299,7 +300,22 @@ def test_a_site_goes_by_the_name_of_its_column_too():
 
 def test_predictions_are_no_effect():
     group = effect(0.5)
-    group.attrs = {"creation_library": "aimz_lab"}  # and no contrast
+    group.attrs = {"created_at": "10:00", "output": "y"}  # and no contrast
     tree = xr.DataTree.from_dict({"posterior_predictive": group})
-    with pytest.raises(ArgumentError, match="a tree of predictions, which compare nothing"):
-        summarize_effect(tree)
+    for given in (tree, group, group.isel(draw=slice(9))):
+        with pytest.raises(ArgumentError, match="holds predictions, which compare nothing"):
+            summarize_effect(given)
+    with pytest.raises(ArgumentError, match="holds predictions, which compare nothing"):
+        plot_effect(tree)
+    by_hand = group.assign_attrs(created_at="10:01") - group
+    assert "Effect on y" in str(summarize_effect(by_hand))
+
+
+def test_one_value_with_rounding_is_no_outcome_of_a_few_values():
+    rounded = xr.DataArray(
+        np.tile([1.0, 1 + 1e-6, 1 - 1e-6, 1.0], (2, 500)), dims=("chain", "draw")
+    )
+    text = summarize_effect(xr.Dataset({"y": rounded}))["y"].text
+    assert "few or whole values" not in text
+    flags = rounded.round() * np.tile([0, 1, 0, 1], (2, 500))
+    assert "few or whole values" in summarize_effect(xr.Dataset({"y": flags}))["y"].text

@@ -274,6 +274,7 @@ def level_by_group(X, group, u, y=None):
 
 
 @pytest.mark.allow_rank_promotion
+@pytest.mark.filterwarnings("ignore:Nothing is known of a training")
 @pytest.mark.filterwarnings("ignore:The posterior holds one value a row")
 @pytest.mark.parametrize(
     ("kernel", "calls", "direct"),

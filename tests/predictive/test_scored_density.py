@@ -119,3 +119,20 @@ def test_leave_one_out_of_rows_with_values_of_their_own_is_refused():
         im.log_likelihood(X, X, reduce="loo", **options)
     lppd = im.log_likelihood(X, X, reduce="lppd", **options).log_likelihood
     assert lppd.y_lppd.shape == (5,)
+
+
+def of_unread_levels(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+        numpyro.deterministic("twice", 2 * level)
+        numpyro.sample("y", dist.Normal(slope * X, 1.0), obs=y)
+
+
+def test_values_of_rows_that_the_output_does_not_depend_on_are_no_hindrance():
+    draws = {"slope": DRAWS["level"], "level": np.zeros((100, N_ROWS), np.float32)}
+    svi = mean_field(of_unread_levels)
+    im = ImpactModel(of_unread_levels, jax.random.key(0), svi=svi).set_posterior_sample(draws)
+    options = {"shard_axis": "draw", "store": "memory", "progress": False}
+    found = im.log_likelihood(ROWS["X"], ROWS["y"], reduce="loo", **options)
+    assert np.isfinite(found.log_likelihood["y_loo"]).all()

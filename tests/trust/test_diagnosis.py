@@ -15,7 +15,7 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from numpyro import handlers
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, TraceEnum_ELBO, init_to_median
+from numpyro.infer import MCMC, NUTS, SVI, BarkerMH, Trace_ELBO, TraceEnum_ELBO, init_to_median
 from numpyro.infer.autoguide import (
     AutoBNAFNormal,
     AutoDelta,
@@ -1008,3 +1008,23 @@ def test_outcomes_that_are_not_judged_are_named():
     assert found.level == "amber"
     assert "observes 'M' too" in found.text
     assert "return_sites=['M']), without 'm'" in found.advice
+
+
+@pytest.mark.slow
+def test_one_chain_without_statistics_is_judged_by_its_halves():
+    """BarkerMH, HMCGibbs and HMCECS report none: nothing was said of how their draws mix."""
+
+    def kernel(X, y=None):
+        slope = numpyro.sample("slope", dist.Normal())
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(slope * X, 1.0), obs=y)
+
+    x = np.linspace(-1, 1, 40, dtype=np.float32)
+    chain = MCMC(BarkerMH(kernel), num_warmup=1, num_samples=40, progress_bar=False)
+    im = ImpactModel(kernel, jax.random.key(0), inference=chain)
+    im.fit_on_batch(x, 20 * x, progress=False)
+    report = im.diagnose(x, 20 * x, progress=False)
+    assert "of the halves of one chain" in report["R-hat"].text
+    assert report["R-hat"].level == "red"
+    assert "posterior" not in {finding.name for finding in report}
+    assert "r_hat" in im.summary()

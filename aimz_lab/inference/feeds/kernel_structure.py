@@ -21,6 +21,7 @@ from aimz_lab.kernel.checks.supports import check_supports
 from aimz_lab.kernel.event_dims import warn_of_unnamed
 from aimz_lab.kernel.failures import explained
 from aimz_lab.kernel.output_family import output_family
+from aimz_lab.kernel.output_transform import output_transform
 from aimz_lab.kernel.rows.index_checks import IndexCheck
 from aimz_lab.kernel.signature import KernelSignature
 from aimz_lab.kernel.spec import KernelSpec
@@ -76,7 +77,7 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         lambda: bounded_sites(kernel, **arguments),
     )
     check_observed(kernel, sites, **arguments)
-    return spec
+    return replace(spec, output_transform=output_transform(kernel, spec, batch))
 
 
 def learned_family(

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aimz_lab.effects.measures import Contrast, Measure, name_of
-from aimz_lab.effects.outcome_names import check_has_ratio
+from aimz_lab.effects.outcome_names import check_has_ratio, check_measured
 from aimz_lab.effects.summaries import summarize_effect
 from aimz_lab.effects.sweep import average_sites, contrast_averages
 from aimz_lab.errors import AimzLabError
+from aimz_lab.kernel.output_transform import TRANSFORM
 from aimz_lab.lab.explorers.answered_effect import Answered, Curve, Effect
 from aimz_lab.lab.explorers.charts import View
 from aimz_lab.lab.explorers.effect_question import EffectOptions, EffectQuestion, curve_grid
@@ -28,7 +29,7 @@ from aimz_lab.system.lazy_modules import xr
 if TYPE_CHECKING:
     from aimz_lab.effects.effect_summary import EffectSummary
 
-_KEPT = ("output", "output_scale", "output_column", "output_event", DRAWN, *LEVEL_ATTRS)
+_KEPT = ("output", "output_scale", "output_column", "output_event", TRANSFORM, DRAWN, *LEVEL_ATTRS)
 """Attributes of a prediction that say what its output is, and which sites are drawn by row."""
 
 _FIRST_S, _NEXT_S = 0.5, 0.15
@@ -139,6 +140,7 @@ class EffectAnswers:
 def _contrasted(before: xr.Dataset, after: xr.Dataset, contrast: Contrast) -> xr.Dataset:
     for site in map(str, after):
         check_has_ratio(after, site, contrast)
+    check_measured(after.attrs, after, contrast)
     found = contrast_averages(before, after, Measure(contrast))
     told = {"contrast": name_of(contrast), DRAWN: named_as_drawn(before.attrs, after.attrs)}
     return found.assign_attrs(after.attrs | told)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aimz_lab.effects.measures import NO_EFFECT, Contrast, Measure, name_of
+from aimz_lab.effects.outcome_names import check_measured
 from aimz_lab.effects.sweep import average_sites
 from aimz_lab.errors import DataError
+from aimz_lab.kernel.output_transform import TRANSFORM
 from aimz_lab.lab.explorers.effect_question import ALL_ROWS
 from aimz_lab.lab.explorers.scenario_averages import ScenarioAverages, Settings
 from aimz_lab.predictive.level_sites import level_numbers
@@ -22,7 +24,8 @@ def measures_by_site(
     """Return the names of the measures that can work, by site.
 
     An odds ratio needs flags or probabilities. A ratio, or a percentage, needs a baseline whose
-    averages have one sign in all draws; either scenario may become the baseline.
+    averages have one sign in all draws; either scenario may become the baseline. Of an output of
+    which the kernel observes a function there are differences alone.
 
     Args:
         averages: Computes the scenarios.
@@ -31,11 +34,13 @@ def measures_by_site(
         contrast: The measure that was asked for, which is always offered.
 
     Raises:
-        ArgumentError: If the model has no draws, or no site is left.
+        ArgumentError: If the model has no draws, or no site is left; or if the contrast is not one
+            of the output, of which the kernel observes a function.
     """
     averages.begin()
     pair = averages.pair(*scenarios, ALL_ROWS, None, "difference")
     both = [average_sites(each, *moved) for each in pair]
+    check_measured(pair[0].attrs, both[0], contrast)
     shares = _shares(averages, scenarios[1], both, moved)
     names = {**dict.fromkeys(NO_EFFECT), name_of(contrast): None}
     found = {}
@@ -46,6 +51,8 @@ def measures_by_site(
         )
         can |= {"ratio", "percent"} if has_ratio else set()
         can |= {"odds_ratio"} if site in shares else set()
+        if site == pair[0].attrs.get("output") and TRANSFORM in pair[0].attrs:
+            can -= {"ratio", "percent", "odds_ratio"}
         found[site] = [name for name in names if name in can]
     return found
 

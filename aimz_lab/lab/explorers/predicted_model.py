@@ -88,6 +88,9 @@ class PredictedModel:
         if self.rows.source is not None:
             again = examined_rows(request, None, self.output)
             _check_same_order(self.rows.outputs, again.outputs)
+        trained = model._moment().trained.spec
+        self.transform = "" if trained is None else trained.output_transform
+        self.rows = self.rows.as_observed(request.kernel, trained, request.params)
         entries = output_entries(request.kernel, self.output, request.params, self.rows)
         self._sides = entries.censored
         seen = observed_output(self.rows.outputs, self.output, entries.counted)
@@ -243,6 +246,9 @@ def checked_model(
         notes += _notes(tree, site)
     notes += [*call.of_censored, *([why_not] if why_not else [])]
     told = tuple(dict.fromkeys(notes))
+    if call.transform:
+        name = {call.output: call.transform}
+        return CheckedPredictions(outcomes, table, told, name, name)
     if model._table is None or call.output not in outcomes:
         return CheckedPredictions(outcomes, table, told)
     labels = {call.output: model._table.output_label(output_scale)}

@@ -26,6 +26,7 @@ from aimz_lab.lab.explorers.prior_charts import Densities, prior_chart, why_refu
 from aimz_lab.lab.explorers.prior_code import prior_lines
 from aimz_lab.lab.explorers.prior_inputs import (
     ColumnNames,
+    as_observed,
     check_shape,
     column_names,
     observed_data,
@@ -130,7 +131,8 @@ def explore_prior(
 
     Raises:
         ArgumentError: If there are too many rows, or ``possible`` is no pair of numbers.
-        DataError: If ``y`` has another number of rows than ``X``.
+        DataError: If ``y`` has another number of rows than ``X``; or what the kernel observes of it
+            depends on what it draws.
         KernelError: If a prior has no sampler, as an ``ImproperUniform``.
         OptionalDependencyError: If ipywidgets is missing.
 
@@ -152,6 +154,8 @@ def explore_prior(
         y = outcome_of_table(im, X, y, kwargs, kernel_kwargs)
     arguments, params = read_arguments(im, X, kwargs, kernel_kwargs, num_samples)
     data = observed_data(y, arguments.n_rows)
+    if data is not None:
+        data = as_observed(im.kernel, im.param_output, arguments, params, data)
     sites = read_prior_sites(im.kernel, arguments, params)
     sites.pop(im.param_output, None)
     program = PriorProgram(im.kernel, arguments, params, key, int(num_samples))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 
+from aimz_lab.data import canonical
 from aimz_lab.data.options import real_number
 from aimz_lab.data.tables import is_table, native_table
 from aimz_lab.errors import ArgumentError, DataError
 from aimz_lab.impact_model import ImpactModel
 from aimz_lab.kernel.arguments import KernelArguments
+from aimz_lab.kernel.output_transform import observed_values, output_transform
+from aimz_lab.kernel.tracing import trace_spec
 from aimz_lab.lab.explorers.prior_program import PriorProgram
 from aimz_lab.types import shown
 
@@ -97,6 +100,45 @@ def outcome_of_table(
     """Return the outcome that a table has, on the scale of its formula, as the kernel knows it."""
     call = im._table.call(table, y, kwargs, kernel_kwargs, (), with_output=False)
     return call.outputs if call.observed is None else call.observed.values
+
+
+def as_observed(
+    kernel: Callable,
+    output: str,
+    arguments: KernelArguments,
+    params: Mapping[str, Any],
+    data: np.ndarray,
+) -> np.ndarray:
+    """Return an output as the kernel observes it: such as its logs.
+
+    Args:
+        kernel: The kernel.
+        output: Name of its output.
+        arguments: Its arguments, without the output.
+        params: Values of its parameters.
+        data: The output.
+
+    Raises:
+        DataError: If what it observes depends on what it draws.
+    """
+    rows = {**arguments.rows, output: canonical(data, output)}
+    batch = KernelArguments(rows, arguments.shared, arguments.static)
+    try:
+        spec = trace_spec(
+            kernel, rows=rows, shared=batch.shared, static=batch.static, output=output
+        )
+        if not output_transform(kernel, spec, batch):
+            return data
+    except Exception:  # noqa: BLE001  it does not take this output, as a fit will say
+        return data
+    found = observed_values(kernel, spec, params, batch)
+    if found is None:
+        msg = (
+            f"What site {output!r} observes depends on what the kernel draws, so that its draws "
+            "cannot be compared with y; leave y out."
+        )
+        raise DataError(msg)
+    return np.where(np.isfinite(found), found, np.nan).astype(float)
 
 
 def observed_data(y: ArrayLike | None, n_rows: int) -> np.ndarray | None:

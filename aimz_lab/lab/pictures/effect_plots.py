@@ -14,6 +14,7 @@ from aimz_lab.effects import PREDICTIVE_GROUPS, hdi
 from aimz_lab.effects.measures import NO_EFFECT, UNIT_WORDS
 from aimz_lab.effects.outcome_names import called, check_has_mean, reference_of, site_called
 from aimz_lab.effects.sentences import noted_as_drawn
+from aimz_lab.effects.summaries import check_is_effect
 from aimz_lab.errors import ArgumentError
 from aimz_lab.lab import environment
 from aimz_lab.lab.pictures import ink
@@ -59,8 +60,8 @@ def plot_effect(
         :func:`~aimz_lab.lab.show_figure`.
 
     Raises:
-        ArgumentError: If there are no draws, labels do not fit the rows, or there are too many
-            groups.
+        ArgumentError: If these are predictions and no effect, there are no draws, labels do not fit
+            the rows, or there are too many groups.
         OptionalDependencyError: If matplotlib is missing.
 
     Example:
@@ -202,6 +203,7 @@ def _draws(effect: xr.DataTree, site: str | None) -> xr.DataArray:
         msg = "plot_effect draws the result of im.estimate_effect(...)."
         raise ArgumentError(msg)
     found = effect[groups[0]].to_dataset()
+    check_is_effect(found.attrs)
     names = [name for name, draws in found.data_vars.items() if set(SAMPLE_DIMS) <= set(draws.dims)]
     if not names:
         msg = "The effect has no draws, only what reduce= made of them; compute it without reduce=."

@@ -517,3 +517,12 @@ def test_a_site_with_one_value_a_draw_is_drawn_over_its_draws(picture):
         assert np.trapezoid(line.y, line.x) == pytest.approx(1, abs=0.1)
     two = explorer.set(site="b").charts[-1].layers
     assert [one.label for one in two] == ["b[0]", "b[1]"]
+
+
+def test_the_output_is_compared_as_the_kernel_observes_it():
+    def of_logs(X, y=None):
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Normal(X, 1.0), obs=None if y is None else jnp.log(y))
+
+    explorer = explore_prior(model(of_logs), X, Y)
+    assert explorer.table().loc["data", "mean"] == pytest.approx(np.log(Y).mean(), rel=1e-3)

@@ -1,0 +1,149 @@
+"""Refuse draws by row that the kernel mixes across rows by an argument that is another one here.
+
+A Gaussian process with standardised values, ``f = cholesky(K(X)) @ z``, has draws of ``z`` that
+belong to the ``X`` of the training: with another one they are those of another function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro import handlers
+
+from aimz_lab.errors import SiteError
+from aimz_lab.kernel.cache_keys import CodeKey
+from aimz_lab.kernel.prior_draws import seeded
+from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.predictive.site_links import Compared
+from aimz_lab.predictive.structure import structure_key
+
+_ROUNDING = 1e-3
+"""Differences below this share of the largest value may be rounding."""
+
+
+def check_mixed(
+    call: Compared, wanted: Collection[str], latents: Sequence[str], remembered: Callable
+) -> None:
+    """Check that no draws by row are mixed across rows by an argument unlike that of the training.
+
+    Args:
+        call: The call.
+        wanted: The sites that it returns.
+        latents: The latent sites whose draws it uses.
+        remembered: As in :func:`aimz_lab.predictive.plan.make_plan`.
+
+    Raises:
+        SiteError: Under ``held="refuse"``, if there are such draws.
+    """
+    request, rows, spec = call
+    changed = sorted(request.changed.intersection(rows.template) - {request.output})
+    by_row = [
+        name
+        for name in latents
+        if spec.sites[name].row_axes
+        and np.issubdtype(spec.sites[name].dtype, np.floating)
+        and np.shape(request.draws[name])[1:] == spec.shape_at(name, rows.n_rows)
+    ]
+    if request.held != "refuse" or rows.streams or not (changed and by_row) or rows.n_rows < 3:
+        return
+    kind = structure_key(CodeKey(request.kernel), request, rows)
+    for name in by_row:
+        key = "mixed", kind, name, tuple(changed), tuple(sorted(wanted)), tuple(latents)
+        if remembered(key, lambda name=name: _is_mixed(call, name, changed, wanted, latents)):
+            _refuse(name, changed)
+
+
+def _is_mixed(
+    call: Compared,
+    site: str,
+    changed: Sequence[str],
+    wanted: Collection[str],
+    latents: Sequence[str],
+) -> bool:
+    """Whether what a row's value does in a third row changes with the arguments of its own row.
+
+    A value and the arguments of one row become those of another one, alone and together.
+    """
+    request, rows, spec = call
+    n_rows, axis = rows.n_rows, spec.sites[site].row_axes[0]
+    draw = {name: np.asarray(request.draws[name][0]) for name in latents}
+    made = jax.jit(lambda values, rows: _made(call, wanted, values, rows))
+    try:
+        for row in {0, n_rows // 3, 2 * n_rows // 3}:
+            other = _another(draw[site], axis, row)
+            values = {**draw, site: _with_row(draw[site], axis, row, other)}
+            for source in {(row + 1) % n_rows, n_rows - 1 - row} - {row}:
+                moved = {
+                    name: _with_row(np.asarray(array), 0, row, source) if name in changed else array
+                    for name, array in rows.template.items()
+                }
+                with tracing_lock:
+                    here = _difference(made(values, rows.template), made(draw, rows.template))
+                    there = _difference(made(values, moved), made(draw, moved))
+                if any(
+                    _differ_elsewhere(one, two, row) for one, two in zip(here, there, strict=True)
+                ):
+                    return True
+    except Exception:  # noqa: BLE001  the kernel does not run with these values, so none is told
+        return False
+    return False
+
+
+def _made(
+    call: Compared, wanted: Collection[str], values: Mapping[str, Any], rows: Mapping[str, Any]
+) -> list[jax.Array]:
+    """Return what the wanted sites are made of, rows first."""
+    request, n_rows = call.request, call.rows.n_rows
+    kernel = handlers.substitute(request.kernel, data={**request.params, **values})
+    trace = handlers.trace(seeded(kernel, jax.random.key(0))).get_trace(
+        **rows, **request.shared, **request.static
+    )
+    found = []
+    for name in wanted:
+        site = trace[name]
+        origin = site["value"] if site["type"] == "deterministic" else site["fn"]
+        for leaf in jax.tree.leaves(origin):
+            if n_rows in np.shape(leaf) and np.issubdtype(leaf.dtype, np.floating):
+                found.append(jax.numpy.moveaxis(leaf, np.shape(leaf).index(n_rows), 0))
+    return found
+
+
+def _another(values: np.ndarray, axis: int, row: int) -> int:
+    """Return the row whose values are farthest from those of a row."""
+    by_row = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    return int(np.abs(by_row - by_row[row]).sum(1).argmax())
+
+
+def _with_row(values: np.ndarray, axis: int, row: int, source: int) -> np.ndarray:
+    """Return an array with the values of one row in place of those of another."""
+    moved = np.moveaxis(values, axis, 0).copy()
+    moved[row] = moved[source]
+    return np.moveaxis(moved, 0, axis)
+
+
+def _difference(after: list[jax.Array], before: list[jax.Array]) -> list[np.ndarray]:
+    pairs = zip(after, before, strict=True)
+    return [np.asarray(one, np.float64) - np.asarray(two, np.float64) for one, two in pairs]
+
+
+def _differ_elsewhere(here: np.ndarray, there: np.ndarray, row: int) -> bool:
+    here, there = (np.delete(each, row, axis=0) for each in (here, there))
+    largest = max(np.abs(here).max(initial=0.0), np.abs(there).max(initial=0.0))
+    return bool(np.abs(here - there).max(initial=0.0) > _ROUNDING * largest > 1e-6)
+
+
+def _refuse(site: str, arguments: Sequence[str]) -> None:
+    names = ", ".join(map(repr, arguments))
+    verb = "is" if len(arguments) == 1 else "are"
+    msg = (
+        f"{names} {verb} not as in training, and the kernel mixes the values of {site!r} across "
+        f"rows by {names}, as a Gaussian process does: the draws belong to the rows of the "
+        "training, and would stand for another function here. For a process at new inputs, let "
+        "the kernel take the trained rows as further arguments, None in training, and compute the "
+        "new values given those (its conditional). held='redraw' draws anew, without what was "
+        f"learned; held='keep' keeps the draws, where they are noise that {names} cannot change."
+    )
+    raise SiteError(msg)
