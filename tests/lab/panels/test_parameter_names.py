@@ -14,6 +14,7 @@ import pytest
 from numpyro.infer import SVI, Trace_ELBO, autoguide
 
 from aimz_lab import ImpactModel, TableSpec, lab
+from aimz_lab.inference.numpyro_patches import initial_state
 from aimz_lab.lab.panels import ParametersPanel
 from tests.lab.runs import begun, feed
 
@@ -58,10 +59,10 @@ def _numpyros_ranks():
 def set_up(name, prefix="auto", model=packed, **options):
     """A guide that is set up, and its parameters."""
     guide = getattr(autoguide, name)(model, prefix=prefix, **options)
-    with _numpyros_ranks(), numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
-        guide(X, Y)
-    params = {name: site["value"] for name, site in trace.items() if site["type"] == "param"}
-    return guide, params
+    svi = SVI(model, guide, numpyro.optim.Adam(0.1), Trace_ELBO())
+    with _numpyros_ranks():
+        state = initial_state(svi, jax.random.key(0), {"X": X, "y": Y}, {})
+    return guide, svi.get_params(state)
 
 
 def moved(guide, params, changed):
