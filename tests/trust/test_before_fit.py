@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 import optax
 import pandas as pd
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, init_to_median
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO, init_to_median
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, TableSpec, lab
@@ -352,7 +352,8 @@ def test_tables_loaders_streams_and_chains_are_checked(good):
     frame = pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=Y)
     table = TableSpec(X="0 + a + b + c", y="y")
     assert model(table=table).check(frame).ok
-    sampler = MCMC(NUTS(kernels.regression), num_warmup=50, num_samples=50, progress_bar=False)
+    hmc = HMC(kernels.regression, trajectory_length=1.5)
+    sampler = MCMC(hmc, num_warmup=50, num_samples=50, progress_bar=False)
     chains = ImpactModel(kernels.regression, jax.random.key(0), sampler).check(X, Y)
     assert chains["forecast"].level == "green", chains
     # The trial stops its own run in the warm-up, of which nothing is to be told.
@@ -362,7 +363,8 @@ def test_tables_loaders_streams_and_chains_are_checked(good):
 @pytest.mark.slow
 @pytest.mark.usefixtures("brief")
 def test_chains_that_the_trial_leaves_in_their_warm_up_are_checked():
-    sampler = MCMC(NUTS(kernels.regression), num_warmup=10**6, num_samples=1, progress_bar=False)
+    hmc = HMC(kernels.regression, trajectory_length=1.5)
+    sampler = MCMC(hmc, num_warmup=10**6, num_samples=1, progress_bar=False)
     frame = pd.DataFrame({"a": X[:, 0], "same": 1.0, "y": Y})
     table = TableSpec(X="0 + a + same", y="scale(y)")
     im = ImpactModel(kernels.regression, jax.random.key(0), sampler, table=table)
