@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import Callback, ImpactModel, TableSpec, lab, settable_rate
@@ -394,7 +394,8 @@ def test_a_run_that_went_back_to_its_best_state_is_repeated_up_to_it():
 
 @pytest.mark.slow
 def test_chains_are_run_for_each_copy():
-    chains = MCMC(NUTS(kernel), num_warmup=50, num_samples=50, progress_bar=False)
+    sampler = HMC(kernel, trajectory_length=1.5)
+    chains = MCMC(sampler, num_warmup=50, num_samples=50, progress_bar=False)
     im = ImpactModel(kernel, jax.random.key(0), inference=chains)
     rows = {"X": AGE[:80] / 10 - 4, "treated": RANDOM[:80]}
     y = rows["X"] + rows["treated"] + _rng.normal(size=80)

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import deterministic, plate, sample
 from numpyro.distributions import constraints
-from numpyro.infer import MCMC, NUTS
+from numpyro.infer import HMC, MCMC
 from scipy import stats
 
 from aimz_lab import ImpactModel
@@ -152,7 +152,8 @@ def test_indices_are_checked_all_the_same():
 
 @pytest.mark.slow
 def test_chains_with_a_flat_prior_find_the_posterior():
-    chains = MCMC(NUTS(flat_mean), num_warmup=200, num_samples=1000, progress_bar=False)
+    sampler = HMC(flat_mean, trajectory_length=1.5)
+    chains = MCMC(sampler, num_warmup=200, num_samples=1000, progress_bar=False)
     im = ImpactModel(flat_mean, jax.random.key(0), chains).fit_on_batch(X, Y, progress=False)
     np.testing.assert_allclose(im.posterior["m"].mean(), Y.mean(), atol=0.03)
     np.testing.assert_allclose(im.posterior["m"].std(), 40**-0.5, rtol=0.1)

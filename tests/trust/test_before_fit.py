@@ -13,12 +13,13 @@ import numpyro.distributions as dist
 import optax
 import pandas as pd
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, init_to_median
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO, init_to_median
 from numpyro.infer.autoguide import AutoNormal
 
 from aimz_lab import ArrayDataset, ArrayLoader, Callback, ImpactModel, TableSpec, lab
 from aimz_lab.errors import DataTypeError, TrustError
 from aimz_lab.inference.run.live_runs import live_runs
+from aimz_lab.trust import before_fit
 from aimz_lab.trust.columns import column_findings, column_notes
 from tests import kernels
 
@@ -57,6 +58,12 @@ def treated(X, treat, y=None):
         numpyro.sample("y", dist.Normal(X[:, 0] + effect * treat, 1.0), obs=y)
 
 
+@pytest.fixture
+def brief(monkeypatch):
+    """A trial that is shorter than a second, for what does not depend on its steps."""
+    monkeypatch.setattr(before_fit, "PROBE_S", 0.05)
+
+
 @pytest.fixture(scope="module")
 def good():
     im = model()
@@ -83,6 +90,7 @@ def test_a_fit_without_faults_is_green(good):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief")
 def test_forecasts_of_memory_hold_within_a_factor_of_two():
     n = 30_000
     x, y = kernels.regression_data(n=n, k=3)
@@ -230,7 +238,7 @@ def test_a_fit_that_is_stuck_above_one_distribution_for_all_rows_says_so():
     x = rng.normal(size=(600, 3)).astype(np.float32)
     x[0, 0], x[:, 2] = 14, 1
     y = rng.poisson(np.exp(np.minimum(1 + 0.3 * x[:, 0], 5)))
-    few = {"batch_size": 100, "epochs": 100}
+    few = {"batch_size": 100, "epochs": 100, "num_samples": 50}  # large counts are drawn slowly
     stuck, sound = (
         model(counts),
         model(counts, guide=AutoNormal(counts, init_loc_fn=init_to_median)),
@@ -331,6 +339,7 @@ def test_fit_notes_columns_by_itself():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief")
 def test_tables_loaders_streams_and_chains_are_checked(good):
     del good  # it has compiled the program
     loader = ArrayLoader(ArrayDataset(X=X, y=Y), jax.random.key(0), batch_size=50)
@@ -343,7 +352,8 @@ def test_tables_loaders_streams_and_chains_are_checked(good):
     frame = pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=Y)
     table = TableSpec(X="0 + a + b + c", y="y")
     assert model(table=table).check(frame).ok
-    sampler = MCMC(NUTS(kernels.regression), num_warmup=50, num_samples=50, progress_bar=False)
+    hmc = HMC(kernels.regression, trajectory_length=1.5)
+    sampler = MCMC(hmc, num_warmup=50, num_samples=50, progress_bar=False)
     chains = ImpactModel(kernels.regression, jax.random.key(0), sampler).check(X, Y)
     assert chains["forecast"].level == "green", chains
     # The trial stops its own run in the warm-up, of which nothing is to be told.
@@ -351,8 +361,10 @@ def test_tables_loaders_streams_and_chains_are_checked(good):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("brief")
 def test_chains_that_the_trial_leaves_in_their_warm_up_are_checked():
-    sampler = MCMC(NUTS(kernels.regression), num_warmup=10**6, num_samples=1, progress_bar=False)
+    hmc = HMC(kernels.regression, trajectory_length=1.5)
+    sampler = MCMC(hmc, num_warmup=10**6, num_samples=1, progress_bar=False)
     frame = pd.DataFrame({"a": X[:, 0], "same": 1.0, "y": Y})
     table = TableSpec(X="0 + a + same", y="scale(y)")
     im = ImpactModel(kernels.regression, jax.random.key(0), sampler, table=table)

@@ -11,7 +11,7 @@ import optax
 import pandas as pd
 import pytest
 from numpyro.contrib.control_flow import scan
-from numpyro.infer import HMC, MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import HMC, MCMC, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
 
 from aimz_lab import ImpactModel, TableSpec
@@ -124,7 +124,7 @@ def test_chains_have_uniform_ranks_and_too_short_ones_have_not():
         mcmc = MCMC(sampler, num_warmup=warmup, num_samples=100, progress_bar=False)
         return ImpactModel(one, jax.random.key(0), mcmc).calibrate(X[:5], 60, num_draws=24)
 
-    assert of(NUTS(one), 100).level == "green"
+    assert of(HMC(one, trajectory_length=1.5), 100).level == "green"
     one_short_step = {"step_size": 1e-4, "num_steps": 1, "trajectory_length": None}
     stuck = of(HMC(one, adapt_step_size=False, **one_short_step), 1)
     assert stuck.level == "red"

@@ -15,7 +15,16 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from numpyro import handlers
-from numpyro.infer import MCMC, NUTS, SVI, BarkerMH, Trace_ELBO, TraceEnum_ELBO, init_to_median
+from numpyro.infer import (
+    HMC,
+    MCMC,
+    NUTS,
+    SVI,
+    BarkerMH,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    init_to_median,
+)
 from numpyro.infer.autoguide import (
     AutoBNAFNormal,
     AutoDelta,
@@ -629,7 +638,7 @@ def test_thinned_chains_tell_all_divergences_and_no_energies_of_distant_transiti
     sampler = MCMC(
         NUTS(schools, target_accept_prob=0.7),
         num_warmup=200,
-        num_samples=3005,
+        num_samples=1005,
         thinning=10,
         num_chains=2,
         chain_method="vectorized",
@@ -645,15 +654,20 @@ def test_thinned_chains_tell_all_divergences_and_no_energies_of_distant_transiti
     count = int(im.last_run.chains.divergences.sum())
     kept = int(im.posterior_tree.sample_stats["diverging"].sum())
     assert count > kept > 0
-    assert report["divergences"].text == f"{count:,} of 6,010 transitions diverged"
+    assert report["divergences"].text == f"{count:,} of 2,010 transitions diverged"
     loaded = ImpactModel.load(im.save(tmp_path / "model"), schools, sampler)
     again = loaded.diagnose(rows, effects, sd=sds)
     assert [again[name] for name in ("divergences", "E-BFMI")] == [report["divergences"], energies]
 
 
+def hmc():
+    """A sampler whose steps compile in a third of the time of those of NUTS."""
+    return HMC(kernels.regression, trajectory_length=1.5)
+
+
 @pytest.mark.slow
 def test_one_chain_is_judged_by_its_halves_and_never_fully_trusted():
-    sampler = MCMC(NUTS(kernels.regression), num_warmup=200, num_samples=400, progress_bar=False)
+    sampler = MCMC(hmc(), num_warmup=200, num_samples=400, progress_bar=False)
     im = ImpactModel(kernels.regression, jax.random.key(0), sampler)
     report = im.fit_on_batch(X, Y, progress=False).diagnose(X, Y)
     assert report.level == report["R-hat"].level == "amber", report
@@ -671,7 +685,7 @@ def test_one_chain_is_judged_by_its_halves_and_never_fully_trusted():
 @pytest.mark.slow
 def test_more_chains_and_more_draws_come_by_the_calls_that_are_advised():
     options = {"num_warmup": 200, "progress_bar": False, "chain_method": "vectorized"}
-    sampler = MCMC(NUTS(kernels.regression), num_samples=20, num_chains=2, **options)
+    sampler = MCMC(hmc(), num_samples=20, num_chains=2, **options)
     im = ImpactModel(kernels.regression, jax.random.key(0), sampler)
     short = im.fit_on_batch(X, Y, progress=False).diagnose(X, Y)
     assert short["ESS"].level == "red"
@@ -680,7 +694,7 @@ def test_more_chains_and_more_draws_come_by_the_calls_that_are_advised():
     assert "red" not in (after["R-hat"].level, after["ESS"].level), after
     im.set_posterior_sample(im.posterior)
     assert im.diagnose(X, Y)["posterior"].level == "amber"
-    alone = MCMC(NUTS(kernels.regression), num_samples=20, **options)
+    alone = MCMC(hmc(), num_samples=20, **options)
     im = ImpactModel(kernels.regression, jax.random.key(0), alone).fit_on_batch(
         X, Y, progress=False
     )

@@ -9,7 +9,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.handlers import condition, scale
-from numpyro.infer import HMCECS, MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer import HMC, HMCECS, MCMC, NUTS, SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoDelta, AutoNormal
 
 from aimz_lab import ImpactModel
@@ -39,7 +39,8 @@ def on_all_rows(kernel, steps=5):
 
 def chains(kernel, sampler=None):
     """A short run of chains."""
-    mcmc = MCMC(sampler or NUTS(kernel), num_warmup=200, num_samples=500, progress_bar=False)
+    sampler = sampler or HMC(kernel, trajectory_length=1.5)
+    mcmc = MCMC(sampler, num_warmup=200, num_samples=500, progress_bar=False)
     im = ImpactModel(kernel, jax.random.key(0), inference=mcmc)
     return im.fit_on_batch(X, Y, progress=False)
 

@@ -14,6 +14,7 @@ import pytest
 from numpyro.infer import SVI, Trace_ELBO, autoguide
 
 from aimz_lab import ImpactModel, TableSpec, lab
+from aimz_lab.inference.numpyro_patches import initial_state
 from aimz_lab.lab.panels import ParametersPanel
 from tests.lab.runs import begun, feed
 
@@ -54,14 +55,18 @@ def _numpyros_ranks():
     return jax.numpy_rank_promotion("allow")  # NumPyro's code, not ours
 
 
+def params_of(guide, model, **data):
+    """The first parameters of a guide, which is set up in one compilation."""
+    svi = SVI(model, guide, numpyro.optim.Adam(0.1), Trace_ELBO())
+    with _numpyros_ranks():
+        return svi.get_params(initial_state(svi, jax.random.key(0), data, {}))
+
+
 @functools.cache
 def set_up(name, prefix="auto", model=packed, **options):
     """A guide that is set up, and its parameters."""
     guide = getattr(autoguide, name)(model, prefix=prefix, **options)
-    with _numpyros_ranks(), numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
-        guide(X, Y)
-    params = {name: site["value"] for name, site in trace.items() if site["type"] == "param"}
-    return guide, params
+    return guide, params_of(guide, model, X=X, y=Y)
 
 
 def moved(guide, params, changed):
@@ -143,10 +148,11 @@ def test_guides_with_rows_of_their_own_name_row_and_entry():
     def whole():
         return numpyro.sample("sigma", dist.HalfNormal(1.0))
 
-    guide = autoguide.AutoSemiDAIS(lambda: local(whole()), local, autoguide.AutoNormal(whole))
-    with _numpyros_ranks(), numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
-        guide()
-    params = {name: site["value"] for name, site in trace.items() if site["type"] == "param"}
+    def model():
+        local(whole())
+
+    guide = autoguide.AutoSemiDAIS(model, local, autoguide.AutoNormal(whole))
+    params = params_of(guide, model)
     assert params["auto_z_0_loc"].shape == (N, 3)
     for at, latent in enumerate(np.eye(3)):
         unpacked = guide._unpack_local_latent(jnp.tile(latent, (N, 1)))
