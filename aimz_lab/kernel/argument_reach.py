@@ -1,4 +1,4 @@
-"""Which sites an argument of the kernel reaches, by the traced program."""
+"""Which sites the arguments of a kernel reach, by the traced program."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 from numpyro import handlers
 
+from aimz_lab.kernel.argument_leaves import leaf_name
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.jaxprs import dependent_results
 from aimz_lab.kernel.spec import KernelSpec
@@ -29,45 +30,49 @@ class Dependent(NamedTuple):
     densities: frozenset[str]
 
 
-def sites_depending_on(
+def sites_by_array(
     kernel: Callable,
     spec: KernelSpec,
-    argument: str,
     *,
     rows: Mapping[str, HasShape],
     shared: Mapping[str, PyTree[HasShape]],
     static: Static,
-) -> Dependent:
-    """Return the sites that may depend on a kernel's argument.
+) -> dict[str, Dependent]:
+    """Return the sites that may depend on each array in a kernel's arguments.
 
     Args:
         kernel: A function with NumPyro primitives.
         spec: Its structure.
-        argument: Name of an argument with arrays.
         rows: Per-row arguments; shapes and types are enough.
         shared: Shared arguments.
         static: Arguments without arrays.
 
     Returns:
-        The sites; a site that is not among them provably does not depend on the argument.
+        The sites by array, named as in :mod:`aimz_lab.kernel.argument_leaves`; a site that is not
+        among them provably does not depend on the array.
 
     Raises:
         Exception: What the kernel raises.
     """
-    arrays = {**rows, **shared}
-    others = {name: value for name, value in arrays.items() if name != argument}
 
-    def run(value: Any, others: Mapping[str, Any], key: jax.Array) -> dict[str, list[Any]]:
-        trace = handlers.trace(seeded(kernel, key)).get_trace(
-            **{argument: value}, **others, **static
-        )
+    def run(arrays: Mapping[str, Any], key: jax.Array) -> dict[str, list[Any]]:
+        trace = handlers.trace(seeded(kernel, key)).get_trace(**arrays, **static)
         return {name: _value_and_density(trace[name]) for name in spec.sites if name in trace}
 
-    abstract = jax.tree.map(_abstract, (arrays[argument], others))
+    abstract = jax.tree.map(_abstract, {**rows, **shared})
     with tracing_lock:
-        program, shapes = jax.make_jaxpr(run, return_shape=True)(*abstract, jax.random.key(0))
-    depends = dependent_results(program.jaxpr, frozenset(program.jaxpr.invars[:1]))
-    by_site = jax.tree.unflatten(jax.tree.structure(shapes), depends)
+        program, shapes = jax.make_jaxpr(run, return_shape=True)(abstract, jax.random.key(0))
+    structure = jax.tree.structure(shapes)
+    paths = [path for path, _ in jax.tree.leaves_with_path(abstract)]
+    found = {}
+    for (first, *others), variable in zip(paths, program.jaxpr.invars, strict=False):
+        depends = dependent_results(program.jaxpr, frozenset({variable}))
+        by_site = jax.tree.unflatten(structure, depends)
+        found[leaf_name(first.key, tuple(others))] = _dependent(by_site)
+    return found
+
+
+def _dependent(by_site: Mapping[str, list[Any]]) -> Dependent:
     return Dependent(
         frozenset(name for name, (value, _) in by_site.items() if any(jax.tree.leaves(value))),
         frozenset(name for name, (_, density) in by_site.items() if any(jax.tree.leaves(density))),

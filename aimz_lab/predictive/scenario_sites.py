@@ -15,6 +15,8 @@ import numpy as np
 
 from aimz_lab.errors import ArgumentError, SiteError
 from aimz_lab.kernel.argument_changes import Given, sites_made_otherwise
+from aimz_lab.kernel.argument_leaves import named_leaves
+from aimz_lab.kernel.drawn_arguments import sites_drawn_without
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.predictive.blocks import Rows
 from aimz_lab.predictive.site_links import Compared, SiteLinks, site_links
@@ -42,10 +44,10 @@ def sites_to_draw_anew(
         Under ``held="redraw"``, these sites; otherwise none.
 
     Raises:
-        ArgumentError: If an observed site depends on what the scenarios differ in, and a wanted
-            site on it; or if only some of them give its data. Also if a factor depends on it, and
-            may be the log density of an argument that a wanted site depends on too, but for
-            ``held="keep"``; or if some have ``held="keep"`` and others ``"redraw"``.
+        ArgumentError: If an observed site, or its data, depends on what the scenarios differ in,
+            and a wanted site on it; or if only some of them give its data. Also if a factor
+            depends on it, and may be the log density of an argument that a wanted site depends on
+            too, but for ``held="keep"``; or if some have ``held="keep"`` and others ``"redraw"``.
         SiteError: If a latent site with draws does, under ``held="refuse"``; or one that a handler
             of the kernel sets, but for ``held="keep"``.
     """
@@ -92,10 +94,9 @@ def sites_to_draw_anew(
         if not all(name in other.spec.other_outcomes for other in scenarios):
             _refuse_given_to_some(name, own)
         if causes := links.causes(name, differ.names - own, untraced_in(one, name)):
-            _refuse_data(name, own, causes)
-        beside = {each for each in own - differ.names if not links.read_by(each).isdisjoint(wanted)}
-        if beside and (moved := own & differ.names):
-            _refuse_joint_data(name, moved, beside)
+            _refuse_data(name, _left_out_to_draw(one, name, own) or own, causes)
+        if moved := own & differ.names:
+            _check_joint_data(one, name, links, moved, own - moved, wanted)
     for one in scenarios if differ.names else ():
         if one.request.held != "keep":
             _check_terms(one, links_of, differ, wanted)
@@ -113,6 +114,45 @@ def sites_to_draw_anew(
     return found
 
 
+def _check_joint_data(
+    one: Compared,
+    site: str,
+    links: SiteLinks,
+    moved: Collection[str],
+    held: Collection[str],
+    wanted: Collection[str],
+) -> None:
+    """Refuse data of a site that follows from what differs and from a mediator that is held.
+
+    A gain over a baseline, ``obs=m - pre``, moves against the baseline where ``m`` is held. The
+    mediator is in what is asked for by itself, or by the site.
+    """
+    beside = {each for each in held if not links.read_by(each).isdisjoint(wanted)}
+    drawn = _left_out_to_draw(one, site, {*moved, *held}) if held else set()
+    if not links.reached(site, ()).isdisjoint(wanted):
+        arrays, n_rows = _arrays(one), one.rows.n_shown
+        by_row = {each for each in held if n_rows in np.shape(arrays.get(each))}
+        beside |= by_row & drawn if drawn else by_row
+    if beside:
+        _refuse_joint_data(site, moved, beside, beside & drawn)
+
+
+def _left_out_to_draw(one: Compared, site: str, arrays: Collection[str]) -> set[str]:
+    """Return those of some arrays without which the kernel draws an observed site."""
+    request = one.request
+    given = {
+        "rows": one.rows.template,
+        "shared": request.shared,
+        "static": request.static,
+        "params": request.params,
+    }
+    return {
+        each
+        for each in arrays
+        if site in sites_drawn_without(request.kernel, one.spec, each, **given)
+    }
+
+
 def _check_terms(
     one: Compared,
     links_of: Callable[[Compared], SiteLinks],
@@ -125,8 +165,7 @@ def _check_terms(
     if not terms:
         return
     links, here = links_of(trained), links_of(one)
-    arrays = {**one.rows.template, **one.request.shared}
-    by_row = {n for n, value in arrays.items() if any(map(np.ndim, jax.tree.leaves(value)))}
+    by_row = {name for name, value in _arrays(one).items() if np.ndim(value)}
     for name in terms:
         if links.arguments_of(name):
             continue
@@ -176,9 +215,9 @@ class _Differences(NamedTuple):
     """What scenarios differ in.
 
     Attributes:
-        names: Arguments, and sites with a value of their own.
-        untraced: Those of the arguments that are no arrays in all scenarios: programs differ by
-            them.
+        names: Arrays in arguments by the names of :mod:`aimz_lab.kernel.argument_leaves`, other
+            arguments, and sites with a value of their own.
+        untraced: Those of them that are no arrays in all scenarios: programs differ by them.
     """
 
     names: frozenset[str]
@@ -198,7 +237,7 @@ def _differences(scenarios: Sequence[Compared]) -> _Differences:
     ]
     changed = _changed(given) | streamed
     moved = _changed([{**one.intervention, **one.condition} for one in requests])
-    arrays = set.intersection(*({*one.rows.template, *one.request.shared} for one in scenarios))
+    arrays = set.intersection(*({*_arrays(one)} for one in scenarios))
     return _Differences(frozenset(changed | moved), frozenset(changed - arrays))
 
 
@@ -217,12 +256,16 @@ def _reached_untraced(
     return found
 
 
+def _arrays(one: Compared) -> dict[str, Any]:
+    return named_leaves({**one.rows.template, **one.request.shared})
+
+
 def _given(one: Compared) -> Given:
     return Given(one.rows.template, one.request.shared, one.request.static)
 
 
 def changed_between(scenarios: Sequence[Compared]) -> frozenset[str]:
-    """Return the arguments, and the sites with a value of their own, in which scenarios differ.
+    """Return the arrays in arguments, and the sites with values, in which scenarios differ.
 
     Args:
         scenarios: The scenarios.
@@ -231,8 +274,17 @@ def changed_between(scenarios: Sequence[Compared]) -> frozenset[str]:
 
 
 def _changed(given: Sequence[Mapping[str, Any]]) -> set[str]:
-    names = {name for one in given for name in one}
-    return {name for name in names if not _same([one.get(name) for one in given])}
+    """Return the arrays in arguments that differ; an argument where only their structure does."""
+    found: set[str] = set()
+    for name in {name for one in given for name in one}:
+        values = [one.get(name) for one in given]
+        if _same(values):
+            continue
+        leaves = [named_leaves({name: value}) for value in values]
+        parts = {part for one in leaves for part in one} - {name}
+        unlike = {part for part in parts if not _same([one.get(part) for one in leaves])}
+        found |= unlike or {name}
+    return found
 
 
 def _same(values: Sequence[Any]) -> bool:
@@ -263,24 +315,36 @@ def _differ(causes: Sequence[str], site: str, kind: str = "site") -> str:
     return f"{names} {verbs[0]} between the scenarios and {verbs[1]} {kind} {site!r}"
 
 
+def _left_out(names: Collection[str]) -> str:
+    """Say what to leave out of all scenarios, and how if it is no argument of its own."""
+    listed = ", ".join(map(repr, sorted(names))) or "that data"
+    how = "of a table, its column" if all(map(str.isidentifier, names)) else "pass None for it"
+    return f"{listed} out of all scenarios ({how})"
+
+
 def _refuse_data(site: str, arguments: Collection[str], causes: Sequence[str]) -> None:
     names = ", ".join(map(repr, sorted(arguments)))
     msg = (
         f"{_differ(causes, site)}, which they hold at its data{', ' * bool(names)}{names}: the "
         f"effect that goes through {site!r} would be missing. For the whole effect, leave "
-        f"{names or 'that data'} out of all scenarios (of a table, its column); {site!r} is then "
-        f"drawn. For the part that does not go through {site!r}, pass "
-        f"intervention={{{site!r}: ...}} in all of them, in the kernel's units."
+        f"{_left_out(arguments)}; {site!r} is then drawn. For the part that does not go through "
+        f"{site!r}, pass intervention={{{site!r}: ...}} in all of them, in the kernel's units."
     )
     raise ArgumentError(msg)
 
 
-def _refuse_joint_data(site: str, changed: Collection[str], held: Collection[str]) -> None:
+def _refuse_joint_data(
+    site: str, changed: Collection[str], held: Collection[str], drawn: Collection[str]
+) -> None:
     names, others = (", ".join(map(repr, sorted(each))) for each in (changed, held))
+    how = f"Write {others} as a sample site that depends on {names}"
+    if drawn:
+        how = f"Leave {_left_out(drawn)}; {site!r} is then drawn"
     msg = (
         f"The data of site {site!r} is computed from {names}, which differs between the scenarios, "
-        f"and from {others}, which they hold: how {others} follows {names} would be missing. Leave "
-        f"{others} out of all scenarios, or write it as a sample site that depends on {names}."
+        f"and from {others}, which they hold: how {others} follows {names} would be missing. "
+        f"{how}. Or set the site itself: pass intervention={{{site!r}: ...}} in all of them, in "
+        "the kernel's units."
     )
     raise ArgumentError(msg)
 

@@ -233,7 +233,7 @@ def of_levels(X, group, t, known, y=None):
 def test_data_of_a_mediator_by_group_in_a_dictionary():
     given = {"group": np.arange(N) % 4, "known": {"m": np.exp(np.arange(4, dtype="f4"))}}
     calls = [{"X": ROWS["x"], **given, "t": np.full(4, t, "f4")} for t in (0, 1)]
-    with pytest.raises(ArgumentError, match="'t' differs .* at its data, 'known'"):
+    with pytest.raises(ArgumentError, match=r"'t' differs .* at its data, \"known\['m'\]\""):
         effect_of(with_draws(of_levels, b=B), *calls)
 
 
