@@ -14,7 +14,12 @@ import jax
 import numpy as np
 
 from aimz_lab.errors import ArgumentError, SiteError
-from aimz_lab.kernel.argument_changes import Given, sites_made_otherwise
+from aimz_lab.kernel.argument_changes import (
+    Given,
+    data_made_otherwise,
+    sites_computed_otherwise,
+    sites_made_otherwise,
+)
 from aimz_lab.kernel.argument_leaves import named_leaves
 from aimz_lab.kernel.drawn_arguments import sites_drawn_without
 from aimz_lab.kernel.site_graph import SiteGraph
@@ -95,7 +100,10 @@ def sites_to_draw_anew(
             _refuse_given_to_some(name, own)
         if causes := links.causes(name, differ.names - own, untraced_in(one, name)):
             _refuse_data(name, _left_out_to_draw(one, name, own) or own, causes)
-        if moved := own & differ.names:
+        if both := links.causes(name, own & differ.names, ()):
+            _check_own_causes(one, name, links, both, scenarios)
+        moved = own & differ.names | _moved_untraced(one, name, differ, scenarios)
+        if moved:
             _check_joint_data(one, name, links, moved, own - moved, wanted)
     for one in scenarios if differ.names else ():
         if one.request.held != "keep":
@@ -112,6 +120,41 @@ def sites_to_draw_anew(
             _refuse_draws(name, causes)
         found.add(name)
     return found
+
+
+def _check_own_causes(
+    one: Compared,
+    site: str,
+    links: SiteLinks,
+    both: Collection[str],
+    scenarios: Sequence[Compared],
+) -> None:
+    """Refuse an array with data of a site and with causes of it, if these differ."""
+    if not links.graph.is_proven:
+        return
+    for other in (each for each in scenarios if each is not one):
+        made = None
+        if not (one.rows.streams or other.rows.streams):
+            given = _given(one), _given(other)
+            made = sites_computed_otherwise(
+                one.request.kernel, one.spec, *given, one.request.params
+            )
+        if made is None or site in links.changed_with(made):
+            _refuse_own_causes(site, both)
+
+
+def _moved_untraced(
+    one: Compared, site: str, differ: _Differences, scenarios: Sequence[Compared]
+) -> frozenset[str]:
+    """Return the arguments that are no arrays, if the data of a site is computed from them."""
+    if not differ.untraced or one.spec.sites[site].argument is not None:
+        return frozenset()
+    for other in scenarios:
+        given = _given(one), _given(other)
+        kernel, params = one.request.kernel, one.request.params
+        if site in data_made_otherwise(kernel, one.spec, *given, params):
+            return differ.untraced
+    return frozenset()
 
 
 def _check_joint_data(
@@ -134,7 +177,7 @@ def _check_joint_data(
         by_row = {each for each in held if n_rows in np.shape(arrays.get(each))}
         beside |= by_row & drawn if drawn else by_row
     if beside:
-        _refuse_joint_data(site, moved, beside, beside & drawn)
+        _refuse_joint_data(site, moved, beside & drawn or beside, beside & drawn)
 
 
 def _left_out_to_draw(one: Compared, site: str, arrays: Collection[str]) -> set[str]:
@@ -333,6 +376,17 @@ def _refuse_data(site: str, arguments: Collection[str], causes: Sequence[str]) -
     raise ArgumentError(msg)
 
 
+def _refuse_own_causes(site: str, both: Collection[str]) -> None:
+    names = ", ".join(map(repr, sorted(both)))
+    msg = (
+        f"{_differ(both, site)}, whose data is in {names} too. For the whole effect, pass that "
+        f"data as an argument of its own, and leave it out of all scenarios; {site!r} is then "
+        f"drawn. For the part that does not go through {site!r}, or for an effect of {site!r}, "
+        f"pass intervention={{{site!r}: ...}} in all of them, in the kernel's units."
+    )
+    raise ArgumentError(msg)
+
+
 def _refuse_joint_data(
     site: str, changed: Collection[str], held: Collection[str], drawn: Collection[str]
 ) -> None:
@@ -341,8 +395,10 @@ def _refuse_joint_data(
     if drawn:
         how = f"Leave {_left_out(drawn)}; {site!r} is then drawn"
     msg = (
-        f"The data of site {site!r} is computed from {names}, which differs between the scenarios, "
-        f"and from {others}, which they hold: how {others} follows {names} would be missing. "
+        f"The data of site {site!r} is computed from {names}, which "
+        f"{'differs' if len(changed) == 1 else 'differ'} between the scenarios, and from {others}, "
+        f"which they hold: how {others} {'follows' if len(held) == 1 else 'follow'} {names} would "
+        "be missing. "
         f"{how}. Or set the site itself: pass intervention={{{site!r}: ...}} in all of them, in "
         "the kernel's units."
     )
