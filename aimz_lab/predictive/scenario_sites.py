@@ -129,8 +129,11 @@ def _check_own_causes(
     both: Collection[str],
     scenarios: Sequence[Compared],
 ) -> None:
-    """Refuse an array with data of a site and with causes of it, if these differ."""
-    if not links.graph.is_proven:
+    """Refuse an array with data of a site and with causes of it, if these differ.
+
+    One that is observed as it is holds no other causes than the site's own earlier values.
+    """
+    if not links.graph.is_proven or one.spec.sites[site].argument is not None:
         return
     for other in (each for each in scenarios if each is not one):
         made = None
@@ -174,10 +177,15 @@ def _check_joint_data(
     drawn = _left_out_to_draw(one, site, {*moved, *held}) if held else set()
     if not links.reached(site, ()).isdisjoint(wanted):
         arrays, n_rows = _arrays(one), one.rows.n_shown
-        by_row = {each for each in held if n_rows in np.shape(arrays.get(each))}
+        by_row = {each for each in held if _may_be_data(arrays.get(each), n_rows)}
         beside |= by_row & drawn if drawn else by_row
     if beside:
         _refuse_joint_data(site, moved, beside & drawn or beside, beside & drawn)
+
+
+def _may_be_data(array: Any, n_rows: int) -> bool:
+    """Whether an array may be data of rows, and no scale for all of them, nor a mask."""
+    return n_rows in np.shape(array) and array.dtype != bool
 
 
 def _left_out_to_draw(one: Compared, site: str, arrays: Collection[str]) -> set[str]:

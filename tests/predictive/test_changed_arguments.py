@@ -113,6 +113,7 @@ def of_a_dictionary(X, D, y=None):
         numpyro.sample("y", dist.Normal(level[D["group"]] + D["t"] + X, 1e-3), obs=y)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*does not run on another number of rows")
 def test_an_array_of_a_container_changes_what_is_computed_from_it_alone(tmp_path):
     given = {"size": SIZE, "group": GROUP, "t": T}

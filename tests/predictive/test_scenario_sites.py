@@ -301,6 +301,29 @@ def test_a_mediator_is_not_held_beside_its_treatment_in_a_matrix():
     np.testing.assert_allclose(moved, B, atol=1e-4)
 
 
+def with_its_own_lag(X, m, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        M = numpyro.sample("M", dist.Normal(jnp.roll(m, 1), 1), obs=m)
+        numpyro.sample("y", dist.Normal(b * M + X, 1), obs=y)
+
+
+def with_a_mask(X, m, seen, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        M = numpyro.sample("M", dist.Normal(0, 1), obs=jnp.where(seen, m, 0))
+        numpyro.sample("y", dist.Normal(b * M + X, 1), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:The kernel computes across rows")
+@pytest.mark.parametrize(
+    ("kernel", "given"), [(with_its_own_lag, {}), (with_a_mask, {"seen": np.ones(N, bool)})]
+)
+def test_data_of_a_mediator_may_move_beside_its_lag_or_a_mask(kernel, given):
+    calls = [{"X": ROWS["x"], "m": m, **given} for m in (M, M + 1)]
+    np.testing.assert_allclose(effect_of(with_draws(kernel, b=B), *calls), B, atol=1e-4)
+
+
 def of_gains(X, pre, t=0.0, m=None, ref=0.0, y=None):
     """The mediator is observed as its gain over a baseline, by row or one number."""
     b = numpyro.sample("b", dist.Normal(0, 1))
@@ -358,6 +381,7 @@ def read_elsewhere(X, t, m=None, y=None):
         numpyro.sample("y", dist.Normal((t if m is None else m) + X, 1), obs=y)
 
 
+@pytest.mark.slow
 def test_a_table_may_lack_the_column_of_what_is_only_observed():
     spec, table = TableSpec(X="x", t="t", m="m", y="out"), TABLE.drop(columns="m")
     im = ImpactModel(only_in_data, jax.random.key(0), svi=mean_field(only_in_data), table=spec)
