@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aimz_lab.errors import ArgumentError, SiteError
+from aimz_lab.errors import ArgumentError
 from aimz_lab.kernel.argument_changes import (
     Given,
     data_made_otherwise,
@@ -24,6 +24,15 @@ from aimz_lab.kernel.argument_leaves import named_leaves
 from aimz_lab.kernel.drawn_arguments import sites_drawn_without
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.predictive.blocks import Rows
+from aimz_lab.predictive.scenario_refusals import (
+    refuse_data,
+    refuse_draws,
+    refuse_fixed,
+    refuse_given_to_some,
+    refuse_joint_data,
+    refuse_own_causes,
+    refuse_term,
+)
 from aimz_lab.predictive.site_links import Compared, SiteLinks, site_links
 from aimz_lab.predictive.structure import trace_structure
 
@@ -97,9 +106,9 @@ def sites_to_draw_anew(
         if links.reached(name, own).isdisjoint(wanted):
             continue
         if not all(name in other.spec.other_outcomes for other in scenarios):
-            _refuse_given_to_some(name, own)
+            refuse_given_to_some(name, own)
         if causes := links.causes(name, differ.names - own, untraced_in(one, name)):
-            _refuse_data(name, _left_out_to_draw(one, name, own) or own, causes)
+            refuse_data(name, _left_out_to_draw(one, name, own) or own, causes)
         if both := links.causes(name, own & differ.names, ()):
             _check_own_causes(one, name, links, both, scenarios)
         moved = own & differ.names | _moved_untraced(one, name, differ, scenarios)
@@ -117,7 +126,7 @@ def sites_to_draw_anew(
         if not causes or links.reached(name, ()).isdisjoint(wanted):
             continue
         if all(request.held != "redraw" for request in requests):
-            _refuse_draws(name, causes)
+            refuse_draws(name, causes)
         found.add(name)
     return found
 
@@ -143,7 +152,7 @@ def _check_own_causes(
                 one.request.kernel, one.spec, *given, one.request.params
             )
         if made is None or site in links.changed_with(made):
-            _refuse_own_causes(site, both)
+            refuse_own_causes(site, both)
 
 
 def _moved_untraced(
@@ -180,7 +189,7 @@ def _check_joint_data(
         by_row = {each for each in held if _may_be_data(arrays.get(each), n_rows)}
         beside |= by_row & drawn if drawn else by_row
     if beside:
-        _refuse_joint_data(site, moved, beside & drawn or beside, beside & drawn)
+        refuse_joint_data(site, moved, beside & drawn or beside, beside & drawn)
 
 
 def _may_be_data(array: Any, n_rows: int) -> bool:
@@ -225,7 +234,7 @@ def _check_terms(
             causes = links.causes(name, differ.names - {each}, differ.untraced)
             if causes and not here.read_by(each).isdisjoint(wanted):
                 kind = "factor" if trained.spec.sites[name].kind == "factor" else "site"
-                _refuse_term(_differ(causes, name, kind), each)
+                refuse_term(name, kind, causes, each)
 
 
 def _check_set_by_kernel(
@@ -245,7 +254,7 @@ def _check_set_by_kernel(
         causes = links.causes(site.name, names, untraced_in(one, site.name))
         # Nothing is computed from what a site draws that is cut.
         if causes and (site.is_cut or not links.reached(site.name, ()).isdisjoint(wanted)):
-            _refuse_fixed(site.name, causes)
+            refuse_fixed(site.name, causes)
 
 
 def _as_in_training(one: Compared) -> Compared:
@@ -358,97 +367,3 @@ def _as_computed(value: Any) -> np.ndarray:
     array = np.asarray(value)
     is_number = array.dtype.kind in "biuf"
     return array.astype(jax.dtypes.canonicalize_dtype(array.dtype)) if is_number else array
-
-
-def _differ(causes: Sequence[str], site: str, kind: str = "site") -> str:
-    verbs = ("differs", "changes") if len(causes) == 1 else ("differ", "change")
-    names = ", ".join(map(repr, causes))
-    return f"{names} {verbs[0]} between the scenarios and {verbs[1]} {kind} {site!r}"
-
-
-def _left_out(names: Collection[str]) -> str:
-    """Say what to leave out of all scenarios, and how if it is no argument of its own."""
-    listed = ", ".join(map(repr, sorted(names))) or "that data"
-    how = "of a table, its column" if all(map(str.isidentifier, names)) else "pass None for it"
-    return f"{listed} out of all scenarios ({how})"
-
-
-def _refuse_data(site: str, arguments: Collection[str], causes: Sequence[str]) -> None:
-    names = ", ".join(map(repr, sorted(arguments)))
-    msg = (
-        f"{_differ(causes, site)}, which they hold at its data{', ' * bool(names)}{names}: the "
-        f"effect that goes through {site!r} would be missing. For the whole effect, leave "
-        f"{_left_out(arguments)}; {site!r} is then drawn. For the part that does not go through "
-        f"{site!r}, pass intervention={{{site!r}: ...}} in all of them, in the kernel's units."
-    )
-    raise ArgumentError(msg)
-
-
-def _refuse_own_causes(site: str, both: Collection[str]) -> None:
-    names = ", ".join(map(repr, sorted(both)))
-    msg = (
-        f"{_differ(both, site)}, whose data is in {names} too. For the whole effect, pass that "
-        f"data as an argument of its own, and leave it out of all scenarios; {site!r} is then "
-        f"drawn. For the part that does not go through {site!r}, or for an effect of {site!r}, "
-        f"pass intervention={{{site!r}: ...}} in all of them, in the kernel's units."
-    )
-    raise ArgumentError(msg)
-
-
-def _refuse_joint_data(
-    site: str, changed: Collection[str], held: Collection[str], drawn: Collection[str]
-) -> None:
-    names, others = (", ".join(map(repr, sorted(each))) for each in (changed, held))
-    how = f"Write {others} as a sample site that depends on {names}"
-    if drawn:
-        how = f"Leave {_left_out(drawn)}; {site!r} is then drawn"
-    msg = (
-        f"The data of site {site!r} is computed from {names}, which "
-        f"{'differs' if len(changed) == 1 else 'differ'} between the scenarios, and from {others}, "
-        f"which they hold: how {others} {'follows' if len(held) == 1 else 'follow'} {names} would "
-        "be missing. "
-        f"{how}. Or set the site itself: pass intervention={{{site!r}: ...}} in all of them, in "
-        "the kernel's units."
-    )
-    raise ArgumentError(msg)
-
-
-def _refuse_given_to_some(site: str, arguments: Collection[str]) -> None:
-    names = ", ".join(map(repr, sorted(arguments))) or "its data"
-    msg = (
-        f"Some scenarios hold site {site!r} at its data, and others draw it, so that they differ "
-        f"in more than you ask. Give {names} to all scenarios, or to none (in a table, its column)."
-    )
-    raise ArgumentError(msg)
-
-
-def _refuse_term(change: str, data: str) -> None:
-    msg = (
-        f"{change}, which may be the log density of {data!r}, and what you ask for is computed "
-        f"from {data!r} too. The effect that goes through {data!r} would be missing: what only a "
-        f"log density describes cannot be drawn. Write numpyro.sample(..., obs={data}) in place of "
-        "it, for data that may be None. For the whole effect, leave it out of all scenarios; for "
-        "the part that does not go through it, set that site by intervention=. If it stays as it "
-        "is whatever differs, as an offset or a limit does, pass held='keep' with each scenario."
-    )
-    raise ArgumentError(msg)
-
-
-def _refuse_fixed(site: str, causes: Sequence[str]) -> None:
-    msg = (
-        f"{_differ(causes, site)}, which the kernel sets to a value of its own by a handler such "
-        f"as numpyro.handlers.do or substitute: the effect that goes through {site!r} would be "
-        "missing. For the whole effect, take that handler out of the kernel. For the part that "
-        f"does not go through {site!r}, pass held='keep' with each scenario."
-    )
-    raise SiteError(msg)
-
-
-def _refuse_draws(site: str, causes: Sequence[str]) -> None:
-    msg = (
-        f"{_differ(causes, site)}, of which the posterior holds draws that do not know of it: the "
-        f"effect that goes through {site!r} would be missing. Pass held='redraw' with each "
-        f"scenario to draw {site!r} from the kernel, for the whole effect; or held='keep' to keep "
-        "the draws, for the part that does not go through it."
-    )
-    raise SiteError(msg)
