@@ -1697,8 +1697,8 @@ class ImpactModel:
         column of its table, it is drawn, and the effect is the whole one. For posterior draws of a
         latent site that they change, ``held=`` of :meth:`predict` says what to do. A mediator
         that the kernel describes by ``numpyro.factor`` is refused where the factor compares an
-        argument, which the outcome is computed from too, with what the scenarios change. One that
-        is a column of the very argument that they differ in cannot be seen; nor can, in
+        argument, which the outcome is computed from too, with what the scenarios change. One whose
+        factor has it as a column of the very array that they differ in cannot be seen; nor can, in
         predictions at hand, one that is no site.
 
         Args:

@@ -1,4 +1,4 @@
-"""Which sites an argument of the kernel reaches, by the traced program."""
+"""Which sites the arguments of a kernel reach, by the traced program."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 from numpyro import handlers
 
+from aimz_lab.kernel.argument_leaves import leaf_name
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.jaxprs import dependent_results
@@ -30,40 +31,44 @@ class Dependent(NamedTuple):
     densities: frozenset[str]
 
 
-def sites_depending_on(
+def sites_by_array(
     kernel: Callable,
     spec: KernelSpec,
-    argument: str,
     arguments: KernelArguments,
-) -> Dependent:
-    """Return the sites that may depend on a kernel's argument.
+) -> dict[str, Dependent]:
+    """Return the sites that may depend on each array in a kernel's arguments.
 
     Args:
         kernel: A function with NumPyro primitives.
         spec: Its structure.
-        argument: Name of an argument with arrays.
-        arguments: All of its arguments; of arrays, shapes and types are enough.
+        arguments: Its arguments; of arrays, shapes and types are enough.
 
     Returns:
-        The sites; a site that is not among them provably does not depend on the argument.
+        The sites by array, named as in :mod:`aimz_lab.kernel.argument_leaves`; a site that is not
+        among them provably does not depend on the array.
 
     Raises:
         Exception: What the kernel raises.
     """
-    arrays = {**arguments.rows, **arguments.shared}
-    others = {name: value for name, value in arrays.items() if name != argument}
 
-    def run(value: Any, others: Mapping[str, Any], key: jax.Array) -> dict[str, list[Any]]:
-        trace = handlers.trace(seeded(kernel, key)).get_trace(
-            **{argument: value}, **others, **arguments.static
-        )
+    def run(arrays: Mapping[str, Any], key: jax.Array) -> dict[str, list[Any]]:
+        trace = handlers.trace(seeded(kernel, key)).get_trace(**arrays, **arguments.static)
         return {name: _value_and_density(trace[name]) for name in spec.sites if name in trace}
 
-    abstract = jax.tree.map(_abstract, (arrays[argument], others))
+    abstract = jax.tree.map(_abstract, {**arguments.rows, **arguments.shared})
     with tracing_lock:
-        program, shapes = jax.make_jaxpr(run, return_shape=True)(*abstract, jax.random.key(0))
-    depends = dependent_results(program.jaxpr, frozenset(program.jaxpr.invars[:1]))
-    by_site = jax.tree.unflatten(jax.tree.structure(shapes), depends)
+        program, shapes = jax.make_jaxpr(run, return_shape=True)(abstract, jax.random.key(0))
+    structure = jax.tree.structure(shapes)
+    paths = [path for path, _ in jax.tree.leaves_with_path(abstract)]
+    found = {}
+    for (first, *others), variable in zip(paths, program.jaxpr.invars, strict=False):
+        depends = dependent_results(program.jaxpr, frozenset({variable}))
+        by_site = jax.tree.unflatten(structure, depends)
+        found[leaf_name(first.key, tuple(others))] = _dependent(by_site)
+    return found
+
+
+def _dependent(by_site: Mapping[str, list[Any]]) -> Dependent:
     return Dependent(
         frozenset(name for name, (value, _) in by_site.items() if any(jax.tree.leaves(value))),
         frozenset(name for name, (_, density) in by_site.items() if any(jax.tree.leaves(density))),

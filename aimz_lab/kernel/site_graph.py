@@ -32,10 +32,11 @@ class SiteGraph:
         bypassed: Computed sites whose value the kernel also uses beside the site, so that another
             value of the site would not reach everything.
         levels: For discrete sites with known bounds, the least and the greatest value.
-        reads: For each site, the arguments of the kernel and the ``param`` sites that it is
-            computed from directly.
+        reads: For each site, the arrays in arguments of the kernel, by the names of
+            :mod:`aimz_lab.kernel.argument_leaves`, and the ``param`` sites that it is computed
+            from directly.
         factors: For each factor, the sites that it is computed from directly.
-        modelled: For each factor, and each observed site, the arguments that it may be the log
+        modelled: For each factor, and each observed site, the arrays that it may be the log
             density of beside the site's own data.
         means: For each sampled site with a known mean, the sites that this mean is computed from
             directly: itself too in a loop, where an entry follows from earlier ones.

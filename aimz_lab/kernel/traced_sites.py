@@ -22,6 +22,7 @@ from numpyro import handlers
 from numpyro.distributions import MaskedDistribution, constraints
 from numpyro.primitives import Messenger
 
+from aimz_lab.kernel.argument_leaves import leaf_name
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.spec import KernelSpec
@@ -40,7 +41,8 @@ class TracedSites(NamedTuple):
 
     Attributes:
         program: The program.
-        inputs: For each of its inputs, what it is, and the name of the site, argument or parameter.
+        inputs: For each of its inputs, what it is, and the name of the site, of the array in an
+            argument (:mod:`aimz_lab.kernel.argument_leaves`), or of the parameter.
         seen: The sites in the order of the results.
         constants: Arrays that the program holds.
     """
@@ -97,8 +99,15 @@ def trace_sites(
     with tracing_lock:
         program = jax.make_jaxpr(run)(*given)
     leaves, _ = jax.tree_util.tree_flatten_with_path(given)
-    inputs = [(_ROLES[path[0].idx], path[1].key) for path, _ in leaves]
+    inputs = [_input_at(path) for path, _ in leaves]
     return TracedSites(program.jaxpr, inputs, seen[0], program.consts)
+
+
+def _input_at(path: tuple[Any, ...]) -> tuple[str, str]:
+    """Return what an input is, and its name; a network with several arrays is one parameter."""
+    place, first, *others = path
+    role = _ROLES[place.idx]
+    return role, leaf_name(first.key, tuple(others)) if role == "argument" else first.key
 
 
 class SitesAsInputs(Messenger):

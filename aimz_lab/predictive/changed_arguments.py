@@ -14,6 +14,7 @@ import numpy as np
 
 from aimz_lab.errors import OutputWarning, SiteError
 from aimz_lab.kernel.argument_changes import sites_made_otherwise
+from aimz_lab.kernel.argument_leaves import named_leaves, with_leaves
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.site_graph import SiteGraph
@@ -110,7 +111,8 @@ class _Causes:
     ) -> None:
         request, rows, spec = call
         trained = request.trained
-        now, before = {*rows.template, *request.shared}, {*trained.rows, *trained.shared}
+        now = {*rows.template, *named_leaves(request.shared)}
+        before = {*trained.rows, *named_leaves(trained.shared)}
         self._sites, self._links = spec.sites, links
         self._others = spec.other_outcomes
         self._given = {*request.draws, *request.condition, *request.intervention}
@@ -168,7 +170,7 @@ def _made_otherwise(call: Compared) -> frozenset[str] | None:
         for name, each in trained.rows.items()
         if name in rows.template or name != request.output
     }
-    shared = {name: request.shared.get(name, each) for name, each in trained.shared.items()}
+    shared = with_leaves(trained.shared, named_leaves(request.shared))
     return sites_made_otherwise(
         request.kernel,
         spec,

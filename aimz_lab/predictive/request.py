@@ -75,8 +75,9 @@ class Request:
         condition: Sites that take a given value while sampling.
         held: What becomes of posterior draws of a site that a set value changes: ``"refuse"`` the
             call, ``"redraw"`` the site from the kernel, or ``"keep"`` the draws.
-        changed: Arguments with other values than in training, as far as that is known; those by row
-            if the rows are others, too.
+        changed: Arrays in arguments with other values than in training, as far as that is known, by
+            the names of :mod:`aimz_lab.kernel.argument_leaves`; those by row if the rows are
+            others, too.
         other_rows: Per-row arguments that are not known to have the values of all training rows,
             in any order; none if these are the training rows, or rows are read from a source.
         anew: Further sites that are drawn from the kernel, whatever draws the posterior holds.

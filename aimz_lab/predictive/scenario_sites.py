@@ -13,10 +13,25 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aimz_lab.errors import ArgumentError, SiteError
-from aimz_lab.kernel.argument_changes import sites_made_otherwise
+from aimz_lab.errors import ArgumentError
+from aimz_lab.kernel.argument_changes import (
+    data_made_otherwise,
+    sites_computed_otherwise,
+    sites_made_otherwise,
+)
+from aimz_lab.kernel.argument_leaves import named_leaves
+from aimz_lab.kernel.drawn_arguments import sites_drawn_without
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.predictive.blocks import Rows
+from aimz_lab.predictive.scenario_refusals import (
+    refuse_data,
+    refuse_draws,
+    refuse_fixed,
+    refuse_given_to_some,
+    refuse_joint_data,
+    refuse_own_causes,
+    refuse_term,
+)
 from aimz_lab.predictive.site_links import Compared, SiteLinks, site_links
 from aimz_lab.predictive.structure import trace_structure
 
@@ -42,10 +57,10 @@ def sites_to_draw_anew(
         Under ``held="redraw"``, these sites; otherwise none.
 
     Raises:
-        ArgumentError: If an observed site depends on what the scenarios differ in, and a wanted
-            site on it; or if only some of them give its data. Also if a factor depends on it, and
-            may be the log density of an argument that a wanted site depends on too, but for
-            ``held="keep"``; or if some have ``held="keep"`` and others ``"redraw"``.
+        ArgumentError: If an observed site, or its data, depends on what the scenarios differ in,
+            and a wanted site on it; or if only some of them give its data. Also if a factor
+            depends on it, and may be the log density of an argument that a wanted site depends on
+            too, but for ``held="keep"``; or if some have ``held="keep"`` and others ``"redraw"``.
         SiteError: If a latent site with draws does, under ``held="refuse"``; or one that a handler
             of the kernel sets, but for ``held="keep"``.
     """
@@ -90,12 +105,14 @@ def sites_to_draw_anew(
         if links.reached(name, own).isdisjoint(wanted):
             continue
         if not all(name in other.spec.other_outcomes for other in scenarios):
-            _refuse_given_to_some(name, own)
+            refuse_given_to_some(name, own)
         if causes := links.causes(name, differ.names - own, untraced_in(one, name)):
-            _refuse_data(name, own, causes)
-        beside = {each for each in own - differ.names if not links.read_by(each).isdisjoint(wanted)}
-        if beside and (moved := own & differ.names):
-            _refuse_joint_data(name, moved, beside)
+            refuse_data(name, _left_out_to_draw(one, name, own) or own, causes)
+        if both := links.causes(name, own & differ.names, ()):
+            _check_own_causes(one, name, links, both, scenarios)
+        moved = own & differ.names | _moved_untraced(one, name, differ, scenarios)
+        if moved:
+            _check_joint_data(one, name, links, moved, own - moved, wanted)
     for one in scenarios if differ.names else ():
         if one.request.held != "keep":
             _check_terms(one, links_of, differ, wanted)
@@ -108,9 +125,86 @@ def sites_to_draw_anew(
         if not causes or links.reached(name, ()).isdisjoint(wanted):
             continue
         if all(request.held != "redraw" for request in requests):
-            _refuse_draws(name, causes)
+            refuse_draws(name, causes)
         found.add(name)
     return found
+
+
+def _check_own_causes(
+    one: Compared,
+    site: str,
+    links: SiteLinks,
+    both: Collection[str],
+    scenarios: Sequence[Compared],
+) -> None:
+    """Refuse an array with data of a site and with causes of it, if these differ.
+
+    One that is observed as it is holds no other causes than the site's own earlier values.
+    """
+    if not links.graph.is_proven or one.spec.sites[site].argument is not None:
+        return
+    for other in (each for each in scenarios if each is not one):
+        made = None
+        if not (one.rows.streams or other.rows.streams):
+            given = one.arguments, other.arguments
+            made = sites_computed_otherwise(
+                one.request.kernel, one.spec, *given, one.request.params
+            )
+        if made is None or site in links.changed_with(made):
+            refuse_own_causes(site, both)
+
+
+def _moved_untraced(
+    one: Compared, site: str, differ: _Differences, scenarios: Sequence[Compared]
+) -> frozenset[str]:
+    """Return the arguments that are no arrays, if the data of a site is computed from them."""
+    if not differ.untraced or one.spec.sites[site].argument is not None:
+        return frozenset()
+    for other in scenarios:
+        given = one.arguments, other.arguments
+        kernel, params = one.request.kernel, one.request.params
+        if site in data_made_otherwise(kernel, one.spec, *given, params):
+            return differ.untraced
+    return frozenset()
+
+
+def _check_joint_data(
+    one: Compared,
+    site: str,
+    links: SiteLinks,
+    moved: Collection[str],
+    held: Collection[str],
+    wanted: Collection[str],
+) -> None:
+    """Refuse data of a site that follows from what differs and from a mediator that is held.
+
+    A gain over a baseline, ``obs=m - pre``, moves against the baseline where ``m`` is held. The
+    mediator is in what is asked for by itself, or by the site.
+    """
+    beside = {each for each in held if not links.read_by(each).isdisjoint(wanted)}
+    drawn = _left_out_to_draw(one, site, {*moved, *held}) if held else set()
+    if not links.reached(site, ()).isdisjoint(wanted):
+        arrays, n_rows = _arrays(one), one.rows.n_shown
+        by_row = {each for each in held if _may_be_data(arrays.get(each), n_rows)}
+        beside |= by_row & drawn if drawn else by_row
+    if beside:
+        refuse_joint_data(site, moved, beside & drawn or beside, beside & drawn)
+
+
+def _may_be_data(array: Any, n_rows: int) -> bool:
+    """Whether an array may be data of rows, and no scale for all of them, nor a mask."""
+    return n_rows in np.shape(array) and array.dtype != bool
+
+
+def _left_out_to_draw(one: Compared, site: str, arrays: Collection[str]) -> set[str]:
+    """Return those of some arrays without which the kernel draws an observed site."""
+    request = one.request
+    given = one.arguments, request.params
+    return {
+        each
+        for each in arrays
+        if site in sites_drawn_without(request.kernel, one.spec, each, *given)
+    }
 
 
 def _check_terms(
@@ -125,8 +219,7 @@ def _check_terms(
     if not terms:
         return
     links, here = links_of(trained), links_of(one)
-    arrays = {**one.rows.template, **one.request.shared}
-    by_row = {n for n, value in arrays.items() if any(map(np.ndim, jax.tree.leaves(value)))}
+    by_row = {name for name, value in _arrays(one).items() if np.ndim(value)}
     for name in terms:
         if links.arguments_of(name):
             continue
@@ -135,7 +228,7 @@ def _check_terms(
             causes = links.causes(name, differ.names - {each}, differ.untraced)
             if causes and not here.read_by(each).isdisjoint(wanted):
                 kind = "factor" if trained.spec.sites[name].kind == "factor" else "site"
-                _refuse_term(_differ(causes, name, kind), each)
+                refuse_term(name, kind, causes, each)
 
 
 def _check_set_by_kernel(
@@ -155,7 +248,7 @@ def _check_set_by_kernel(
         causes = links.causes(site.name, names, untraced_in(one, site.name))
         # Nothing is computed from what a site draws that is cut.
         if causes and (site.is_cut or not links.reached(site.name, ()).isdisjoint(wanted)):
-            _refuse_fixed(site.name, causes)
+            refuse_fixed(site.name, causes)
 
 
 def _as_in_training(one: Compared) -> Compared:
@@ -176,9 +269,9 @@ class _Differences(NamedTuple):
     """What scenarios differ in.
 
     Attributes:
-        names: Arguments, and sites with a value of their own.
-        untraced: Those of the arguments that are no arrays in all scenarios: programs differ by
-            them.
+        names: Arrays in arguments by the names of :mod:`aimz_lab.kernel.argument_leaves`, other
+            arguments, and sites with a value of their own.
+        untraced: Those of them that are no arrays in all scenarios: programs differ by them.
     """
 
     names: frozenset[str]
@@ -198,7 +291,7 @@ def _differences(scenarios: Sequence[Compared]) -> _Differences:
     ]
     changed = _changed(given) | streamed
     moved = _changed([{**one.intervention, **one.condition} for one in requests])
-    arrays = set.intersection(*({*one.rows.template, *one.request.shared} for one in scenarios))
+    arrays = set.intersection(*({*_arrays(one)} for one in scenarios))
     return _Differences(frozenset(changed | moved), frozenset(changed - arrays))
 
 
@@ -217,8 +310,12 @@ def _reached_untraced(
     return found
 
 
+def _arrays(one: Compared) -> dict[str, Any]:
+    return named_leaves({**one.rows.template, **one.request.shared})
+
+
 def changed_between(scenarios: Sequence[Compared]) -> frozenset[str]:
-    """Return the arguments, and the sites with a value of their own, in which scenarios differ.
+    """Return the arrays in arguments, and the sites with values, in which scenarios differ.
 
     Args:
         scenarios: The scenarios.
@@ -227,8 +324,17 @@ def changed_between(scenarios: Sequence[Compared]) -> frozenset[str]:
 
 
 def _changed(given: Sequence[Mapping[str, Any]]) -> set[str]:
-    names = {name for one in given for name in one}
-    return {name for name in names if not _same([one.get(name) for one in given])}
+    """Return the arrays in arguments that differ; an argument where only their structure does."""
+    found: set[str] = set()
+    for name in {name for one in given for name in one}:
+        values = [one.get(name) for one in given]
+        if _same(values):
+            continue
+        leaves = [named_leaves({name: value}) for value in values]
+        parts = {part for one in leaves for part in one} - {name}
+        unlike = {part for part in parts if not _same([one.get(part) for one in leaves])}
+        found |= unlike or {name}
+    return found
 
 
 def _same(values: Sequence[Any]) -> bool:
@@ -251,72 +357,3 @@ def _as_computed(value: Any) -> np.ndarray:
     array = np.asarray(value)
     is_number = array.dtype.kind in "biuf"
     return array.astype(jax.dtypes.canonicalize_dtype(array.dtype)) if is_number else array
-
-
-def _differ(causes: Sequence[str], site: str, kind: str = "site") -> str:
-    verbs = ("differs", "changes") if len(causes) == 1 else ("differ", "change")
-    names = ", ".join(map(repr, causes))
-    return f"{names} {verbs[0]} between the scenarios and {verbs[1]} {kind} {site!r}"
-
-
-def _refuse_data(site: str, arguments: Collection[str], causes: Sequence[str]) -> None:
-    names = ", ".join(map(repr, sorted(arguments)))
-    msg = (
-        f"{_differ(causes, site)}, which they hold at its data{', ' * bool(names)}{names}: the "
-        f"effect that goes through {site!r} would be missing. For the whole effect, leave "
-        f"{names or 'that data'} out of all scenarios (of a table, its column); {site!r} is then "
-        f"drawn. For the part that does not go through {site!r}, pass "
-        f"intervention={{{site!r}: ...}} in all of them, in the kernel's units."
-    )
-    raise ArgumentError(msg)
-
-
-def _refuse_joint_data(site: str, changed: Collection[str], held: Collection[str]) -> None:
-    names, others = (", ".join(map(repr, sorted(each))) for each in (changed, held))
-    msg = (
-        f"The data of site {site!r} is computed from {names}, which differs between the scenarios, "
-        f"and from {others}, which they hold: how {others} follows {names} would be missing. Leave "
-        f"{others} out of all scenarios, or write it as a sample site that depends on {names}."
-    )
-    raise ArgumentError(msg)
-
-
-def _refuse_given_to_some(site: str, arguments: Collection[str]) -> None:
-    names = ", ".join(map(repr, sorted(arguments))) or "its data"
-    msg = (
-        f"Some scenarios hold site {site!r} at its data, and others draw it, so that they differ "
-        f"in more than you ask. Give {names} to all scenarios, or to none (in a table, its column)."
-    )
-    raise ArgumentError(msg)
-
-
-def _refuse_term(change: str, data: str) -> None:
-    msg = (
-        f"{change}, which may be the log density of {data!r}, and what you ask for is computed "
-        f"from {data!r} too. The effect that goes through {data!r} would be missing: what only a "
-        f"log density describes cannot be drawn. Write numpyro.sample(..., obs={data}) in place of "
-        "it, for data that may be None. For the whole effect, leave it out of all scenarios; for "
-        "the part that does not go through it, set that site by intervention=. If it stays as it "
-        "is whatever differs, as an offset or a limit does, pass held='keep' with each scenario."
-    )
-    raise ArgumentError(msg)
-
-
-def _refuse_fixed(site: str, causes: Sequence[str]) -> None:
-    msg = (
-        f"{_differ(causes, site)}, which the kernel sets to a value of its own by a handler such "
-        f"as numpyro.handlers.do or substitute: the effect that goes through {site!r} would be "
-        "missing. For the whole effect, take that handler out of the kernel. For the part that "
-        f"does not go through {site!r}, pass held='keep' with each scenario."
-    )
-    raise SiteError(msg)
-
-
-def _refuse_draws(site: str, causes: Sequence[str]) -> None:
-    msg = (
-        f"{_differ(causes, site)}, of which the posterior holds draws that do not know of it: the "
-        f"effect that goes through {site!r} would be missing. Pass held='redraw' with each "
-        f"scenario to draw {site!r} from the kernel, for the whole effect; or held='keep' to keep "
-        "the draws, for the part that does not go through it."
-    )
-    raise SiteError(msg)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from aimz_lab.kernel.argument_reach import sites_depending_on
+from aimz_lab.kernel.argument_leaves import named_leaves
+from aimz_lab.kernel.argument_reach import sites_by_array
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.kernel.spec import KernelSpec
@@ -37,7 +38,7 @@ class SiteLinks(NamedTuple):
 
     Attributes:
         graph: Which sites are computed from which.
-        observers: For each argument, the observed sites whose data follows from it.
+        observers: For each array in an argument, the observed sites whose data follows from it.
         cut: Sites that have values of their own.
     """
 
@@ -46,7 +47,7 @@ class SiteLinks(NamedTuple):
     cut: set[str]
 
     def arguments_of(self, site: str) -> frozenset[str]:
-        """Return the arguments that the data of an observed site follows from."""
+        """Return the arrays in arguments that the data of an observed site follows from."""
         return frozenset(name for name, sites in self.observers.items() if site in sites)
 
     def causes(self, site: str, names: Iterable[str], untraced: Collection[str]) -> list[str]:
@@ -106,17 +107,17 @@ def site_links(one: Compared, graph: SiteGraph, set_here: set[str]) -> SiteLinks
             observers.setdefault(site.argument, set()).add(site.name)
     unclear = {site.name for site in sites if site.argument is None}
     if unclear:
-        for name, follow in _followers(one):
+        for name, follow in _followers(one).items():
             if follow & unclear:
                 observers.setdefault(name, set()).update(follow & unclear)
     return SiteLinks(graph, observers, set_here)
 
 
-def _followers(one: Compared) -> Iterable[tuple[str, frozenset[str]]]:
-    """Yield each argument with arrays, and the sites whose value follows from it."""
-    for name in (*one.rows.template, *one.request.shared):
-        try:
-            found = sites_depending_on(one.request.kernel, one.spec, name, one.arguments).values
-        except Exception:  # noqa: BLE001  it cannot be traced, so that any may follow
-            found = frozenset(one.spec.sites)
-        yield name, found
+def _followers(one: Compared) -> dict[str, frozenset[str]]:
+    """Return the sites whose value follows from each array in the arguments."""
+    try:
+        found = sites_by_array(one.request.kernel, one.spec, one.arguments)
+    except Exception:  # noqa: BLE001  it cannot be traced, so that any may follow
+        arrays = named_leaves({**one.rows.template, **one.request.shared})
+        return dict.fromkeys(arrays, frozenset(one.spec.sites))
+    return {name: each.values for name, each in found.items()}

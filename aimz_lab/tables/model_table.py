@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -20,7 +20,9 @@ from aimz_lab.errors import (
     DataTypeError,
     FitWarning,
 )
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.checks.preflight import parameter_names
+from aimz_lab.kernel.drawn_arguments import is_only_observed
 from aimz_lab.kernel.output_transform import why_not_itself
 from aimz_lab.kernel.signature import KernelSignature, kernel_parameters
 from aimz_lab.kernel.spec import KernelSpec
@@ -175,7 +177,7 @@ class ModelTable:
         by_row: Iterable[str],
         *,
         with_output: bool,
-        observed: Iterable[str] = (),
+        can_lack: Callable[[str], bool] | None = None,
     ) -> TableCall:
         """Return the arguments of a call; encode its table, if it has one.
 
@@ -186,8 +188,8 @@ class ModelTable:
             kernel_kwargs: Those whose names the method uses itself.
             by_row: Names of those with one entry per row.
             with_output: Whether the call needs the output.
-            observed: Arguments that the kernel observes and nothing else; without their columns,
-                they are left out.
+            can_lack: Whether the kernel only observes an argument: without its columns, it is left
+                out. ``None`` if it needs all of them.
 
         Raises:
             CallError: If an argument is made from the table and also passed.
@@ -211,7 +213,7 @@ class ModelTable:
             )
             raise CallError(msg)
         encoder, output = self.encoder, self.signature.output
-        left_out = self._without_columns(inputs, observed)
+        left_out = self._without_columns(inputs, can_lack) if can_lack else set()
         left_out = frozenset(left_out if with_output else {output, *left_out})
         if is_dask_table(inputs):
             if encoder is None:
@@ -234,14 +236,15 @@ class ModelTable:
         arguments = {**(kernel_kwargs or {}), **made}
         return TableCall(X, y, arguments, (*by_row, *rows), encoder, kept, observed)
 
-    def _without_columns(self, table: Any, arguments: Iterable[str]) -> set[str]:
-        """Return those of some arguments of which a table has no column.
+    def _without_columns(self, table: Any, can_lack: Callable[[str], bool]) -> set[str]:
+        """Return the arguments of which a table has no column, and needs none.
 
         Raises:
             DataError: If it has one of nearly the name, which would be a slip.
         """
         there = set(map(str, table.columns))
-        found = {name for name in arguments if there.isdisjoint(self.spec.parts[name].columns)}
+        absent = [n for n, part in self.spec.parts.items() if there.isdisjoint(part.columns)]
+        found = {name for name in absent if can_lack(name)}
         for name in sorted(found):
             for column in self.spec.parts[name].columns:
                 if hint := did_you_mean(column, there.difference(self.spec.columns)):
@@ -443,7 +446,7 @@ class ModelTable:
             kernel_kwargs,
             options.get("by_row", ()),
             with_output=group == "log_likelihood",
-            observed=self._drawn_arguments(trained.spec),
+            can_lack=lambda name: self._is_drawn_without(name, trained),
         )
         options = {**options, "by_row": call.by_row}
         untaught = self.encoder is None and group != "prior_predictive"
@@ -466,18 +469,19 @@ class ModelTable:
         options["output_attrs"] = table.output_attrs() if of_column else {}
         return call.inputs, call.kernel_kwargs or {}, call.kept, options
 
-    def _drawn_arguments(self, spec: KernelSpec | None) -> set[str]:
-        """Return the arguments, but the output, that the kernel can do without: it draws them."""
-        sites = () if spec is None else spec.sites.values()
-        parameters = kernel_parameters(self.signature.kernel)
-        return {
-            site.argument
-            for site in sites
-            if site.argument in self.spec.parts
-            and site.argument != self.signature.output
-            and site.argument in parameters
-            and parameters[site.argument].default is None
-        }
+    def _is_drawn_without(self, name: str, trained: TrainedKernel) -> bool:
+        """Whether the kernel draws what it observes of an argument that is not the output."""
+        kernel, spec, schema = self.signature.kernel, trained.spec, trained.schema
+        parameter = kernel_parameters(kernel).get(name)
+        is_optional = parameter is not None and parameter.default is None
+        if spec is None or not is_optional or name == self.signature.output:
+            return False
+        if any(site.argument == name for site in spec.sites.values()):
+            return True
+        if schema is None:
+            return False
+        arguments = KernelArguments(schema.batch, schema.shared, schema.static)
+        return is_only_observed(kernel, spec, name, arguments)
 
     def output_attrs(self) -> dict[str, object]:
         """Return attributes of results: what an output stands for.

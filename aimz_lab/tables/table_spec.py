@@ -39,7 +39,7 @@ class TableSpec:
     table.
 
     Predictions need no column of the output, nor of another argument that the kernel only observes,
-    ``obs=m`` with the default ``m=None``: it draws them.
+    ``obs=m`` or ``obs=None if m is None else m - pre`` with the default ``m=None``: it draws them.
 
     .. _formulaic: https://matthewwardrop.github.io/formulaic/
 

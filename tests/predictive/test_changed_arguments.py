@@ -105,6 +105,35 @@ def test_levels_of_groups_do_not_know_of_other_arguments(with_groups, changed, b
         with_groups.log_likelihood(X, Y, store="memory", progress=False, **given)
 
 
+def of_a_dictionary(X, D, y=None):
+    """The groups and the rows are in one container."""
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("groups", N_GROUPS):
+        level = numpyro.sample("level", dist.Normal(slope * D["size"], 1e-3))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level[D["group"]] + D["t"] + X, 1e-3), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*does not run on another number of rows")
+def test_an_array_of_a_container_changes_what_is_computed_from_it_alone(tmp_path):
+    given = {"size": SIZE, "group": GROUP, "t": T}
+    im = trained(of_a_dictionary, X, Y, level=LEVEL_OF_GROUPS, D=given)
+    im.save(tmp_path / "im")
+    loaded = ImpactModel.load(tmp_path / "im", of_a_dictionary, svi=mean_field(of_a_dictionary))
+    expected = LEVEL_OF_GROUPS[:, GROUP] + X + 1
+    for each in (im, loaded):
+        found = predicted(each, X, D={**given, "t": np.ones(N, "f4")})
+        np.testing.assert_allclose(found, expected, atol=0.02)
+        with pytest.raises(SiteError, match=r"\"D\['size'\]\" is not as in training and changes"):
+            predicted(each, X, D={**given, "size": SIZE + 1})
+    few = {"size": SIZE, "group": GROUP[:9], "t": np.ones(9, "f4")}
+    np.testing.assert_allclose(predicted(im, X[:9] + 1, D=few), expected[:, :9] + 1, atol=0.02)
+    im.log_likelihood(X[:9] + 1, Y[:9], D=few, store="memory", progress=False)
+    with pytest.raises(SiteError, match=r"Pass \"D\['size'\]\" as in training"):
+        im.log_likelihood(X, Y, D={**given, "size": SIZE + 1}, store="memory", progress=False)
+
+
 @pytest.mark.parametrize(
     "same",
     [

@@ -233,8 +233,169 @@ def of_levels(X, group, t, known, y=None):
 def test_data_of_a_mediator_by_group_in_a_dictionary():
     given = {"group": np.arange(N) % 4, "known": {"m": np.exp(np.arange(4, dtype="f4"))}}
     calls = [{"X": ROWS["x"], **given, "t": np.full(4, t, "f4")} for t in (0, 1)]
-    with pytest.raises(ArgumentError, match="'t' differs .* at its data, 'known'"):
+    with pytest.raises(ArgumentError, match=r"'t' differs .* at its data, \"known\['m'\]\""):
         effect_of(with_draws(of_levels, b=B), *calls)
+
+
+def in_one_dictionary(X, D, y=None):
+    """The treatment and the mediator are in one container."""
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        M = numpyro.sample("M", dist.Normal(a * D["t"], 1), obs=D.get("m"))
+        numpyro.sample("y", dist.Normal(b * M + D["t"] + X, 1), obs=y)
+
+
+def read_beside_its_site(X, D, y=None):
+    numpyro.sample("a", dist.Normal(0, 1))
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("M", dist.Normal(D["t"], 1), obs=D["m"])
+        numpyro.sample("y", dist.Normal(b * D["m"] + D["t"] + X, 1), obs=y)
+
+
+def in_a_factor(X, D, y=None):
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.factor("M", dist.Normal(a * D["t"], 1).log_prob(D["m"]))
+        numpyro.sample("y", dist.Normal(b * D["m"] + D["t"] + X, 1), obs=y)
+
+
+def in_one_matrix(X, y=None):
+    """The treatment is the first column, the mediator the second."""
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        M = numpyro.sample("M", dist.Normal(X[:, 0], 1), obs=X[:, 1])
+        numpyro.sample("y", dist.Normal(b * M + X[:, 0], 1), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:The kernel does not run on another number of rows")
+@pytest.mark.parametrize("kernel", [in_one_dictionary, read_beside_its_site, in_a_factor])
+def test_a_mediator_is_not_held_beside_its_treatment_in_a_container(kernel):
+    im = with_draws(kernel, a=B, b=B + 1)
+    calls = [{"X": ROWS["x"], "D": {"t": np.full(N, t, "f4"), "m": M}} for t in (0, 1)]
+    with pytest.raises(ArgumentError, match=r""""D\['t'\]" differs .* changes .* 'M'"""):
+        effect_of(im, *calls)
+    with pytest.raises(ArgumentError, match=r"""\"D\['m'\]\""""):
+        im.decide(dict(zip("ab", calls, strict=True)))
+
+
+@pytest.mark.filterwarnings("ignore:The kernel does not run on another number of rows")
+@pytest.mark.parametrize("empty", [{}, {"m": None}])
+def test_a_mediator_may_be_left_out_of_a_container_or_moved_in_it(empty):
+    im = with_draws(in_one_dictionary, a=B, b=B + 1)
+    treatments = [np.full(N, t, "f4") for t in (0, 1)]
+    calls = [{"X": ROWS["x"], "D": {"t": t, **empty}} for t in treatments]
+    np.testing.assert_allclose(effect_of(im, *calls), B * (B + 1) + 1, atol=1e-4)
+    calls = [{"X": ROWS["x"], "D": {"t": treatments[0], "m": m}} for m in (M, M + 1)]
+    np.testing.assert_allclose(effect_of(im, *calls), B + 1, atol=1e-4)
+
+
+def test_a_mediator_is_not_held_beside_its_treatment_in_a_matrix():
+    im = with_draws(in_one_matrix, b=B)
+    given = np.stack([np.zeros(N), M], axis=1)
+    with pytest.raises(ArgumentError, match="changes site 'M', whose data is in 'X' too"):
+        effect_of(im, {"X": given}, {"X": given + np.array([1, 0])})
+    moved = effect_of(im, {"X": given}, {"X": given + np.array([0, 1])})
+    np.testing.assert_allclose(moved, B, atol=1e-4)
+
+
+def with_its_own_lag(X, m, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        M = numpyro.sample("M", dist.Normal(jnp.roll(m, 1), 1), obs=m)
+        numpyro.sample("y", dist.Normal(b * M + X, 1), obs=y)
+
+
+def with_a_mask(X, m, seen, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        M = numpyro.sample("M", dist.Normal(0, 1), obs=jnp.where(seen, m, 0))
+        numpyro.sample("y", dist.Normal(b * M + X, 1), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:The kernel computes across rows")
+@pytest.mark.parametrize(
+    ("kernel", "given"), [(with_its_own_lag, {}), (with_a_mask, {"seen": np.ones(N, bool)})]
+)
+def test_data_of_a_mediator_may_move_beside_its_lag_or_a_mask(kernel, given):
+    calls = [{"X": ROWS["x"], "m": m, **given} for m in (M, M + 1)]
+    np.testing.assert_allclose(effect_of(with_draws(kernel, b=B), *calls), B, atol=1e-4)
+
+
+def of_gains(X, pre, t=0.0, m=None, ref=0.0, y=None):
+    """The mediator is observed as its gain over a baseline, by row or one number."""
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        data = None if m is None else m - pre - ref
+        gain = numpyro.sample("gain", dist.Normal(2 * t, 1), obs=data)
+        numpyro.sample("y", dist.Normal(b * (pre + ref + gain) + X, 1), obs=y)
+
+
+PRE = RNG.normal(size=N).astype("f4")
+
+
+@pytest.mark.parametrize("moved", [{"pre": PRE + 1}, {"ref": 1.0}, {"ref": np.ones(())}])
+def test_a_gain_over_a_baseline_is_not_held_where_the_baseline_moves(moved):
+    im = with_draws(of_gains, b=B)
+    call = {"X": ROWS["x"], "pre": PRE}
+    call |= {"ref": np.zeros(())} if isinstance(moved.get("ref"), np.ndarray) else {}
+    with pytest.raises(ArgumentError, match=r"from 'm', which they hold.*Leave 'm' out of all"):
+        effect_of(im, {**call, "m": M}, {**call, "m": M, **moved})
+    np.testing.assert_allclose(effect_of(im, call, {**call, **moved}), B, atol=1e-4)
+    both = {**call, "m": M + 1, **moved}
+    if "pre" in moved:
+        np.testing.assert_allclose(effect_of(im, {**call, "m": M}, both), B, atol=1e-4)
+
+
+def test_what_to_leave_out_is_what_the_kernel_does_without():
+    calls = [{"X": ROWS["x"], "pre": PRE, "m": M, "t": t} for t in (0.0, 1.0)]
+    with pytest.raises(ArgumentError, match=r"leave 'm' out of all scenarios \(of a table"):
+        effect_of(with_draws(of_gains, b=B), *calls)
+
+
+def test_gains_that_do_not_reach_the_output_may_stay():
+    def kernel(X, pre, w=None, y=None):
+        b = numpyro.sample("b", dist.Normal(0, 1))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("gain", dist.Normal(0, 1), obs=None if w is None else w - pre)
+            numpyro.sample("y", dist.Normal(b * pre + X, 1), obs=y)
+
+    calls = [{"X": ROWS["x"], "pre": pre, "w": M} for pre in (PRE, PRE + 1)]
+    np.testing.assert_allclose(effect_of(with_draws(kernel, b=B), *calls), B, atol=1e-4)
+
+
+def only_in_data(X, t, m=None, y=None):
+    """The mediator is observed on the scale of its gain over the treatment."""
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        gain = numpyro.sample("gain", dist.Normal(a, 1), obs=None if m is None else m - t)
+        numpyro.sample("y", dist.Normal(gain + t + X, 1), obs=y)
+
+
+def read_elsewhere(X, t, m=None, y=None):
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    with numpyro.plate("row", X.shape[0]):
+        numpyro.sample("gain", dist.Normal(a, 1), obs=None if m is None else m - t)
+        numpyro.sample("y", dist.Normal((t if m is None else m) + X, 1), obs=y)
+
+
+@pytest.mark.slow
+def test_a_table_may_lack_the_column_of_what_is_only_observed():
+    spec, table = TableSpec(X="x", t="t", m="m", y="out"), TABLE.drop(columns="m")
+    im = ImpactModel(only_in_data, jax.random.key(0), svi=mean_field(only_in_data), table=spec)
+    im.fit_on_batch(TABLE, num_steps=2, num_samples=20, progress=False)
+    calls = [{"X": table.assign(t=level)} for level in (0, 1)]
+    np.testing.assert_allclose(effect_of(im, *calls), 1, atol=1e-4)
+    tree = im.predict(table, store="memory", return_sites=["gain", "y"])
+    assert tree.predictions.gain.std() > 0.5
+    with pytest.raises(DataError, match="no column 't'"):
+        im.predict(TABLE[["x", "m"]], store="memory")
+    im = ImpactModel(read_elsewhere, jax.random.key(0), svi=mean_field(read_elsewhere), table=spec)
+    im.fit_on_batch(TABLE, num_steps=2, num_samples=20, progress=False)
+    with pytest.raises(DataError, match="no column 'm'"):
+        im.predict(table, store="memory")
 
 
 def with_a_limit(X, t, limit, y=None):

@@ -15,6 +15,7 @@ from aimz_lab.files import Malformed, Value, machine_bytes, plain_number
 from aimz_lab.inference.feeds.ranges import Ranges, plain_ranges, ranges_of_plain
 from aimz_lab.inference.feeds.shared_checksum import shared_checksum
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.kernel.argument_leaves import named_leaves
 from aimz_lab.kernel.cache_keys import key_of
 from aimz_lab.types import Columns, HasShape, JsonObject, Static, StaticKey, shown
 
@@ -35,7 +36,8 @@ class InputSchema:
         columns: Column names of each argument that came as a table; by ``name.index``, labels of
             shared arguments.
         ranges: Smallest and largest value of each column, by per-row argument.
-        sums: Checksums of the shared and the static arguments, by name; ``None`` if unknown.
+        sums: Checksums of the shared and the static arguments, for each array in them by the names
+            of :mod:`aimz_lab.kernel.argument_leaves`; ``None`` if unknown.
     """
 
     rows: Mapping[str, jax.ShapeDtypeStruct]
@@ -76,12 +78,12 @@ class InputSchema:
         Args:
             shared: The arguments, arrays or not.
         """
-        return replace(self, sums=_sums_of(shared))
+        return replace(self, sums=_sums_of(named_leaves(shared)))
 
     def changed(
         self, given: Mapping[str, object], defaults: Mapping[str, object]
     ) -> frozenset[str]:
-        """Return the names of arguments that do not have the values of the training.
+        """Return the names of arrays in arguments that do not have the values of the training.
 
         Args:
             given: The arguments of a call that all rows share.
@@ -92,6 +94,7 @@ class InputSchema:
         """
         if self.sums is None:
             return frozenset()
+        given, defaults = named_leaves(given), named_leaves(defaults)
         names = self.sums.keys() | given.keys()
         now = _sums_of({name: given.get(name, defaults.get(name)) for name in names})
         trained = _sums_of({name: defaults.get(name) for name in names}) | dict(self.sums)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aimz_lab.errors import KernelError
-from aimz_lab.kernel.argument_reach import sites_depending_on
+from aimz_lab.kernel.argument_reach import sites_by_array
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.spec import KernelSpec
 
@@ -36,7 +36,7 @@ def check_output_observed(kernel: Callable, spec: KernelSpec, batch: KernelArgum
             f"would not see the data; {advice}"
         )
         raise KernelError(msg)
-    dependent = sites_depending_on(kernel, spec, name, batch)
+    dependent = sites_by_array(kernel, spec, batch)[name]
     if site.kind == "observed" and name not in dependent.values:
         msg = (
             f"The output site {name!r} is observed, but what it observes does not follow from the "

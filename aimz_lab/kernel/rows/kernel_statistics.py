@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 from numpyro import handlers
 
+from aimz_lab.kernel.argument_leaves import leaf_name
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.rows.statistics import LAGS, statistics_of
@@ -146,7 +147,10 @@ def _traced(
     with tracing_lock:
         program, shapes = jax.make_jaxpr(run, return_shape=True)(*arguments)
     paths, _ = jax.tree_util.tree_flatten_with_path(arguments)
-    inputs = [path[1].key if path[0].idx < _ASKED_ABOUT else None for path, _ in paths]
+    inputs = [
+        leaf_name(path[1].key, path[2:]) if path[0].idx < _ASKED_ABOUT else None
+        for path, _ in paths
+    ]
     found = statistics_of(program.jaxpr, inputs, n_rows)
     by_site = jax.tree.unflatten(jax.tree.structure(shapes), found)
     return {name: frozenset().union(*each) for name, each in by_site.items()}

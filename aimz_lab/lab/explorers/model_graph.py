@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from aimz_lab.kernel.argument_leaves import named_leaves
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.rows.pinned_plates import pin_plates
 from aimz_lab.kernel.site_graph import SiteGraph, trace_site_graph
@@ -182,7 +183,11 @@ def _site(
         shape=site.shape,
         plates=tuple(plate for plate in plates if plate in own),
         parents=tuple(one for one in spec.sites if one in parents and one != name),
-        arguments=tuple(one for one in (*call.rows, *call.shared) if one in reads),
+        arguments=tuple(
+            one
+            for one, value in {**call.rows, **call.shared}.items()
+            if not reads.isdisjoint(named_leaves({one: value}))
+        ),
         is_discrete=site.dtype.kind in "biu",
         is_looped=name in graph.looped,
         observes=site.argument or "",
