@@ -30,8 +30,9 @@ from aimz_lab.effects.contrasts import contrast_trees, warn_of_observed
 from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
-from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows, tell_other_outcomes
+from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows
 from aimz_lab.effects.measures import Contrast, expected_for
+from aimz_lab.effects.other_outcomes import tell_other_outcomes
 from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.overlap import Overlap, Side, columns_of, overlap
 from aimz_lab.effects.placebo import (
@@ -1777,8 +1778,8 @@ class ImpactModel:
         with self._line("effect", *filter(None, args)):
             doing("computing both scenarios", (0, 1))
             effect = self._effect(moment, outputs, args, reduce, kind, on_batch=on_batch)
-        asked = any(each is None or each.get("return_sites") is not None for each in args)
-        if not asked and self.kernel_spec is not None:
+        chosen = {"return_sites", "reduce"}
+        if reduce is None and all(each is not None and not chosen & each.keys() for each in args):
             tell_other_outcomes(effect, self.kernel_spec)
         return effect
 

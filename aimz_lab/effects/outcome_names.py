@@ -19,9 +19,6 @@ from aimz_lab.predictive.level_sites import level_numbers, why_no_mean
 from aimz_lab.system.lazy_modules import xr
 from aimz_lab.tracebacks import warn
 
-OTHER_OUTCOMES = "other_outcomes"
-"""Attribute of an effect: outcomes of the kernel that it is not on."""
-
 _SUFFIXES = ("_mean", "_ate")  # of averages that reducers made
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from aimz_lab.effects.contrasts import PREDICTIVE_GROUPS
 from aimz_lab.effects.effect_summary import SUMMARY, EffectSummary
 from aimz_lab.effects.measures import AVERAGE
-from aimz_lab.effects.outcome_names import OTHER_OUTCOMES, called
+from aimz_lab.effects.other_outcomes import OTHER_OUTCOMES
+from aimz_lab.effects.outcome_names import called
 from aimz_lab.effects.printed_rows import LIKELIHOOD, RowTable, first_rows, is_in_memory
 from aimz_lab.effects.sentences import FIT_STEP, OF_DRAWN, OF_LEVELS
 from aimz_lab.effects.summaries import summarize_effect

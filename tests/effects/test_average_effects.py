@@ -392,3 +392,5 @@ def test_an_effect_says_how_to_ask_for_the_other_outcome():
     assert "It is not on" not in str(effect(return_sites=["y", "m"]))
     assert "It is not on" not in str(effect(return_sites=["y"]))
     assert "It is not on" not in str(effect(m=X))  # held at its data
+    rows = {"args_baseline": {"X": X}, "args_intervention": {"X": X + 1}}
+    assert "It is not on" not in str(im.estimate_effect(reduce="mean", **rows))
