@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from aimz_lab.errors import OutputWarning
+from aimz_lab.kernel.argument_leaves import named_leaves
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.site_graph import SiteGraph
 from aimz_lab.predictive.request import Quantity
@@ -44,9 +45,9 @@ def sites_of_unknown(
     request = call.request
     set_here = {*request.intervention, *request.condition}
     # A site without rows is known from those of its training, and holds for others.
-    by_row = {*call.rows.template}
+    by_row, shared = {*call.rows.template}, named_leaves(request.shared)
     asked = {
-        name: {*request.shared, *(by_row if call.spec.sites[name].row_axes else ())}
+        name: {*shared, *(by_row if call.spec.sites[name].row_axes else ())}
         for name in latents
         if name not in {*set_here, *request.anew}
     }
