@@ -107,7 +107,7 @@ def test_their_intervals_are_beside_them(im, table):
     np.testing.assert_allclose(summary.sel(summary="sd"), means.std(0, ddof=1))
     ends = summary.sel(summary=["hdi_low", "hdi_high"]).transpose("clinic", "summary")
     np.testing.assert_allclose(ends, hdi(means, tree.group_summary.attrs["prob"]))
-    means = tree.posterior_predictive.to_dataset()
+    means = tree.posterior_predictive.to_dataset().assign_attrs(contrast="average")
     np.testing.assert_allclose(summarize_effect(means, 0.94).y_mean, summary)
 
 
