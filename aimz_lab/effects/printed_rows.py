@@ -17,7 +17,7 @@ from aimz_lab.effects.effect_summary import (
     table_cells,
     text_table,
 )
-from aimz_lab.effects.outcome_names import called
+from aimz_lab.effects.outcome_names import called, column_of
 from aimz_lab.effects.sentences import DRAWN_OUTCOMES
 from aimz_lab.effects.summaries import hdi
 from aimz_lab.number_text import count, number
@@ -101,10 +101,13 @@ def _row_dim(site: xr.DataArray, data: xr.Dataset) -> str | None:
 
 
 def _of_draws(group: str, site: xr.DataArray, data: xr.Dataset) -> tuple[str, pd.DataFrame] | None:
-    """Return mean, standard deviation and interval of the first rows; ``None`` of categories."""
+    """Return mean, standard deviation and interval of the first rows; of levels, their shares."""
     name, rows = str(site.name), _row_dim(site, data)
-    if site.dtype.kind not in "biuf" or not site.size or len(levels_of(data.attrs, name)) > 2:
+    if site.dtype.kind not in "biuf" or not site.size:
         return None
+    levels = levels_of(data.attrs, name)
+    if len(levels) > 2 and group != LIKELIHOOD:
+        return _of_levels(site, data, levels)
     rest = [dim for dim in site.dims if dim not in SAMPLE_DIMS]
     n_rows = site.sizes[rows]
     n_entries = site.size // (n_rows * site.sizes["chain"] * site.sizes["draw"])
@@ -129,6 +132,21 @@ def _of_draws(group: str, site: xr.DataArray, data: xr.Dataset) -> tuple[str, pd
         f"interval{f' ({DRAWN_OUTCOMES})' if is_drawn else ''}"
     )
     return title, summary_frame(summary, None)
+
+
+def _of_levels(
+    site: xr.DataArray, data: xr.Dataset, levels: Sequence[str]
+) -> tuple[str, pd.DataFrame] | None:
+    """Return the shares of the levels among the draws of the first rows; ``None`` of many."""
+    rows = _row_dim(site, data)
+    if {*site.dims} != {*SAMPLE_DIMS, rows} or len(levels) > _MOST_COLUMNS:
+        return None
+    few = site.isel({rows: slice(_FEW_ROWS)})
+    shares = [(few == number).mean(SAMPLE_DIMS) for number in range(len(levels))]
+    frame = xr.concat(shares, "level").assign_coords(level=list(levels)).transpose(rows, "level")
+    which = _which(few.sizes[rows], site.sizes[rows])
+    title = f"Share of the draws in each level of {column_of(data, str(site.name))}, {which}"
+    return title, frame.to_pandas()
 
 
 def _of_reduced(sites: Sequence[xr.DataArray], data: xr.Dataset) -> list[tuple[str, pd.DataFrame]]:

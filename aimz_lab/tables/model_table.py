@@ -144,10 +144,14 @@ class ModelTable:
         return self.spec.missing == "drop"
 
     def input_columns(self) -> frozenset[str]:
-        """Columns that the arguments are made of, but those of the output."""
+        """Columns that arguments are made of, but for the output and numbers of levels."""
         output = self.signature.output
-        parts = [part for name, part in self.spec.parts.items() if name != output]
-        return frozenset(column for part in parts for column in part.columns)
+        return frozenset(
+            column
+            for name, part in self.spec.parts.items()
+            if name != output and part.kind != "levels"
+            for column in part.columns
+        )
 
     def levels(self) -> dict[str, tuple[Level, ...]]:
         """Levels of the training table's columns that are categories."""

@@ -303,7 +303,18 @@ def test_the_mean_of_levels_in_an_order_is_that_of_their_numbers(kernel, column,
     assert charts[1].title == f"Average of {called} over age"
     assert charts[0].x_label.startswith(f"effect on the average of {column} (of drawn")
     assert str(in_memory(im, RATED, by="grade")).startswith(f"Average of {called}, with")
-    assert called in str(summarize_effect(im.sweep("age", [0.0, 1.0], RATED, progress=False)))
+    printed = str(in_memory(im, RATED))
+    assert f"Share of the draws in each level of {column}, the first 5 of" in printed
+    shares = [float(cell) for cell in printed.splitlines()[2].split()[1:]]
+    assert sum(shares) == pytest.approx(1, abs=0.02)
+    assert "Log-likelihood of" in str(im.log_likelihood(RATED, progress=False))
+    swept = im.sweep("age", [0.0, 1.0], RATED, progress=False)
+    assert called in str(summarize_effect(swept))
+    figure = lab.plot_effect(swept)
+    figure.canvas.draw()
+    [axes] = figure.axes
+    label = axes.yaxis.label.get_window_extent()
+    assert 0 <= label.y0 < label.y1 <= figure.bbox.height
     actions = {"now": RATED, "older": older}
     assert f"count {called} by these numbers, each step alike" in im.decide(actions).text
     worth = im.decide(actions, benefits=lambda level: 1.0 * (level == 2))

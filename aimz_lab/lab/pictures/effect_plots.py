@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ _BINS = 20
 """Groups of rows along a column; each has the mean effect of as many rows."""
 
 _MOST_GROUPS = 60
+
+_LABEL_WIDTH = 38
+"""Characters of a line of a vertical axis's name."""
 
 _BETWEEN_GROUPS = 0.6
 """Share of the room between two levels over which the dots of groups are spread."""
@@ -360,5 +364,9 @@ def _figure(height: float = 3.2) -> tuple[Figure, Axes]:
 
 def _finished(figure: Figure, alt: str) -> Figure:
     figure.alt = alt
+    for axes in figure.axes:  # a name longer than its axis would be cut
+        lines = axes.get_ylabel().split("\n")
+        filled = [part for line in lines for part in textwrap.wrap(line, _LABEL_WIDTH)]
+        axes.set_ylabel("\n".join(filled), parse_math=False)
     ink.adapt(figure)
     return figure

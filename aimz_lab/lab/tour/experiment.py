@@ -176,6 +176,7 @@ def ask(im: ImpactModel, experiment: Experiment) -> Answer:
 
 def _average(tree: xr.DataTree) -> xr.Dataset:
     people = tree["posterior_predictive"].to_dataset()
+    people.attrs.setdefault("contrast", "average")  # of a prediction
     return summarize_effect(people.mean("person"), prob=PROB)
 
 
