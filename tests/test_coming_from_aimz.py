@@ -445,7 +445,7 @@ def test_sites_may_have_the_names_of_default_dimensions():
     tree = here.predict(X, progress=False)
     assert tree.posterior_predictive.obs.dims == ("chain", "draw", "obs_row")
     assert tree.posterior.b.dims == ("chain", "draw", "b_dim_1")
-    xr.testing.assert_equal(open_results(tree.attrs["artifact_path"]), tree)
+    assert open_results(tree.attrs["artifact_path"]).equals(tree)
 
 
 def test_an_output_without_a_value_for_each_row_is_an_output_warning():

@@ -263,8 +263,13 @@ def test_what_is_not_in_memory_is_not_read_to_be_printed():
     assert text.startswith("Its values are on disk, and are not read in order to print them")
 
 
-def test_numbers_of_levels_and_long_entries_print_no_mean():
-    _, tree = predictions(output_levels=["a", "b", "c"])
-    assert str(tree).startswith("<xarray.DataTree>")
+def test_levels_print_their_shares_and_long_entries_nothing():
+    draws, _ = predictions(output_levels=["a", "b", "c"])
+    levels = draws.assign(y=np.abs(draws.y.round()).clip(max=2).astype(int))
+    lines = str(as_rows(xr.DataTree.from_dict({"posterior_predictive": levels}))).splitlines()
+    assert lines[0] == "Share of the draws in each level of y, the first 5 of 40 rows"
+    assert lines[1].split() == ["obs", "a", "b", "c"]
+    shares = [(levels.y[..., 0] == number).mean().item() for number in range(3)]
+    assert [*map(float, lines[2].split()[-3:])] == pytest.approx(shares, abs=0.01)
     _, tree = predictions(rows=("obs", "j", "k", "l", "m"))
     assert str(tree).startswith("<xarray.DataTree>")

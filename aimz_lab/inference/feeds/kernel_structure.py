@@ -77,7 +77,8 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         lambda: bounded_sites(kernel, **arguments),
     )
     check_observed(kernel, sites, **arguments)
-    return replace(spec, output_transform=output_transform(kernel, spec, batch))
+    transform = output_transform(kernel, spec, batch)
+    return replace(spec, output_transform=transform) if transform else spec
 
 
 def learned_family(

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 _KEPT = ("output", "output_scale", "output_column", "output_event", TRANSFORM, DRAWN, *LEVEL_ATTRS)
 """Attributes of a prediction that say what its output is, and which sites are drawn by row."""
 
+_FOLLOWED = (
+    "The model has been trained since this panel was made, or its draws were set: the numbers are "
+    "of its present posterior."
+)
+
 _FIRST_S, _NEXT_S = 0.5, 0.15
 """Seconds after which the rest of a curve waits for the next answer: of the first one, which opens
 the explorer, and of the others, which follow a slider."""
@@ -75,7 +80,10 @@ class EffectAnswers:
         self.is_whole = curve is None or len(curve.values) == curve.n_values
         if not self.is_whole and self.go_on is not None:
             self.go_on()
-        told = self.averages.warnings_of(asked.baseline, asked.intervention, *(asked.pinned or ()))
+        told = [
+            *([_FOLLOWED] if self.averages.has_followed else []),
+            *self.averages.warnings_of(asked.baseline, asked.intervention, *(asked.pinned or ())),
+        ]
         names = list(self.options.inputs)
         return effect_view(
             Answered(asked, self.inputs, names, self.prob, effect, pinned, curve, told)

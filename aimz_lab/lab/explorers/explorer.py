@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimz_lab.calls import public
 from aimz_lab.errors import ArgumentError
+from aimz_lab.lab import environment
 from aimz_lab.lab.explorers.charts import View
 from aimz_lab.lab.explorers.controls import move, named
 from aimz_lab.lab.explorers.drawing import draw_view
@@ -29,6 +31,9 @@ Values = dict[str, Any]
 
 _KEPT_TIMES = 500
 _BUSY_S = 0.4  # of an answer, after which the page says that it is computed
+
+_on_pages: weakref.WeakSet[Explorer] = weakref.WeakSet()
+"""Explorers with a panel on a page."""
 
 
 @public
@@ -212,6 +217,7 @@ class Explorer:
     def close(self) -> None:
         """Close the panel: its controls leave the page, and it computes nothing more."""
         self._worker.close()
+        _on_pages.discard(self)
         for control in self.controls.values():
             control.unobserve(self._changed, "value")
             control.close()
@@ -228,6 +234,9 @@ class Explorer:
         self._refresh()
         if self._page is None:
             self._page = show(self)
+            if environment.place() == "page":
+                _on_pages.add(self)
+                environment.kernel().shell.events.register("post_run_cell", _answer_stale_ones)
         else:
             self._page.display()
 
@@ -340,3 +349,10 @@ class Explorer:
 
     def _without_pin(self) -> Values:
         return {name: value for name, value in self._values.items() if name != "pinned"}
+
+
+def _answer_stale_ones(_: object) -> None:
+    """Answer anew what pages show of a model that the cell has trained."""
+    for explorer in [*_on_pages]:
+        if explorer._is_stale():
+            explorer._worker.ask()

@@ -57,6 +57,8 @@ class ScenarioAverages:
         self._together: dict[str, Any] = {}
         self._anew: dict[frozenset[int], frozenset[str]] = {}
         self._posterior: Posterior | None = None
+        self.has_followed = False
+        """Whether the model has been trained since the first averages, which these follow."""
 
     def arguments(self, settings: Settings) -> Given:
         """Return the arguments of ``predict`` of a scenario."""
@@ -92,6 +94,7 @@ class ScenarioAverages:
             self._kept.clear()
             self._together.clear()
             self._anew.clear()
+            self.has_followed = self._posterior is not None
             self._posterior = fitted.posterior
 
     @property

@@ -358,6 +358,7 @@ def _drawn(plot: str, alt: str, tree: xr.DataTree, **options: Any) -> Figure:
     collection = function(tree, backend="matplotlib", figure_kwargs=paper, **options)
     figure = collection.viz["figure"].item()
     pyplot.close(figure)  # else the notebook shows it twice
+    late_import("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)  # closing may take it
     for axes in figure.axes:  # long names would run into those beside them
         lines = [textwrap.fill(line, _TITLE_WIDTH) for line in axes.get_title().split("\n")]
         axes.set_title("\n".join(lines), parse_math=False)

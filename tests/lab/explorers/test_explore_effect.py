@@ -305,8 +305,10 @@ def test_only_what_changed_is_computed_again(im, monkeypatch):
     assert len(asked) == 5
     im_draws = im.posterior
     im.set_posterior_sample({name: np.asarray(d) + 1 for name, d in im_draws.items()})
-    moved = explorer.set(dose=3).table["mean"]["mean"]
+    followed = explorer.set(dose=3)
+    moved = followed.table["mean"]["mean"]
     assert len(asked) > 5  # a new posterior is a new effect
+    assert "the numbers are of its present posterior." in followed.sentences[-1]
     im.set_posterior_sample(im_draws)
     assert explorer.set(dose=2).table["mean"]["mean"] < moved
 
