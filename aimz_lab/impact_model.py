@@ -30,7 +30,7 @@ from aimz_lab.effects.contrasts import contrast_trees, warn_of_observed
 from aimz_lab.effects.copies_training import trainings_of_copies
 from aimz_lab.effects.decisions import Benefits, Costs, Decision, check_actions, decide
 from aimz_lab.effects.effect_kind import EffectKind, arguments_of, effect_kind
-from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows
+from aimz_lab.effects.effect_tree import as_effect, as_group_means, as_rows, as_sweep
 from aimz_lab.effects.measures import Contrast, expected_for
 from aimz_lab.effects.other_outcomes import tell_other_outcomes
 from aimz_lab.effects.outcome_names import called
@@ -1904,7 +1904,8 @@ class ImpactModel:
         _tell_running(moment, kwargs)
         with self._line("sweep", kwargs), self._keys.one(rng_key) as key:
             reduces = [reduce] * len(calls)
-            return sweep.tree(self._paired(key, moment, calls, reduces, expected=expected))
+            parts = self._paired(key, moment, calls, reduces, expected=expected)
+            return as_sweep(sweep.tree(parts))
 
     def decide(
         self,

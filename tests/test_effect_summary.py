@@ -248,7 +248,7 @@ def test_scores_print_their_sums_and_how_many_are_not_to_be_trusted(k, words):
     text = str(as_rows(xr.DataTree.from_dict({"log_likelihood": loo})))
     assert text.startswith("PSIS-LOO of y: elpd_loo -3, p_loo 0.75, summed over 2 rows. pareto_k")
     assert words in text
-    assert text.splitlines()[1] == "2 rows"
+    assert text.splitlines()[1] == "Log-likelihood in nats, 2 rows"
     assert text.splitlines()[2].split() == ["obs", *labels]
 
 

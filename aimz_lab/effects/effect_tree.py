@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aimz_lab.system.lazy_modules import xr
 
 if TYPE_CHECKING:
-    from aimz_lab.effects.printed_tree import EffectTree, GroupTree, RowTree
+    from aimz_lab.effects.printed_tree import EffectTree, GroupTree, RowTree, SweepTree
 
 
 def as_effect(tree: xr.DataTree) -> EffectTree:
@@ -20,6 +20,17 @@ def as_effect(tree: xr.DataTree) -> EffectTree:
     from aimz_lab.effects.printed_tree import EffectTree
 
     return _printed_as(tree, EffectTree)
+
+
+def as_sweep(tree: xr.DataTree) -> SweepTree:
+    """Let the averages of a sweep print as a table; likewise.
+
+    Args:
+        tree: A tree that nobody else has.
+    """
+    from aimz_lab.effects.printed_tree import SweepTree
+
+    return _printed_as(tree, SweepTree)
 
 
 def as_group_means(tree: xr.DataTree) -> GroupTree:

@@ -85,7 +85,7 @@ def first_rows(group: str, data: xr.Dataset) -> RowTable | None:
         tables = [_of_draws(group, site, data) for site in draws]
         tables = [table for table in tables if table is not None]
     else:
-        tables = _of_reduced(sites, data)
+        tables = _of_reduced(group, sites, data)
     sentences = [_in_words(site, data) for site in sites if group == LIKELIHOOD]
     sentences = [text for text in sentences if text]
     return RowTable(tables, sentences) if tables or sentences else None
@@ -149,7 +149,9 @@ def _of_levels(
     return title, frame.to_pandas()
 
 
-def _of_reduced(sites: Sequence[xr.DataArray], data: xr.Dataset) -> list[tuple[str, pd.DataFrame]]:
+def _of_reduced(
+    group: str, sites: Sequence[xr.DataArray], data: xr.Dataset
+) -> list[tuple[str, pd.DataFrame]]:
     """Return the first rows of what reducers left, with a column for each."""
     pd = late_import("pandas")
     found: dict[str, dict[str, pd.Series]] = {}
@@ -168,8 +170,12 @@ def _of_reduced(sites: Sequence[xr.DataArray], data: xr.Dataset) -> list[tuple[s
         for label in few[others[0]].values:
             named = str(label) if len(sites) == 1 else f"{site.name}[{label}]"
             columns[named] = few.sel({others[0]: label}, drop=True).to_series()
+    name = called(data, str(sites[0].name)) if len(sites) == 1 else "Sites"
+    if group == LIKELIHOOD:
+        output = data.attrs.get("output")
+        name = f"Log-likelihood{f' of {output}' * (output is not None)} in nats"
     return [
-        (f"{_which(len(frame), sizes[rows]).capitalize()}", frame)
+        (f"{name}, {_which(len(frame), sizes[rows])}", frame)
         for rows, columns in found.items()
         if 0 < len(columns) <= _MOST_COLUMNS
         for frame in [pd.DataFrame(columns)]

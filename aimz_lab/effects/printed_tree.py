@@ -96,6 +96,28 @@ class EffectTree(_PrintedTree):
         )
 
 
+class SweepTree(_PrintedTree):
+    """Averages over the values of an input; an :class:`xarray.DataTree` in all but its looks.
+
+    Printed, it begins with mean, standard deviation and interval at each value.
+
+    Example:
+        >>> print(str(im.sweep("X", [0.0, 1.0], X)).splitlines()[0])
+        Average of y, with the 94% highest-density interval
+    """
+
+    __slots__ = ()
+
+    def _table(self) -> EffectSummary | None:
+        group = _predictive_group(self)
+        if group is None:
+            return None
+        try:
+            return summarize_effect(self[group].to_dataset(), progress=False)
+        except AimzLabError:
+            return None
+
+
 class GroupTree(_PrintedTree):
     """Means of groups of rows; an :class:`xarray.DataTree` in all but its looks.
 
