@@ -1012,7 +1012,8 @@ class ImpactModel:
                 training, or in which the scenarios of an effect, a sweep or a decision differ; and
                 of draws set by hand without a training, on any argument.
                 Under ``"redraw"``, rows that are not those of the training get values of their own
-                of each site with one value per row.
+                of each site with one value per row. Under ``"keep"``, a statistic that the kernel
+                takes over rows, as among the rows of a choice set, is that of each scenario's own.
             rng_key: Key of this call; split from the model's by default.
             in_sample: Whether the group is ``posterior_predictive`` or ``predictions``. The default
                 is ``posterior_predictive``; with a table, only if all of its rows are training

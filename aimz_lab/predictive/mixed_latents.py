@@ -20,8 +20,8 @@ from aimz_lab.kernel.tracing import tracing_lock
 from aimz_lab.predictive.site_links import Compared
 from aimz_lab.predictive.structure import structure_key
 
-_ROUNDING = 1e-3
-"""Differences below this share of the largest value may be rounding."""
+_ROUNDING = 1e-4
+"""Less from 1, the cosine of two gradients may be rounding."""
 
 
 def check_mixed(
@@ -63,28 +63,41 @@ def _is_mixed(
     wanted: Collection[str],
     latents: Sequence[str],
 ) -> bool:
-    """Whether what a row's value does in a third row changes with the arguments of its own row.
+    """Whether a third row weighs the values of rows otherwise when one row's arguments change.
 
-    A value and the arguments of one row become those of another one, alone and together.
+    The weights of a row are the gradient of what it is made of, up to a factor: a link, or a
+    coefficient of the row itself, scales all of them alike.
     """
-    request, rows, spec = call
-    n_rows, axis = rows.n_rows, spec.sites[site].row_axes[0]
+    request, rows, _ = call
+    n_rows = rows.n_rows
     draw = {name: np.asarray(request.draws[name][0]) for name in latents}
-    made = jax.jit(lambda values, rows: _made(call, wanted, values, rows))
+
+    @jax.jit
+    def weights(rows: Mapping[str, Any]) -> list[jax.Array]:
+        def made(values: jax.Array) -> list[jax.Array]:
+            return [
+                leaf[row].sum() for leaf in _made(call, wanted, {**draw, site: values}, rows)
+                for row in probes
+            ]  # fmt: skip
+
+        return jax.jacrev(made)(draw[site])
+
+    probes = sorted({0, n_rows // 3, 2 * n_rows // 3, n_rows - 1})
     try:
-        for row in {0, n_rows // 3, 2 * n_rows // 3}:
-            other = _another(draw[site], axis, row)
-            values = {**draw, site: _with_row(draw[site], axis, row, other)}
+        with tracing_lock:
+            here = weights(rows.template)
+        for row in {1, n_rows // 2, n_rows - 2}:
             for source in {(row + 1) % n_rows, n_rows - 1 - row} - {row}:
                 moved = {
-                    name: _with_row(np.asarray(array), 0, row, source) if name in changed else array
+                    name: _with_row(np.asarray(array), row, source) if name in changed else array
                     for name, array in rows.template.items()
                 }
-                with tracing_lock:
-                    here = _difference(made(values, rows.template), made(draw, rows.template))
-                    there = _difference(made(values, moved), made(draw, moved))
+                pairs = zip(here, weights(moved), strict=True)
+                others = [probe != row for probe in probes] * (len(here) // len(probes))
                 if any(
-                    _differ_elsewhere(one, two, row) for one, two in zip(here, there, strict=True)
+                    _have_other_shares(one, two)
+                    for (one, two), is_other in zip(pairs, others, strict=True)
+                    if is_other
                 ):
                     return True
     except Exception:  # noqa: BLE001  the kernel does not run with these values, so none is told
@@ -111,28 +124,21 @@ def _made(
     return found
 
 
-def _another(values: np.ndarray, axis: int, row: int) -> int:
-    """Return the row whose values are farthest from those of a row."""
-    by_row = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
-    return int(np.abs(by_row - by_row[row]).sum(1).argmax())
-
-
-def _with_row(values: np.ndarray, axis: int, row: int, source: int) -> np.ndarray:
+def _with_row(values: np.ndarray, row: int, source: int) -> np.ndarray:
     """Return an array with the values of one row in place of those of another."""
-    moved = np.moveaxis(values, axis, 0).copy()
+    moved = values.copy()
     moved[row] = moved[source]
-    return np.moveaxis(moved, 0, axis)
+    return moved
 
 
-def _difference(after: list[jax.Array], before: list[jax.Array]) -> list[np.ndarray]:
-    pairs = zip(after, before, strict=True)
-    return [np.asarray(one, np.float64) - np.asarray(two, np.float64) for one, two in pairs]
-
-
-def _differ_elsewhere(here: np.ndarray, there: np.ndarray, row: int) -> bool:
-    here, there = (np.delete(each, row, axis=0) for each in (here, there))
-    largest = max(np.abs(here).max(initial=0.0), np.abs(there).max(initial=0.0))
-    return bool(np.abs(here - there).max(initial=0.0) > _ROUNDING * largest > 1e-6)
+def _have_other_shares(one: jax.Array, two: jax.Array) -> bool:
+    """Whether two gradients point in other directions."""
+    one, two = (np.asarray(each, np.float64).ravel() for each in (one, two))
+    lengths = np.linalg.norm(one), np.linalg.norm(two)
+    if not all(length > 0 and np.isfinite(length) for length in lengths):
+        return False
+    cosine = one @ two / (lengths[0] * lengths[1])
+    return bool(1 - abs(cosine) > _ROUNDING)
 
 
 def _refuse(site: str, arguments: Sequence[str]) -> None:

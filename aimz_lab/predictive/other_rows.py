@@ -146,8 +146,9 @@ def check_contrasted(
                 "over rows of a call, such as the mean of all or of a group, or the value of a "
                 f"first row, on the way to {site!r}. Each scenario would be measured by its own "
                 f"rows, as if the scale had moved with them. {COMPUTE_BEFORE} Give all scenarios "
-                "the value of the training, unless you mean it to change too. If it cannot be "
-                "computed before, pass the rows that it is of as shared arguments."
+                "the value of the training. Where the rows of a scenario belong together, as "
+                "those of choice sets or of neighbours do, held='keep' in every scenario takes the "
+                "statistic of its own rows."
             )
             raise ArgumentError(msg)
 

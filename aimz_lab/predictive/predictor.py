@@ -232,7 +232,8 @@ class Predictor:
         if len(requests) > 1:
             specs = [plan.spec for plan in plans]
             changed = changed_between([*map(Compared, requests, rows, specs)])
-            check_contrasted(found, changed)
+            if not all(one.held == "keep" for one in requests):
+                check_contrasted(found, changed)
             if not all(one.other_rows for one in requests):
                 requests = [replace(one, other_rows=one.other_rows & changed) for one in requests]
         for one, plan, its in zip(requests, plans, found, strict=True):

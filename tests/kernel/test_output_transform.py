@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
 
+from aimz_lab import ImpactModel
 from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.output_transform import observed_values, output_transform
 from aimz_lab.kernel.tracing import trace_spec
+from tests.runs import mean_field
 
 X = np.linspace(0.5, 2.0, 6, dtype=np.float32)
 GAPS = np.where(np.arange(6) < 2, np.nan, X).astype(np.float32)
@@ -41,6 +44,7 @@ def traced(made, y):
         (lambda y, *_: y.astype(int), np.round(X)),
         (lambda y, *_: y[:, 0], X[:, None]),
         (lambda y, *_: jnp.clip(y, 0.1, 9.0), X),
+        (lambda y, *_: jnp.clip(y, 0.5005, 2.0) + 1e-5, X),
         (lambda y, *_: (jnp.nan_to_num(y), ~jnp.isnan(y)), GAPS),
         (lambda y, *_: y[::-1][jnp.arange(len(y) - 1, -1, -1)], X),
     ],
@@ -57,6 +61,7 @@ def test_an_output_in_another_type_or_shape_is_the_output_itself(made, y):
         (lambda y, pre, _: y - pre, "y - pre"),
         (lambda y, pre, _: jnp.log(y / pre), "log(y / pre)"),
         (lambda y, *_: (y - 4.0) / 2, "(y - 4) / 2"),
+        (lambda y, *_: y + 0.01, "y + 0.01"),
         (lambda y, *_: 1 - y, "1 - y"),
         (lambda y, *_: y**2, "y ** 2"),
         (lambda y, *_: (y - y.mean()) / y.std(), "a function of y"),
@@ -67,6 +72,18 @@ def test_an_output_in_another_type_or_shape_is_the_output_itself(made, y):
 )
 def test_a_function_of_the_output_is_named_if_it_is_short(made, name):
     assert output_transform(*traced(made, X)) == name
+
+
+def test_all_rows_in_memory_are_asked_and_not_the_first_batch_alone():
+    def kernel(X, y=None):
+        slope = numpyro.sample("slope", dist.Normal())
+        with numpyro.plate("row", X.shape[0]):
+            capped = None if y is None else jnp.minimum(y, 1.5)
+            numpyro.sample("y", dist.Normal(slope * X, 1.0), obs=capped)
+
+    im = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    im.fit(X, X, batch_size=3, shuffle=False, epochs=1, num_samples=2, progress=False)
+    assert im.kernel_spec.output_transform
 
 
 def test_what_is_observed_is_computed_by_the_kernel_unless_it_depends_on_draws():

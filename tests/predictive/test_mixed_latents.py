@@ -48,6 +48,18 @@ def autoregression(z, X, t):
     return jax.lax.scan(step, 0.0, (z, X))[1] + t
 
 
+def linked(z, X, t):
+    def step(stock, now):
+        stock = 0.5 * stock + now
+        return stock, stock
+
+    return jnp.exp(0.1 * jnp.cumsum(z) + 0.1 * jax.lax.scan(step, 0.0, X)[1]) + t
+
+
+def coefficient(z, X, t):
+    return jnp.cumsum(z) * jnp.cumsum(X) + t
+
+
 def own(z, X, t):
     return z * X + X.mean() + t
 
@@ -83,7 +95,7 @@ def test_a_process_at_other_inputs_is_refused(mixed):
             im.predict(X + 0.3, t=T, held=held, **OPTIONS)
 
 
-@pytest.mark.parametrize("mixed", [walk, autoregression, own])
+@pytest.mark.parametrize("mixed", [walk, autoregression, own, linked, coefficient])
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
 def test_values_that_are_mixed_without_the_argument_are_not_refused(mixed):
     model(mixed).predict(X + 0.3, t=T, **OPTIONS)

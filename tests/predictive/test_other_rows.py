@@ -230,8 +230,12 @@ def test_attention_to_the_rows_of_a_call_is_told_and_refused():
     im = fitted(attention, t=T, group=GROUP)
     with pytest.warns(OutputWarning, match="across rows at 'y', such as a mean of 'X' or 't'"):
         predict(im, OTHERS)
-    with pytest.raises(ArgumentError, match="pass the rows that it is of as shared arguments"):
+    with pytest.raises(ArgumentError, match="held='keep' in every scenario takes the statistic of"):
         effect(im, "X")
+    sides = [{"X": rows, "t": T, "group": GROUP, "held": "keep"} for rows in (X, X + 1)]
+    with pytest.warns(OutputWarning, match="across rows at 'y'"):
+        found = im.estimate_effect(args_baseline=sides[0], args_intervention=sides[1])
+    assert np.isfinite(found.posterior_predictive.y).all()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from jax.errors import JAXIndexError, JAXTypeError
 
 from aimz_lab.errors import DataError
 from aimz_lab.inference.feeds.training_data import TrainingData
+from aimz_lab.kernel.arguments import KernelArguments
 from aimz_lab.kernel.cache_keys import CodeKey, shapes_of
 from aimz_lab.kernel.checks.observed_output import check_output_observed
 from aimz_lab.kernel.checks.observed_values import bounded_sites, check_observed
@@ -77,8 +78,20 @@ def trace_data(signature: KernelSignature, data: TrainingData) -> KernelSpec:
         lambda: bounded_sites(kernel, **arguments),
     )
     check_observed(kernel, sites, **arguments)
-    transform = output_transform(kernel, spec, batch)
+    transform = _output_transform(kernel, spec, data, batch)
     return replace(spec, output_transform=transform) if transform else spec
+
+
+def _output_transform(
+    kernel: Callable, spec: KernelSpec, data: TrainingData, batch: KernelArguments
+) -> str:
+    """Ask about all rows that are in memory: the first batch may have none that are capped."""
+    if data.source is None and data.is_minibatch:
+        try:
+            return output_transform(kernel, spec, replace(batch, rows=data.rows))
+        except Exception:  # noqa: BLE001  the kernel may run with rows of a batch alone
+            pass
+    return output_transform(kernel, spec, batch)
 
 
 def learned_family(

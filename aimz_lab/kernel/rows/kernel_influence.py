@@ -21,8 +21,9 @@ from aimz_lab.types import Array, HasShape, Static
 SIZES = (61, 59, 53, 47, 43, 41, 37)
 """Numbers of rows to run a kernel with: the first that no other axis has."""
 
-MOST_ROWS = 1024
-"""A kernel that runs with all rows of a call alone is run with so many at most."""
+MOST_ROWS = 100
+"""A kernel that runs with all rows of a call alone is run with so many at most: each is exchanged
+in turn, and a matrix of all may be decomposed each time."""
 
 _LEAST = 8
 
