@@ -14,6 +14,7 @@ import numpy as np
 from numpyro import handlers
 
 from aimz_lab.errors import SiteError
+from aimz_lab.kernel.argument_leaves import named_leaves, with_leaves
 from aimz_lab.kernel.cache_keys import CodeKey
 from aimz_lab.kernel.prior_draws import seeded
 from aimz_lab.kernel.tracing import tracing_lock
@@ -39,7 +40,12 @@ def check_mixed(
         SiteError: Under ``held="refuse"``, if there are such draws.
     """
     request, rows, spec = call
-    changed = sorted(request.changed.intersection(rows.template) - {request.output})
+    arrays = {**rows.template, **named_leaves(request.shared)}
+    changed = sorted(
+        name
+        for name in request.changed.intersection(arrays) - {request.output}
+        if np.shape(arrays[name])[:1] == (rows.n_rows,)
+    )
     by_row = [
         name
         for name in latents
@@ -72,26 +78,28 @@ def _is_mixed(
     n_rows = rows.n_rows
     draw = {name: np.asarray(request.draws[name][0]) for name in latents}
 
+    arrays = {**rows.template, **named_leaves(request.shared)}
+
     @jax.jit
-    def weights(rows: Mapping[str, Any]) -> list[jax.Array]:
+    def weights(given: Mapping[str, Any]) -> list[jax.Array]:
+        by_row = {name: given.get(name, array) for name, array in rows.template.items()}
+        shared = with_leaves(
+            request.shared, {n: array for n, array in given.items() if n not in by_row}
+        )
+
         def made(values: jax.Array) -> list[jax.Array]:
-            return [
-                leaf[row].sum() for leaf in _made(call, wanted, {**draw, site: values}, rows)
-                for row in probes
-            ]  # fmt: skip
+            leaves = _made(call, wanted, {**draw, site: values}, {**by_row, **shared})
+            return [leaf[row].sum() for leaf in leaves for row in probes]
 
         return jax.jacrev(made)(draw[site])
 
     probes = sorted({0, n_rows // 3, 2 * n_rows // 3, n_rows - 1})
     try:
         with tracing_lock:
-            here = weights(rows.template)
+            here = weights({name: arrays[name] for name in changed})
         for row in {1, n_rows // 2, n_rows - 2}:
             for source in {(row + 1) % n_rows, n_rows - 1 - row} - {row}:
-                moved = {
-                    name: _with_row(np.asarray(array), row, source) if name in changed else array
-                    for name, array in rows.template.items()
-                }
+                moved = {name: _with_row(np.asarray(arrays[name]), row, source) for name in changed}
                 pairs = zip(here, weights(moved), strict=True)
                 others = [probe != row for probe in probes] * (len(here) // len(probes))
                 if any(
@@ -106,14 +114,12 @@ def _is_mixed(
 
 
 def _made(
-    call: Compared, wanted: Collection[str], values: Mapping[str, Any], rows: Mapping[str, Any]
+    call: Compared, wanted: Collection[str], values: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> list[jax.Array]:
     """Return what the wanted sites are made of, rows first."""
     request, n_rows = call.request, call.rows.n_rows
     kernel = handlers.substitute(request.kernel, data={**request.params, **values})
-    trace = handlers.trace(seeded(kernel, jax.random.key(0))).get_trace(
-        **rows, **request.shared, **request.static
-    )
+    trace = handlers.trace(seeded(kernel, jax.random.key(0))).get_trace(**arrays, **request.static)
     found = []
     for name in wanted:
         site = trace[name]

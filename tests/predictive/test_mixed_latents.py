@@ -95,6 +95,20 @@ def test_a_process_at_other_inputs_is_refused(mixed):
             im.predict(X + 0.3, t=T, held=held, **OPTIONS)
 
 
+@pytest.mark.filterwarnings("ignore:The model has one value per row")
+def test_inputs_in_a_container_are_asked_too():
+    def kernel(X, at, y=None):
+        z = numpyro.sample("z", dist.Normal().expand([X.shape[0]]).to_event(1))
+        with numpyro.plate("row", X.shape[0]):
+            numpyro.sample("y", dist.Normal(process(z, at["place"], X), 0.3), obs=y)
+
+    im = ImpactModel(kernel, jax.random.key(0), svi=mean_field(kernel))
+    im.fit_on_batch(T, Y, at={"place": X}, num_steps=2, num_samples=2, progress=False)
+    im.predict(T + 1, at={"place": X}, **OPTIONS)
+    with pytest.raises(SiteError, match="mixes the values of 'z' across rows by \"at\\['place'\\]"):
+        im.predict(T, at={"place": X + 0.3}, **OPTIONS)
+
+
 @pytest.mark.parametrize("mixed", [walk, autoregression, own, linked, coefficient])
 @pytest.mark.filterwarnings("ignore::aimz_lab.errors.OutputWarning")
 def test_values_that_are_mixed_without_the_argument_are_not_refused(mixed):
