@@ -225,6 +225,24 @@ def test_what_follows_from_other_rows_is_refused_and_told(kernel):
     np.testing.assert_allclose(found[0].ravel(), im.posterior["slope"].ravel(), rtol=1e-4)
 
 
+def by_period(X, t, group, y=None):
+    """A panel, each column by its distance from its mean."""
+    table = X.reshape(-1, 5)
+    b, slope = (numpyro.sample(name, dist.Normal()) for name in ("b", "slope"))
+    with numpyro.plate("row", X.shape[0]):
+        mean = b * (table - table.mean(0)).reshape(-1) + slope * t + 0 * group
+        numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::aimz_lab.errors.PerformanceWarning")
+def test_means_of_the_columns_of_a_folded_panel_are_refused():
+    im = fitted(by_period, t=T, group=GROUP)
+    with pytest.raises(ArgumentError, match="differ in 'X', and the kernel takes a statistic"):
+        effect(im, "X")
+    np.testing.assert_allclose(effect(im, "t").ravel(), im.posterior["slope"].ravel(), rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_attention_to_the_rows_of_a_call_is_told_and_refused():
     im = fitted(attention, t=T, group=GROUP)

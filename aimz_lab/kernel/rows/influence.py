@@ -207,21 +207,27 @@ def _change(one: jax.Array, first: jax.Array, order: jax.Array) -> Float[jax.Arr
     return jnp.moveaxis(change, axis, 0).reshape(len(order), -1).max(1, initial=0.0)
 
 
-def statistics_in(changes: Changes, exchanges: Exchanges) -> dict[str, frozenset[str]]:
+def statistics_in(
+    changes: Changes, exchanges: Exchanges, *, are_folded: bool = False
+) -> dict[str, frozenset[str]]:
     """Return, by site, the arguments of which statistics, or fixed rows, enter it.
 
     Args:
         changes: As :func:`influence_of` returns them for one draw.
         exchanges: The rows.
+        are_folded: Whether the kernel folds its rows into a table, in whose columns rows that stand
+            far apart belong together.
     """
     found = {}
     for site, arrays in changes.items():
-        each = [_names_in(array, exchanges) for array in arrays]
+        each = [_names_in(array, exchanges, are_folded) for array in arrays]
         found[site] = frozenset().union(*each)
     return found
 
 
-def _names_in(changes: Float[np.ndarray, "run row"], exchanges: Exchanges) -> frozenset[str]:
+def _names_in(
+    changes: Float[np.ndarray, "run row"], exchanges: Exchanges, are_folded: bool
+) -> frozenset[str]:
     """The arguments with a statistic in one array.
 
     Where something goes along rows in the order of their own values, these say where a row stands.
@@ -234,10 +240,12 @@ def _names_in(changes: Float[np.ndarray, "run row"], exchanges: Exchanges) -> fr
         if not beside.any():
             continue
         follows = bool((changes[-_N_ORDERS:] <= _SAME * greatest).all())
-        is_mutual = bool((beside & beside.T).any())
+        mutual = beside & beside.T
+        is_mutual = bool(mutual.any())
+        of_column = are_folded and bool(np.triu(mutual, len(mutual) // 2).any())
         reach_all, others = _reaching(mine, beside)
         is_one_row = reach_all == 1 and others < len(beside) / 2
-        if is_one_row or (is_mutual and (follows or reach_all > 1)):
+        if is_one_row or of_column or (is_mutual and (follows or reach_all > 1)):
             found.add(name)
         elif follows and not is_mutual:
             goes_in_order = True

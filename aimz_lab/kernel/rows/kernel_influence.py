@@ -25,6 +25,9 @@ MOST_ROWS = 100
 """A kernel that runs with all rows of a call alone is run with so many at most: each is exchanged
 in turn, and a matrix of all may be decomposed each time."""
 
+FOLDED = (60, 56, 72, 48)
+"""Numbers of rows for a kernel that folds them, as by ``X.reshape(-1, 5)``."""
+
 _LEAST = 8
 
 Draw = Mapping[str, Shaped[Array, "..."]]
@@ -67,6 +70,7 @@ def exchanged_in_sites(
     sizes = {size for shape in shapes for size in shape}
     sizes |= {size for site in spec.sites.values() for size in site.shape} - {spec.n_rows}
     counts = [size for size in SIZES if size not in sizes][:1]
+    counts += [size for size in FOLDED if size not in sizes]
     if _LEAST <= n_rows <= MOST_ROWS and n_rows not in sizes:
         counts.append(n_rows)
     run = made_by(kernel, sites, static, all_rows=True)
@@ -125,7 +129,7 @@ def _found(
     exchanges = Exchanges.of_rows(cases[0][0], asked)
     found: dict[str, frozenset[str]] = {}
     for changes in influence_of(of_rows, exchanges, cases):
-        for site, names in statistics_in(changes, exchanges).items():
+        for site, names in statistics_in(changes, exchanges, are_folded=count in FOLDED).items():
             found[site] = found.get(site, frozenset()) | names
     return {site: names for site, names in found.items() if names}
 
