@@ -24,8 +24,9 @@ def warn_of_unmixed(r_hats: Mapping[str, float], read: Collection[str]) -> None:
     worst = max(r_hats[name] for name in sites)
     names = ", ".join(map(repr, sites[:4])) + ", ..." * (len(sites) > 4)
     msg = (
-        f"The chains, or their halves, disagree about {names} (R-hat up to {worst:.2f}): this answer "
-        "may be far off, unless each chain gives it alike, as where components only swap labels. "
+        f"The chains, or their halves, disagree about {names} (R-hat up to {worst:.2f}): this "
+        "answer may be far off, unless each chain gives it alike, as where components only swap "
+        "labels. "
         "im.diagnose(X, y) judges the chains and says what to do."
     )
     warn(msg, OutputWarning)
