@@ -18,6 +18,7 @@ import numpy as np
 from numpyro import handlers
 
 from aimz_lab.kernel.read_code import functions_of, is_library
+from aimz_lab.system.parsing import parsed
 
 _MOST_LINES, _MOST_LETTERS = 4, 160
 _RECORDED = ("sample", "param", "deterministic")
@@ -241,7 +242,7 @@ def _plates_around(frame: types.FrameType, number: int) -> tuple[str, ...]:
     """The plates whose ``with`` statements a line stands in, as they are written."""
     name = frame.f_code.co_filename
     try:
-        tree = ast.parse("".join(linecache.getlines(name, frame.f_globals)))
+        tree = parsed("".join(linecache.getlines(name, frame.f_globals)))
     except (SyntaxError, ValueError):  # a cell with magics
         return ()
     around = [

@@ -196,6 +196,8 @@ def _texts(program: Jaxpr, names: list[str]) -> list[str]:
 
 
 def _formula(equation: JaxprEqn, operands: list[str]) -> str:
+    if not operands:  # numbers that are made of nothing, such as jnp.arange(3)
+        raise _NoShortNameError
     name, first = equation.primitive.name, operands[0]
     if name in _SAME_VALUES:
         return first

@@ -10,6 +10,8 @@ import types
 import warnings
 from collections.abc import Iterator
 
+from aimz_lab.system.parsing import parsed
+
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 _HEX_DIGITS = 16
@@ -75,7 +77,7 @@ def _node_of(code: types.CodeType, lines: list[str]) -> _Function | None:
 def _parsed(text: str) -> tuple[ast.Module, types.CodeType]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python gave its warnings at the import
-        tree = ast.parse(text)
+        tree = parsed(text)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
         return tree, compile(text, "<source>", "exec", flags=flags, dont_inherit=True)
 

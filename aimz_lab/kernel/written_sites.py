@@ -27,6 +27,7 @@ from aimz_lab.kernel.failing_line import file_name
 from aimz_lab.kernel.prior_draws import can_be_sampled, seeded
 from aimz_lab.kernel.read_code import is_library, package_of
 from aimz_lab.kernel.tracing import Message, tracing_lock
+from aimz_lab.system.parsing import parsed
 from aimz_lab.types import HasShape, Static
 
 _KINDS = ("sample", "deterministic", "param")
@@ -183,7 +184,7 @@ def _line_of(name: str, package: str | None, *, in_loop: bool) -> CodeLine | Non
 @functools.lru_cache(maxsize=8)
 def _parsed(text: str) -> ast.AST | None:
     try:
-        return ast.parse(text)
+        return parsed(text)
     except (SyntaxError, ValueError):  # a cell with magics
         return None
 

@@ -61,6 +61,7 @@ def test_an_output_in_another_type_or_shape_is_the_output_itself(made, y):
         (lambda y, pre, _: y - pre, "y - pre"),
         (lambda y, pre, _: jnp.log(y / pre), "log(y / pre)"),
         (lambda y, *_: (y - 4.0) / 2, "(y - 4) / 2"),
+        (lambda y, *_: y + jnp.arange(6), "a function of y"),
         (lambda y, *_: y + 0.01, "y + 0.01"),
         (lambda y, *_: 1 - y, "1 - y"),
         (lambda y, *_: y**2, "y ** 2"),

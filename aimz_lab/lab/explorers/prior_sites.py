@@ -24,6 +24,7 @@ from aimz_lab.kernel.prior_draws import can_be_sampled, seeded
 from aimz_lab.kernel.read_code import is_library
 from aimz_lab.kernel.tracing import site_kind, tracing_lock
 from aimz_lab.lab.explorers.remade import Path, arrays_of, inner, remade, takes_whole
+from aimz_lab.system.parsing import parsed
 
 SURE = (
     *(dist.Normal, dist.LogNormal, dist.HalfNormal, dist.StudentT, dist.Cauchy, dist.HalfCauchy),
@@ -270,7 +271,7 @@ def _statement(msg: dict, frames: list) -> Statement:
 def _text_of(frame: Any, name: str) -> tuple[str, str]:
     """Return what a site's value is assigned to, and the expression of its distribution."""
     try:
-        tree = ast.parse("".join(linecache.getlines(frame.f_code.co_filename)))
+        tree = parsed("".join(linecache.getlines(frame.f_code.co_filename)))
     except SyntaxError:  # a cell with magics, whose text is not Python
         return "", ""
     for statement in ast.walk(tree):
