@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import nbformat
 
@@ -198,7 +199,8 @@ class Notebook:
         self.page.close()
         for session in self.server.ask("GET", "sessions"):
             if session["path"] == self.path.name:
-                self.server.ask("DELETE", f"sessions/{session['id']}")
+                with suppress(HTTPError):  # a kernel that is being restarted cannot be ended
+                    self.server.ask("DELETE", f"sessions/{session['id']}")
 
     def run_all(self) -> None:
         """Run every cell; returns at once."""
