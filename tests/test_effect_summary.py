@@ -263,6 +263,22 @@ def test_what_is_not_in_memory_is_not_read_to_be_printed():
     assert text.startswith("Its values are on disk, and are not read in order to print them")
 
 
+@pytest.mark.parametrize(
+    ("group", "sites", "title"),
+    [
+        ("posterior_predictive", ["y_mean"], "y_mean, the first 5 of 40 rows"),
+        ("posterior_predictive", ["y_mean", "y_sd"], "The first 5 of 40 rows"),
+        ("log_likelihood", ["y_mean"], "Log-likelihood of y in nats, the first 5 of 40 rows"),
+    ],
+)
+def test_what_reducers_left_says_of_what_it_is(group, sites, title):
+    values = xr.DataArray(np.arange(40.0), dims="obs", coords={"obs": np.arange(40)})
+    reduced = xr.Dataset(dict.fromkeys(sites, values), attrs={"row_dims": ["obs"], "output": "y"})
+    lines = str(as_rows(xr.DataTree.from_dict({group: reduced}))).splitlines()
+    assert lines[0] == title
+    assert lines[1].split() == ["obs", *sites]
+
+
 def test_levels_print_their_shares_and_long_entries_nothing():
     draws, _ = predictions(output_levels=["a", "b", "c"])
     levels = draws.assign(y=np.abs(draws.y.round()).clip(max=2).astype(int))

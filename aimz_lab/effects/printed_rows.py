@@ -170,15 +170,16 @@ def _of_reduced(
         for label in few[others[0]].values:
             named = str(label) if len(sites) == 1 else f"{site.name}[{label}]"
             columns[named] = few.sel({others[0]: label}, drop=True).to_series()
-    name = called(data, str(sites[0].name)) if len(sites) == 1 else "Sites"
+    name = called(data, str(sites[0].name)) if len(sites) == 1 else ""
     if group == LIKELIHOOD:
         output = data.attrs.get("output")
         name = f"Log-likelihood{f' of {output}' * (output is not None)} in nats"
     return [
-        (f"{name}, {_which(len(frame), sizes[rows])}", frame)
+        (f"{name}, {which}" if name else which.capitalize(), frame)
         for rows, columns in found.items()
         if 0 < len(columns) <= _MOST_COLUMNS
         for frame in [pd.DataFrame(columns)]
+        for which in [_which(len(frame), sizes[rows])]
     ]
 
 

@@ -123,7 +123,6 @@ def computed_scenarios(
     Returns:
         Both results. If one scenario cannot be cut into rows, neither is, so that their noise stays
         the same.
-
     """
     calls = [dict(given or {}) for given in args]
     missing = [index for index in (0, 1) if outputs[index] is None]

@@ -26,7 +26,6 @@ def warn_of_unmixed(r_hats: Mapping[str, float], read: Collection[str]) -> None:
     msg = (
         f"The chains, or their halves, disagree about {names} (R-hat up to {worst:.2f}): this "
         "answer may be far off, unless each chain gives it alike, as where components only swap "
-        "labels. "
-        "im.diagnose(X, y) judges the chains and says what to do."
+        "labels. im.diagnose(X, y) judges the chains and says what to do."
     )
     warn(msg, OutputWarning)

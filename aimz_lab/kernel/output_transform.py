@@ -155,8 +155,13 @@ def _are_of(given: np.ndarray, observed: np.ndarray, counts: np.ndarray) -> bool
         known = counts & ~np.isnan(given) if given.dtype.kind == "f" else counts
         if given.dtype.kind != "f":
             return bool((given == observed)[known].all())
+        known &= given != observed
+        if not known.any():
+            return True
+        if not np.isfinite(given[known]).all():
+            return False
         moved = np.abs(given.astype(np.float64) - observed)[known]
-        low, high = np.quantile(given[known], (0.25, 0.75)) if known.any() else (0.0, 0.0)
+        low, high = np.quantile(given[counts & np.isfinite(given)], (0.25, 0.75))
         return bool((moved <= _UNSEEN * (high - low)).all())
     return bool(np.isin(observed[counts], given).all())
 

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from aimz_lab.kernel.rows.compare import allowed_rounding
 from aimz_lab.kernel.tracing import tracing_lock
+from aimz_lab.system.random_streams import own_rng
 
 _FEW_LEVELS = 8
 """Whole numbers of more values than this are taken from few rows, so that groups have several."""
@@ -71,7 +72,7 @@ class Exchanges(NamedTuple):
         own, row = np.arange(size), np.eye(size, dtype=bool)
         n_runs, at, of = 1 + size * len(asked) + _N_ORDERS, {}, {}
         order = np.tile(own, (n_runs, 1))
-        order[-_N_ORDERS:] = own[::-1], np.random.default_rng(size).permutation(size)
+        order[-_N_ORDERS:] = own[::-1], own_rng("orders of rows", size).permutation(size)
         for name in rows:
             of[name] = order.copy()
         for number, name in enumerate(sorted(asked)):
